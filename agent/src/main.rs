@@ -1,0 +1,5 @@
+//! The `constellation` binary: parse, build, run, drain, exit code.
+
+mod sources;
+
+fn main() {}

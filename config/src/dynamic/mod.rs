@@ -1,0 +1,264 @@
+//! Traefik's dynamic configuration: the common language of labels, files and outputs.
+//!
+//! These types mirror Traefik 3.7's document. Sources produce them, `compile` (in the agent) reads them. Names are as
+//! written: without a provider suffix for what the document defines, with one (`x@file`) where it refers elsewhere.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One document.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Dynamic {
+    /// HTTP routers, services, middlewares and transports.
+    pub http: Http,
+    /// TCP section. Read so that a shared file is accepted; not served by this version.
+    pub tcp: Option<serde_json::Value>,
+    /// UDP section. Read so that a shared file is accepted; not served by this version.
+    pub udp: Option<serde_json::Value>,
+    /// Certificates, stores and options.
+    pub tls: Tls,
+}
+
+/// The `http` section.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Http {
+    /// Routers by name.
+    pub routers: BTreeMap<String, Router>,
+    /// Services by name.
+    pub services: BTreeMap<String, Service>,
+    /// Middlewares by name; the kind and its options are kept as written.
+    pub middlewares: BTreeMap<String, serde_json::Value>,
+    /// How services reach their servers.
+    pub servers_transports: BTreeMap<String, ServersTransport>,
+}
+
+/// An HTTP router.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Router {
+    /// Names of entry points; empty means all default ones.
+    pub entry_points: Vec<String>,
+    /// Middlewares in running order.
+    pub middlewares: Vec<String>,
+    /// The service, `NAME` or `NAME@PROVIDER`.
+    pub service: String,
+    /// The rule in v3 syntax.
+    pub rule: String,
+    /// Deprecated in Traefik; only `v3` is accepted.
+    pub rule_syntax: Option<String>,
+    /// Explicit priority; 0 means the byte length of the rule.
+    pub priority: i64,
+    /// Present: a TLS router.
+    pub tls: Option<RouterTls>,
+    /// Per-router observability switches.
+    pub observability: Option<Observability>,
+}
+
+/// `tls` of a router; `tls: true` and `tls: {}` give the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouterTls {
+    /// Name of the TLS options.
+    pub options: Option<String>,
+    /// Name of the certificate resolver.
+    pub cert_resolver: Option<String>,
+    /// Domains to ask certificates for.
+    pub domains: Vec<Domain>,
+}
+
+/// A certificate's names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Domain {
+    /// Main name.
+    pub main: String,
+    /// Other names.
+    pub sans: Vec<String>,
+}
+
+/// `observability` of a router.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Observability {
+    /// Write access log lines.
+    pub access_logs: Option<bool>,
+    /// Count in metrics.
+    pub metrics: Option<bool>,
+    /// Trace.
+    pub tracing: Option<bool>,
+    /// `minimal` or `detailed`.
+    pub trace_verbosity: Option<String>,
+}
+
+/// A service: exactly one kind. Only `loadBalancer` is served by this version; the others are kept as written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Service {
+    /// Servers behind one name.
+    pub load_balancer: Option<LoadBalancer>,
+    /// Weighted choice between services.
+    pub weighted: Option<serde_json::Value>,
+    /// Highest random weight between services.
+    pub highest_random_weight: Option<serde_json::Value>,
+    /// Copies of requests.
+    pub mirroring: Option<serde_json::Value>,
+    /// A fallback service.
+    pub failover: Option<serde_json::Value>,
+    /// Middlewares of the service.
+    pub middlewares: Vec<String>,
+}
+
+/// `loadBalancer`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct LoadBalancer {
+    /// The servers.
+    pub servers: Vec<Server>,
+    /// `wrr` (default), `p2c`, `hrw`, `leasttime`.
+    pub strategy: Option<String>,
+    /// Sticky sessions, kept as written.
+    pub sticky: Option<serde_json::Value>,
+    /// Active checks, kept as written.
+    pub health_check: Option<serde_json::Value>,
+    /// Passive checks, kept as written.
+    pub passive_health_check: Option<serde_json::Value>,
+    /// Whether the client's `Host` goes to the server; default true.
+    pub pass_host_header: Option<bool>,
+    /// Flushing, kept as written: responses are always streamed.
+    pub response_forwarding: Option<serde_json::Value>,
+    /// Name of the transport, `NAME` or `NAME@PROVIDER`.
+    pub servers_transport: Option<String>,
+}
+
+/// One server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Server {
+    /// `http://`, `https://` or `h2c://`, host, optional port.
+    pub url: String,
+    /// Relative weight; default 1.
+    pub weight: Option<u32>,
+    /// Keep the URL's path in front of the request's.
+    pub preserve_path: bool,
+}
+
+/// `serversTransports`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServersTransport {
+    /// SNI and certificate name.
+    pub server_name: Option<String>,
+    /// Accept any certificate.
+    pub insecure_skip_verify: bool,
+    /// Trust anchors: files or inline PEM.
+    #[serde(rename = "rootCAs")]
+    pub root_cas: Vec<String>,
+    /// Client certificates: files or inline PEM.
+    pub certificates: Vec<CertificatePair>,
+    /// Idle connections per host.
+    pub max_idle_conns_per_host: Option<u32>,
+    /// Time limits.
+    pub forwarding_timeouts: Option<ForwardingTimeouts>,
+    /// Never HTTP/2.
+    #[serde(rename = "disableHTTP2")]
+    pub disable_http2: bool,
+}
+
+/// `forwardingTimeouts`, Go durations (`30s`) or seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ForwardingTimeouts {
+    /// Default 30s.
+    pub dial_timeout: Option<String>,
+    /// Default 0: none.
+    pub response_header_timeout: Option<String>,
+    /// Default 90s.
+    pub idle_conn_timeout: Option<String>,
+}
+
+/// The `tls` section.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tls {
+    /// Certificates, chosen by the names inside.
+    pub certificates: Vec<CertificatePair>,
+    /// TLS options by name; `default` applies where none is named.
+    pub options: BTreeMap<String, TlsOptions>,
+    /// Stores by name; only `default` is used.
+    pub stores: BTreeMap<String, TlsStore>,
+}
+
+/// A certificate and its key, each a file path or inline PEM.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct CertificatePair {
+    /// Chain.
+    pub cert_file: String,
+    /// Key.
+    pub key_file: String,
+    /// Stores; accepted and ignored but for `default`.
+    pub stores: Vec<String>,
+}
+
+impl std::fmt::Debug for CertificatePair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let key = if self.key_file.contains("-----BEGIN") {
+            "REDACTED"
+        } else {
+            self.key_file.as_str()
+        };
+        f.debug_struct("CertificatePair")
+            .field("cert_file", &self.cert_file)
+            .field("key_file", &key)
+            .finish()
+    }
+}
+
+/// `tls.options.NAME`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsOptions {
+    /// `VersionTLS12` (default) or `VersionTLS13`; older ones are refused.
+    pub min_version: Option<String>,
+    /// `VersionTLS12` or `VersionTLS13`.
+    pub max_version: Option<String>,
+    /// Cipher suites by Go's names.
+    pub cipher_suites: Vec<String>,
+    /// Key exchange groups.
+    pub curve_preferences: Vec<String>,
+    /// Client certificates.
+    pub client_auth: Option<ClientAuth>,
+    /// Refuse names without a certificate.
+    pub sni_strict: bool,
+    /// Default `h2`, `http/1.1`.
+    pub alpn_protocols: Option<Vec<String>>,
+    /// No session tickets.
+    pub disable_session_tickets: bool,
+    /// Deprecated and without effect in Traefik.
+    pub prefer_server_cipher_suites: Option<bool>,
+}
+
+/// `clientAuth`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientAuth {
+    /// CA files or inline PEM.
+    pub ca_files: Vec<String>,
+    /// `NoClientCert`, `RequestClientCert`, `RequireAnyClientCert`, `VerifyClientCertIfGiven`,
+    /// `RequireAndVerifyClientCert`.
+    pub client_auth_type: Option<String>,
+}
+
+/// `tls.stores.NAME`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsStore {
+    /// The certificate for names without one.
+    pub default_certificate: Option<CertificatePair>,
+    /// ACME default certificate, kept as written.
+    pub default_generated_cert: Option<serde_json::Value>,
+}

@@ -1,0 +1,1 @@
+//! HTTP: framing checks on the wire, the pingora application, forwarding headers, own answers.

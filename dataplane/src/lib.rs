@@ -1,0 +1,18 @@
+//! The data plane: listeners, TLS, HTTP through pingora, metrics and the access log.
+//!
+//! It serves whatever [`Generation`] was published last and cannot name the agent. A connection takes the listener's
+//! settings; a request takes one generation at its start and keeps it to its end. What the data plane learns leaves
+//! through metrics and the access log.
+
+pub mod access_log;
+mod generation;
+pub mod http;
+pub mod listener;
+pub mod metrics;
+pub mod server;
+pub mod settings;
+pub mod tls;
+
+pub use constellation_table as table;
+pub use generation::{Generation, Published};
+pub use server::{DataPlane, StartError};

@@ -1,0 +1,1 @@
+//! Listening sockets: one per address and worker, with `SO_REUSEPORT`.

@@ -1,0 +1,22 @@
+//! The pure routing core: which route, which service, which endpoints, and why the others lost.
+//!
+//! Data moves one way: `compile` (in the agent) builds [`RouterSpec`]s and [`Service`]s, [`Snapshot::build`] sorts and
+//! indexes them into one immutable generation, and [`decide`] reads it. Nothing here awaits, allocates on the common
+//! path, knows a clock or touches a socket, so the proxy, `explain`, dry runs and the tests all ask the same function.
+
+pub mod balance;
+mod decide;
+pub mod host;
+pub mod path;
+mod request;
+pub mod rule;
+mod service;
+mod snapshot;
+
+pub use decide::{Candidate, Candidates, Decision, Exclusion, decide};
+pub use request::{RequestMeta, Turn};
+pub use rule::Rule;
+pub use service::{
+    Condition, Endpoint, EndpointSpec, Scheme, Service, ServiceSpec, Slot, Timeouts, Transport,
+};
+pub use snapshot::{Action, EntryPointId, Redirect, Router, RouterSpec, Snapshot};

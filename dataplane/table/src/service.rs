@@ -1,0 +1,225 @@
+//! Services and endpoints: what a route points at.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// A load-balanced service: endpoints in a fixed order plus how to reach them.
+///
+/// Immutable but for the balancing cursor, which is shared with the same-named service of the previous generation so
+/// that a configuration change does not restart the round robin.
+#[derive(Debug)]
+pub struct Service {
+    /// The qualified name, `NAME@PROVIDER`.
+    pub name: Arc<str>,
+    /// All endpoints, also those that can't serve now, in definition order.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Whether the client's `Host` goes to the back end (Traefik's `passHostHeader`, default true).
+    pub pass_host_header: bool,
+    /// How the data plane reaches the endpoints.
+    pub transport: Arc<Transport>,
+    /// Seconds of `Retry-After` on the 503 answered while no endpoint can serve.
+    pub retry_after: u32,
+    /// The balancing schedule, see [`crate::balance`].
+    pub schedule: crate::balance::Schedule,
+    cursor: Arc<AtomicU64>,
+    /// What the data plane hangs on this service (counters), kept across generations with the service.
+    pub slot: Slot,
+}
+
+/// What `compile` says of a service.
+#[derive(Clone, Debug)]
+pub struct ServiceSpec {
+    /// The qualified name, `NAME@PROVIDER`.
+    pub name: Arc<str>,
+    /// Endpoints in definition order.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// See [`Service::pass_host_header`].
+    pub pass_host_header: bool,
+    /// See [`Service::transport`].
+    pub transport: Arc<Transport>,
+    /// See [`Service::retry_after`].
+    pub retry_after: u32,
+}
+
+impl Service {
+    /// Builds the service; `previous` is the same-named service of the last generation, whose cursor goes on.
+    pub fn new(spec: ServiceSpec, previous: Option<&Service>) -> Self {
+        let schedule = crate::balance::Schedule::smooth(spec.endpoints.iter().map(|e| e.weight));
+        Self {
+            name: spec.name,
+            endpoints: spec.endpoints,
+            pass_host_header: spec.pass_host_header,
+            transport: spec.transport,
+            retry_after: spec.retry_after,
+            schedule,
+            cursor: previous.map(|p| p.cursor.clone()).unwrap_or_default(),
+            slot: Slot::default(),
+        }
+    }
+
+    /// The position of this decision in the schedule.
+    pub(crate) fn turn(&self, turn: crate::Turn) -> u64 {
+        match turn {
+            crate::Turn::Take => self.cursor.fetch_add(1, Ordering::Relaxed),
+            crate::Turn::Look => self.cursor.load(Ordering::Relaxed),
+            crate::Turn::At(position) => position,
+        }
+    }
+}
+
+/// One back end of a service.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// What an operator recognises: the container's name, or the URL of a file's server.
+    pub name: Arc<str>,
+    /// Protocol towards the back end.
+    pub scheme: Scheme,
+    /// Host name or IP address literal without brackets.
+    pub host: Box<str>,
+    /// TCP port, 1 to 65535.
+    pub port: u16,
+    /// Path prefix of the server URL, kept only with Traefik's `preservePath`; empty otherwise.
+    pub base_path: Box<str>,
+    /// Share of requests relative to its siblings, 0 to 1,000,000; 0 takes no new request.
+    pub weight: u32,
+    /// Whether it can serve.
+    pub condition: Condition,
+    /// What the data plane hangs on this endpoint (peer template, counters), kept across generations with it.
+    pub slot: Slot,
+}
+
+/// What `compile` says of an endpoint; an unchanged spec keeps the endpoint (and its slot) of the last generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSpec {
+    /// See [`Endpoint::name`].
+    pub name: Arc<str>,
+    /// See [`Endpoint::scheme`].
+    pub scheme: Scheme,
+    /// See [`Endpoint::host`].
+    pub host: Box<str>,
+    /// See [`Endpoint::port`].
+    pub port: u16,
+    /// See [`Endpoint::base_path`].
+    pub base_path: Box<str>,
+    /// See [`Endpoint::weight`].
+    pub weight: u32,
+    /// See [`Endpoint::condition`].
+    pub condition: Condition,
+}
+
+/// Protocol spoken to an endpoint, from the scheme of its URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// HTTP/1.1 in clear text.
+    Http,
+    /// HTTP/2 in clear text with prior knowledge.
+    H2c,
+    /// TLS; HTTP/2 when the back end offers it by ALPN and the transport allows it, else HTTP/1.1.
+    Https,
+}
+
+/// Whether an endpoint can take new requests, and why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Takes requests.
+    Ready,
+    /// Defined, but not to be used now; the text is shown by `routes`, `status` and `explain`
+    /// (`container exited (137) 12 s ago`, `health check: starting`).
+    Unavailable(Arc<str>),
+}
+
+/// How to reach the endpoints of a service: Traefik's `serversTransport`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// The transport's qualified name; part of the pool key, so that trust domains never share a connection.
+    pub name: Arc<str>,
+    /// SNI and certificate name instead of the endpoint's host.
+    pub server_name: Option<Box<str>>,
+    /// Accept any certificate. Only by explicit choice of the operator.
+    pub insecure_skip_verify: bool,
+    /// Extra trust anchors, PEM. Empty: the system's roots.
+    pub root_cas: Vec<Arc<[u8]>>,
+    /// Client certificate chain and key, PEM.
+    pub client_certificate: Option<(Arc<[u8]>, Arc<[u8]>)>,
+    /// Never offer HTTP/2 by ALPN.
+    pub disable_http2: bool,
+    /// Idle connections kept per endpoint and worker. 0 means the data plane's default.
+    pub max_idle_connections_per_host: u32,
+    /// Time limits per phase.
+    pub timeouts: Timeouts,
+}
+
+/// Limits per phase; none of them caps a whole stream. `None` means no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP connect and TLS handshake (Traefik `dialTimeout`, default 30 s).
+    pub dial: Option<Duration>,
+    /// From the request sent to the response headers (Traefik `responseHeaderTimeout`, default none).
+    pub response_header: Option<Duration>,
+    /// How long an idle connection stays in the pool (Traefik `idleConnTimeout`, default 90 s).
+    pub idle: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            dial: Some(Duration::from_secs(30)),
+            response_header: None,
+            idle: Some(Duration::from_secs(90)),
+        }
+    }
+}
+
+impl Endpoint {
+    /// An endpoint with an empty slot.
+    pub fn new(spec: EndpointSpec) -> Self {
+        Self {
+            name: spec.name,
+            scheme: spec.scheme,
+            host: spec.host,
+            port: spec.port,
+            base_path: spec.base_path,
+            weight: spec.weight,
+            condition: spec.condition,
+            slot: Slot::default(),
+        }
+    }
+
+    /// Whether `spec` describes this very endpoint, so that it can be carried into the next generation.
+    pub fn matches(&self, spec: &EndpointSpec) -> bool {
+        self.name == spec.name
+            && self.scheme == spec.scheme
+            && self.host == spec.host
+            && self.port == spec.port
+            && self.base_path == spec.base_path
+            && self.weight == spec.weight
+            && self.condition == spec.condition
+    }
+}
+
+/// A write-once place for what another layer computes lazily about a router, service or endpoint.
+///
+/// The routing core never looks inside. It lives here because unchanged objects are carried from one generation to
+/// the next, and what hangs on them (counters, peer templates) must move along without a lookup per request.
+#[derive(Default)]
+pub struct Slot(OnceLock<Box<dyn Any + Send + Sync>>);
+
+impl Slot {
+    /// The value, made by `make` on first use. A slot holds one type for its whole life; another type gives `None`.
+    pub fn get_or_init<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.0.get_or_init(|| Box::new(make())).downcast_ref()
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.get().is_some() {
+            "Slot(set)"
+        } else {
+            "Slot(empty)"
+        })
+    }
+}
