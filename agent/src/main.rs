@@ -1,5 +1,3 @@
 //! The `constellation` binary: parse, build, run, drain, exit code.
 
-mod sources;
-
 fn main() {}

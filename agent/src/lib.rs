@@ -1,0 +1,8 @@
+//! The node: sources feed compile, compile feeds publish, publish feeds the data plane; the command line around it.
+//!
+//! [`app`] is the composition root. Data moves one way: [`sources`] -> [`compile`] -> [`publish`] -> data plane; the
+//! control server reads the [`report`] of the last compile and the published generation. A library beside the binary,
+//! so that benches can reach `compile`.
+
+pub mod report;
+pub mod sources;
