@@ -3,10 +3,14 @@
 //! These types mirror Traefik 3.7's document. Sources produce them, `compile` (in the agent) reads them. Names are as
 //! written: without a provider suffix for what the document defines, with one (`x@file`) where it refers elsewhere.
 
+mod parse;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use parse::{from_labels, parse};
 
 /// One document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

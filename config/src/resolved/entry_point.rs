@@ -1,0 +1,163 @@
+//! `entryPoints`: where clients come in, and what they may do.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::dynamic::Domain;
+
+/// One HTTP entry point.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntryPoint {
+    /// The name routers use.
+    pub name: String,
+    /// Where to listen, at least one. Port 0 picks a free port. An unspecified IPv6 address (`:80` gives `[::]:80`)
+    /// means IPv4 as well, and IPv4 alone on a machine without IPv6.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether routers that name no entry point are reached here.
+    pub as_default: bool,
+    /// Whose `X-Forwarded-*` are believed.
+    pub forwarded_headers: ForwardedHeaders,
+    /// Redirect everything that no router of higher priority takes.
+    pub redirection: Option<Redirection>,
+    /// Present: routers here without a `tls` of their own are TLS routers with these settings.
+    pub tls: Option<EntryPointTls>,
+    /// Time limits towards clients.
+    pub timeouts: Timeouts,
+    /// Size limits towards clients.
+    pub limits: Limits,
+}
+
+impl EntryPoint {
+    /// An entry point with every option at its default.
+    pub fn new(name: impl Into<String>, addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            name: name.into(),
+            addresses,
+            as_default: true,
+            forwarded_headers: ForwardedHeaders::default(),
+            redirection: None,
+            tls: None,
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// The entry points of a configuration that names none: `web` on port 80 and `websecure` on port 443 with TLS.
+    pub fn defaults() -> Vec<Self> {
+        let any = |port| vec![SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)];
+        let mut websecure = Self::new("websecure", any(443));
+        websecure.tls = Some(EntryPointTls::default());
+        vec![Self::new("web", any(80)), websecure]
+    }
+
+    /// The key to change when this entry point's address is taken.
+    pub fn address_key(&self) -> String {
+        format!("entryPoints.{}.address", self.name)
+    }
+}
+
+/// `forwardedHeaders`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForwardedHeaders {
+    /// Believe everybody.
+    pub insecure: bool,
+    /// Believe these peers.
+    pub trusted_ips: Vec<IpNet>,
+}
+
+/// `http.redirections.entryPoint`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirection {
+    /// Where to.
+    pub to: RedirectionTarget,
+    /// Scheme of the new URL, `http` or `https`.
+    pub scheme: String,
+    /// 301 and 308 rather than 302 and 307.
+    pub permanent: bool,
+    /// Priority of the redirecting router.
+    pub priority: i64,
+}
+
+impl Redirection {
+    /// The priority Traefik gives: above every router that doesn't ask for more.
+    pub const DEFAULT_PRIORITY: i64 = i64::MAX - 1;
+}
+
+/// `to` of a redirection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedirectionTarget {
+    /// The port of another entry point, which exists.
+    EntryPoint(String),
+    /// A port that need not be ours (`:8443`).
+    Port(u16),
+}
+
+/// `http.tls` of an entry point.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EntryPointTls {
+    /// Name of the TLS options; `None`: `default`.
+    pub options: Option<String>,
+    /// Name of the certificate resolver, kept for the documents that name one; resolvers come with ACME.
+    pub cert_resolver: Option<String>,
+    /// Names to ask certificates for, likewise.
+    pub domains: Vec<Domain>,
+}
+
+/// Time limits towards clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From accept, or the end of the previous response, to the end of the next request's headers; never zero.
+    pub header: Duration,
+    /// TLS handshake; never zero.
+    pub handshake: Duration,
+    /// Longest pause while a request body is read; `None`: no limit.
+    pub read: Option<Duration>,
+    /// Longest pause while the client takes no response bytes; `None`: no limit.
+    pub write: Option<Duration>,
+    /// Keep-alive between requests; `None`: no limit.
+    pub idle: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+            read: Some(Duration::from_secs(60)),
+            write: None,
+            idle: Some(Duration::from_secs(180)),
+        }
+    }
+}
+
+/// Size limits towards clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Request line and headers together, bytes; 1,024 to 16 MiB.
+    pub max_header_bytes: usize,
+    /// Request header lines, 1 to 10,000.
+    pub max_headers: usize,
+    /// Request body, bytes; `None`: no limit.
+    pub max_body_bytes: Option<u64>,
+    /// Connections open at once, 1 to 10,000,000.
+    pub max_connections: usize,
+    /// Concurrent streams of one HTTP/2 connection, 1 to 100,000.
+    pub max_concurrent_streams: u32,
+    /// Requests served on one connection; `None`: no limit.
+    pub max_requests_per_connection: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_header_bytes: 65_536,
+            max_headers: 100,
+            max_body_bytes: None,
+            max_connections: 65_536,
+            max_concurrent_streams: 250,
+            max_requests_per_connection: None,
+        }
+    }
+}
