@@ -9,6 +9,7 @@ mod generation;
 pub mod http;
 pub mod listener;
 pub mod metrics;
+pub mod port_owner;
 pub mod server;
 pub mod settings;
 pub mod tls;

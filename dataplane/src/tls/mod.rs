@@ -1,16 +1,9 @@
 //! TLS towards clients: certificates by server name, options by server name, session tickets.
+//!
+//! [`TlsContext`] lives as long as the process: crypto provider, ticket keys, the self-signed default certificate, and
+//! what unchanged files parsed to. [`TlsContext::build`] makes a [`TlsView`], the immutable TLS part of a generation.
+//! A handshake asks the view of the generation current at its ClientHello for a rustls configuration and keeps it.
 
-use std::sync::Arc;
+mod view;
 
-/// The TLS part of a generation.
-#[derive(Clone, Debug, Default)]
-pub struct TlsView {
-    _private: (),
-}
-
-impl TlsView {
-    /// The rustls configuration for a ClientHello, or `None` when strict SNI refuses the name.
-    pub fn server_config(&self, _server_name: Option<&str>) -> Option<Arc<rustls::ServerConfig>> {
-        None
-    }
-}
+pub use view::{CertificateInfo, TlsRefusal, TlsView};

@@ -1,0 +1,306 @@
+//! Label sets: every label is a name from the configuration or a value of an enum, so that no client can add series.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+
+/// A label value that comes from configuration (router, service, endpoint, entry point).
+///
+/// Encodes with the escapes of the OpenMetrics text format: names come from container labels and may hold quotes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Name(pub(super) Arc<str>);
+
+impl Name {
+    pub(super) fn new(name: &Arc<str>) -> Self {
+        Self(Arc::clone(name))
+    }
+}
+
+impl EncodeLabelValue for Name {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for character in self.0.chars() {
+            match character {
+                '\\' => encoder.write_str("\\\\")?,
+                '"' => encoder.write_str("\\\"")?,
+                '\n' => encoder.write_str("\\n")?,
+                other => encoder.write_char(other)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Declares an enum whose values are label values, with their text.
+macro_rules! label_enum {
+    ($(#[$meta:meta])* $visibility:vis enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        $visibility enum $name {
+            $($(#[$variant_meta])* $variant,)+
+        }
+
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The value as it stands in metrics and logs.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+                encoder.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+label_enum! {
+    /// The request method, bounded: what is not listed is `other`.
+    pub enum Method {
+        /// GET
+        Get = "GET",
+        /// HEAD
+        Head = "HEAD",
+        /// POST
+        Post = "POST",
+        /// PUT
+        Put = "PUT",
+        /// PATCH
+        Patch = "PATCH",
+        /// DELETE
+        Delete = "DELETE",
+        /// OPTIONS
+        Options = "OPTIONS",
+        /// TRACE
+        Trace = "TRACE",
+        /// CONNECT
+        Connect = "CONNECT",
+        /// Any other token.
+        Other = "other",
+    }
+}
+
+impl From<&str> for Method {
+    /// Methods are case-sensitive: `get` is another method than `GET`.
+    fn from(method: &str) -> Self {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|known| known.as_str() == method)
+            .unwrap_or(Self::Other)
+    }
+}
+
+label_enum! {
+    /// What is spoken with the client.
+    pub enum Protocol {
+        /// HTTP/1.0 and HTTP/1.1.
+        Http1 = "http/1",
+        /// HTTP/2, with or without TLS.
+        Http2 = "http/2",
+        /// A WebSocket or another upgrade, from the 101 to its end.
+        Upgrade = "upgrade",
+    }
+}
+
+label_enum! {
+    /// Why a connection or request was refused before any router saw it.
+    pub enum Refusal {
+        /// More connections than the entry point admits.
+        TooManyConnections = "too_many_connections",
+        /// The request line and headers did not arrive in time (408).
+        HeaderTimeout = "header_timeout",
+        /// The body paused for too long (408).
+        BodyTimeout = "body_timeout",
+        /// The request line and headers are too long (431).
+        HeaderTooLarge = "header_too_large",
+        /// Too many header lines (431).
+        TooManyHeaders = "too_many_headers",
+        /// The request target is too long (414).
+        UriTooLong = "uri_too_long",
+        /// The body is longer than the limit (413).
+        BodyTooLarge = "body_too_large",
+        /// The request line or a header is not HTTP (400).
+        Malformed = "malformed",
+        /// No host, two hosts, or one that can't be a host (400).
+        Host = "host",
+        /// The path can't be normalised (400).
+        Path = "path",
+        /// Lengths that contradict each other, or bad chunks (400).
+        Framing = "framing",
+        /// A method that is not served, such as CONNECT.
+        Method = "method",
+        /// A transfer coding or an expectation that is not known.
+        Unsupported = "unsupported",
+        /// A protocol version that is not served (505).
+        Version = "version",
+        /// The host belongs to other TLS options than the connection (421).
+        Misdirected = "misdirected",
+        /// The PROXY protocol header is missing, malformed or from a peer that is not trusted.
+        ProxyProtocol = "proxy_protocol",
+        /// The node is draining.
+        Draining = "draining",
+    }
+}
+
+label_enum! {
+    /// How an attempt to reach an endpoint failed.
+    pub enum EndpointFailure {
+        /// No TCP connection (refused, unreachable, name not found).
+        Connect = "connect",
+        /// No TCP connection in time.
+        ConnectTimeout = "connect_timeout",
+        /// The TLS handshake failed, or the certificate is not trusted.
+        Tls = "tls",
+        /// The connection ended before the response did.
+        Closed = "closed",
+        /// No response headers in time, or a pause that was too long.
+        Timeout = "timeout",
+        /// The response is not HTTP.
+        Protocol = "protocol",
+        /// A response status that counts as a failure.
+        Status = "status",
+    }
+}
+
+label_enum! {
+    /// The TLS version of a handshake.
+    pub enum TlsVersion {
+        /// TLS 1.2
+        V12 = "1.2",
+        /// TLS 1.3
+        V13 = "1.3",
+        /// The handshake ended before a version was agreed on.
+        None = "none",
+    }
+}
+
+label_enum! {
+    /// How a TLS handshake ended.
+    pub enum HandshakeOutcome {
+        /// Full handshake.
+        Full = "full",
+        /// Resumed from a ticket.
+        Resumed = "resumed",
+        /// Strict SNI, and no certificate for the name.
+        UnknownName = "unknown_name",
+        /// The options of the name can't be used.
+        Options = "options",
+        /// No common version, cipher suite, group or application protocol.
+        NoOverlap = "no_overlap",
+        /// The client's certificate is missing or not trusted.
+        ClientCertificate = "client_certificate",
+        /// The client refused our certificate or gave up with an alert.
+        ClientAlert = "client_alert",
+        /// Not TLS, or TLS that breaks the rules.
+        Malformed = "malformed",
+        /// The time limit passed.
+        Timeout = "timeout",
+        /// The connection ended.
+        Closed = "closed",
+    }
+}
+
+/// The response status, bounded: registered codes stand for themselves, others for their class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Code(u16);
+
+impl Code {
+    pub(super) fn new(status: u16) -> Self {
+        let registered =
+            http::StatusCode::from_u16(status).is_ok_and(|code| code.canonical_reason().is_some());
+        if registered {
+            Self(status)
+        } else {
+            Self(status / 100)
+        }
+    }
+}
+
+impl EncodeLabelValue for Code {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        match self.0 {
+            class @ 1..=9 => write!(encoder, "{class}xx"),
+            0 => encoder.write_str("none"),
+            code => write!(encoder, "{code}"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub(super) entry_point: Name,
+    pub(super) router: Name,
+    pub(super) service: Name,
+    pub(super) method: Method,
+    pub(super) code: Code,
+    pub(super) protocol: Protocol,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TrafficLabels {
+    pub(super) entry_point: Name,
+    pub(super) service: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct EntryPointLabels {
+    pub(super) entry_point: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RefusalLabels {
+    pub(super) entry_point: Name,
+    pub(super) reason: Refusal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct HandshakeLabels {
+    pub(super) entry_point: Name,
+    pub(super) version: TlsVersion,
+    pub(super) outcome: HandshakeOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct EndpointLabels {
+    pub(super) service: Name,
+    pub(super) endpoint: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct EndpointFailureLabels {
+    pub(super) service: Name,
+    pub(super) endpoint: Name,
+    pub(super) reason: EndpointFailure,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_case_sensitive_and_bounded() {
+        assert_eq!(Method::from("GET"), Method::Get);
+        assert_eq!(Method::from("get"), Method::Other);
+        assert_eq!(Method::from("PROPFIND"), Method::Other);
+    }
+
+    #[test]
+    fn codes_that_are_not_registered_count_by_class() {
+        for (status, expected) in [
+            (200, Code(200)),
+            (503, Code(503)),
+            (299, Code(2)),
+            (599, Code(5)),
+            (0, Code(0)),
+        ] {
+            assert_eq!(Code::new(status), expected, "{status}");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Metrics of the data plane, declared once, with help and unit.
+//!
+//! The request path holds handles ([`RouterMetrics`], [`EndpointMetrics`], [`EntryPointMetrics`]) that were looked up
+//! once and hang on the objects they count for; what it does per request is atomic additions. What can be read from
+//! the published generation is not counted but read when somebody asks ([`register_generation`]), so it can't differ
+//! from what serves. Series of routers, services and endpoints that a generation no longer has are dropped by
+//! [`Metrics::retire`].
+
+mod family;
+mod generation;
+mod handles;
+mod labels;
+mod process;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::SystemTime;
+
+use constellation_table::{Action, EntryPointId, Router, Snapshot};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use family::{DurationHistogram, Family};
+use labels::{
+    EndpointFailureLabels, EndpointLabels, EntryPointLabels, HandshakeLabels, Name, RefusalLabels,
+    RequestLabels, TrafficLabels,
+};
+
+pub use generation::register_generation;
+pub use handles::{EndpointMetrics, EntryPointMetrics, Finished, InFlight, RouteMetrics, RouterMetrics};
+pub use labels::{EndpointFailure, HandshakeOutcome, Method, Protocol, Refusal, TlsVersion};
+pub use process::{register_build, register_process};
+
+/// The media type of [`encode`]'s output.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Writes every family of `registry` as OpenMetrics text.
+pub fn encode(registry: &Registry) -> Result<String, fmt::Error> {
+    let mut text = String::with_capacity(64 * 1024);
+    prometheus_client::encoding::text::encode(&mut text, registry)?;
+    Ok(text)
+}
+
+/// Every metric family that something counts into.
+#[derive(Debug)]
+pub struct Metrics {
+    entry_point_names: Vec<Name>,
+    entry_points: Vec<EntryPointMetrics>,
+    families: Families,
+    reload_failures: Counter,
+    reloaded: Gauge<f64, AtomicU64>,
+    problems: Gauge<i64, AtomicI64>,
+    access_log_dropped: Counter,
+}
+
+#[derive(Debug, Default)]
+struct Families {
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<TrafficLabels, DurationHistogram>,
+    in_flight: Family<TrafficLabels, Gauge>,
+    request_bytes: Family<TrafficLabels, Counter>,
+    response_bytes: Family<TrafficLabels, Counter>,
+    connections: Family<EntryPointLabels, Counter>,
+    open_connections: Family<EntryPointLabels, Gauge>,
+    refused: Family<RefusalLabels, Counter>,
+    handshakes: Family<HandshakeLabels, Counter>,
+    endpoint_requests: Family<EndpointLabels, Counter>,
+    endpoint_retries: Family<EndpointLabels, Counter>,
+    endpoint_in_flight: Family<EndpointLabels, Gauge>,
+    endpoint_failures: Family<EndpointFailureLabels, Counter>,
+}
+
+impl Metrics {
+    /// Declares the families in `registry`; the position of a name is its [`EntryPointId`].
+    pub fn register(registry: &mut Registry, entry_points: &[Arc<str>]) -> Self {
+        let families = Families::default();
+        families.register(registry);
+        let entry_point_names: Vec<Name> = entry_points.iter().map(Name::new).collect();
+        let metrics = Self {
+            entry_points: entry_point_names
+                .iter()
+                .map(|name| families.entry_point(name))
+                .collect(),
+            entry_point_names,
+            families,
+            reload_failures: Counter::default(),
+            reloaded: Gauge::default(),
+            problems: Gauge::default(),
+            access_log_dropped: Counter::default(),
+        };
+        registry.register(
+            "constellation_reload_failures",
+            "Configurations that could not be published; the last good one stayed",
+            metrics.reload_failures.clone(),
+        );
+        registry.register_with_unit(
+            "constellation_last_reload_success_timestamp",
+            "When a configuration was published last, Unix time",
+            Unit::Seconds,
+            metrics.reloaded.clone(),
+        );
+        registry.register(
+            "constellation_configuration_problems",
+            "Objects of the configuration that can't be used, as status lists them",
+            metrics.problems.clone(),
+        );
+        registry.register(
+            "constellation_access_log_dropped_lines",
+            "Access log lines lost because the writer could not keep up or could not write",
+            metrics.access_log_dropped.clone(),
+        );
+        metrics
+    }
+
+    /// The counters of an entry point; `None` for an id that was not declared.
+    pub fn entry_point(&self, id: EntryPointId) -> Option<&EntryPointMetrics> {
+        self.entry_points.get(usize::from(id.0))
+    }
+
+    /// The counters of a router, to be kept in its slot.
+    pub fn router(&self, router: &Router) -> RouterMetrics {
+        let name = Name::new(&router.spec.name);
+        let service = match &router.spec.action {
+            Action::Forward(service) => Name::new(&service.name),
+            _ => Name("".into()),
+        };
+        let on = |id: &EntryPointId| {
+            let entry_point = self.entry_point_names.get(usize::from(id.0))?;
+            Some((*id, self.families.route(entry_point, &name, &service)))
+        };
+        RouterMetrics {
+            routes: router.spec.entry_points.iter().filter_map(on).collect(),
+        }
+    }
+
+    /// The counters of an endpoint, to be kept in its slot.
+    pub fn endpoint(&self, service: &Arc<str>, endpoint: &Arc<str>) -> EndpointMetrics {
+        let labels = EndpointLabels {
+            service: Name::new(service),
+            endpoint: Name::new(endpoint),
+        };
+        EndpointMetrics {
+            requests: self.families.endpoint_requests.of(labels.clone()),
+            retries: self.families.endpoint_retries.of(labels.clone()),
+            in_flight: self.families.endpoint_in_flight.of(labels.clone()),
+            failures: self.families.endpoint_failures.clone(),
+            labels,
+        }
+    }
+
+    /// Drops the series of everything that `snapshot` does not have. Called after each publish.
+    ///
+    /// A request that still runs on a retired router can bring a series back; the next call drops it again.
+    pub fn retire(&self, snapshot: &Snapshot) {
+        let routers: HashSet<&str> = snapshot
+            .routers()
+            .iter()
+            .map(|r| &*r.spec.name)
+            .chain([""])
+            .collect();
+        let services: HashSet<&str> = snapshot.services().iter().map(|s| &*s.name).chain([""]).collect();
+        let endpoints: HashSet<(&str, &str)> = snapshot
+            .services()
+            .iter()
+            .flat_map(|s| s.endpoints.iter().map(|e| (&*s.name, &*e.name)))
+            .collect();
+        let families = &self.families;
+        families
+            .requests
+            .retain(|l| routers.contains(&*l.router.0) && services.contains(&*l.service.0));
+        families.durations.retain(|l| services.contains(&*l.service.0));
+        families.in_flight.retain(|l| services.contains(&*l.service.0));
+        families
+            .request_bytes
+            .retain(|l| services.contains(&*l.service.0));
+        families
+            .response_bytes
+            .retain(|l| services.contains(&*l.service.0));
+        let alive = |service: &Name, endpoint: &Name| endpoints.contains(&(&*service.0, &*endpoint.0));
+        families
+            .endpoint_requests
+            .retain(|l| alive(&l.service, &l.endpoint));
+        families
+            .endpoint_retries
+            .retain(|l| alive(&l.service, &l.endpoint));
+        families
+            .endpoint_in_flight
+            .retain(|l| alive(&l.service, &l.endpoint));
+        families
+            .endpoint_failures
+            .retain(|l| alive(&l.service, &l.endpoint));
+    }
+
+    /// A configuration was published at `when`.
+    pub fn reloaded(&self, when: SystemTime) {
+        self.reloaded.set(generation::unix_seconds(when));
+    }
+
+    /// A configuration could not be published.
+    pub fn reload_failed(&self) {
+        self.reload_failures.inc();
+    }
+
+    /// How many objects of the configuration can't be used now.
+    pub fn problems(&self, count: usize) {
+        self.problems.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The counter of lost access log lines, for [`crate::access_log::AccessLog::start`].
+    pub fn access_log_dropped(&self) -> Counter {
+        self.access_log_dropped.clone()
+    }
+
+    /// Requests counted so far, over all series that exist now. For the JSON summary.
+    pub fn requests(&self) -> u64 {
+        self.families.requests.sum(Counter::get)
+    }
+
+    /// Requests running now.
+    pub fn in_flight(&self) -> i64 {
+        self.families.in_flight.sum(Gauge::get)
+    }
+
+    /// Connections open now.
+    pub fn open_connections(&self) -> i64 {
+        self.families.open_connections.sum(Gauge::get)
+    }
+}
+
+impl Families {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "constellation_requests",
+            "Requests that ended, by route and outcome",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "constellation_request_duration",
+            "Time from the first byte of a request to the last of its response",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        registry.register(
+            "constellation_requests_in_flight",
+            "Requests running now",
+            self.in_flight.clone(),
+        );
+        registry.register_with_unit(
+            "constellation_request_body",
+            "Request body bytes received from clients",
+            Unit::Bytes,
+            self.request_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "constellation_response_body",
+            "Response body bytes sent to clients",
+            Unit::Bytes,
+            self.response_bytes.clone(),
+        );
+        registry.register(
+            "constellation_connections",
+            "Connections accepted from clients",
+            self.connections.clone(),
+        );
+        registry.register(
+            "constellation_open_connections",
+            "Connections from clients that are open now",
+            self.open_connections.clone(),
+        );
+        registry.register(
+            "constellation_refused",
+            "Connections and requests refused before routing, by reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "constellation_tls_handshakes",
+            "TLS handshakes with clients, by version and outcome",
+            self.handshakes.clone(),
+        );
+        registry.register(
+            "constellation_endpoint_requests",
+            "Attempts to have an endpoint serve a request",
+            self.endpoint_requests.clone(),
+        );
+        registry.register(
+            "constellation_endpoint_retries",
+            "Attempts that followed a failed one of the same request",
+            self.endpoint_retries.clone(),
+        );
+        registry.register(
+            "constellation_endpoint_requests_in_flight",
+            "Attempts running now",
+            self.endpoint_in_flight.clone(),
+        );
+        registry.register(
+            "constellation_endpoint_failures",
+            "Attempts that failed, by reason",
+            self.endpoint_failures.clone(),
+        );
+    }
+
+    fn entry_point(&self, name: &Name) -> EntryPointMetrics {
+        let labels = EntryPointMetrics::labels(name);
+        EntryPointMetrics {
+            open: self.open_connections.of(labels.clone()),
+            connections: self.connections.of(labels),
+            refused: self.refused.clone(),
+            handshakes: self.handshakes.clone(),
+            unrouted: self.route(name, &Name("".into()), &Name("".into())),
+            name: name.clone(),
+        }
+    }
+
+    fn route(&self, entry_point: &Name, router: &Name, service: &Name) -> RouteMetrics {
+        let traffic = TrafficLabels {
+            entry_point: entry_point.clone(),
+            service: service.clone(),
+        };
+        RouteMetrics {
+            entry_point: entry_point.clone(),
+            router: router.clone(),
+            service: service.clone(),
+            requests: self.requests.clone(),
+            seen: handles::Seen::default(),
+            duration: self.durations.of(traffic.clone()),
+            in_flight: self.in_flight.of(traffic.clone()),
+            request_bytes: self.request_bytes.of(traffic.clone()),
+            response_bytes: self.response_bytes.of(traffic),
+        }
+    }
+}
