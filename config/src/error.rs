@@ -1,13 +1,28 @@
 //! What is wrong with a configuration: all of it at once, each with its place.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 /// Everything that is wrong, in the order of the text. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// One error about a file as a whole, such as one that can't be read.
+    pub fn about_file(path: &Path, message: impl Into<String>, hint: Option<String>) -> Self {
+        let origin = Origin::File {
+            path: path.into(),
+            line: 0,
+            column: 0,
+        };
+        let mut error = ConfigError::new(origin, "", message);
+        error.hint = hint;
+        Self(vec![error])
+    }
+}
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -16,36 +31,70 @@ pub struct ConfigError {
     pub origin: Origin,
     /// The key as a path (`entryPoints.web.address[1]`); empty for the document as a whole.
     pub key: String,
-    /// The value seen, shortened and redacted; `None` where there is none.
-    pub value: Option<String>,
-    /// What is wrong and what was expected.
+    /// What is wrong.
     pub message: String,
+    /// The value seen, shortened, secrets redacted; `None` where there is none.
+    pub value: Option<String>,
+    /// What would be right.
+    pub expected: Option<String>,
     /// What to do next.
     pub hint: Option<String>,
 }
 
+impl ConfigError {
+    /// An error without value, expectation and hint.
+    pub fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            origin,
+            key: key.into(),
+            message: message.into(),
+            value: None,
+            expected: None,
+            hint: None,
+        }
+    }
+
+    /// Adds the value that was seen.
+    pub(crate) fn value(mut self, value: impl Into<String>) -> Self {
+        self.value = Some(value.into());
+        self
+    }
+
+    /// Adds what would be right.
+    pub(crate) fn expected(mut self, expected: impl Into<String>) -> Self {
+        self.expected = Some(expected.into());
+        self
+    }
+
+    /// Adds the next step.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
 /// Where a value stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum Origin {
     /// A place in a file.
     File {
         /// The file as it was named.
-        path: PathBuf,
-        /// From 1.
+        path: Arc<Path>,
+        /// From 1; 0 for the file as a whole.
         line: usize,
-        /// In characters, from 1.
+        /// In characters, from 1; 0 for the file as a whole.
         column: usize,
     },
     /// An environment variable.
     Variable {
         /// Its name.
-        name: String,
+        name: Arc<str>,
     },
     /// A command line flag.
     Flag {
-        /// Its name.
-        name: String,
+        /// The key path it sets.
+        name: Arc<str>,
     },
     /// A container label; the key says which.
     Label,
@@ -56,11 +105,10 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Line 0: the file as a whole, such as one that can't be read.
             Self::File { path, line: 0, .. } => write!(f, "{}", path.display()),
             Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
             Self::Variable { name } => write!(f, "environment variable {name}"),
-            Self::Flag { name } => write!(f, "flag {name}"),
+            Self::Flag { name } => write!(f, "flag for {name}"),
             Self::Label => f.write_str("label"),
             Self::Default => f.write_str("built-in default"),
         }
@@ -69,16 +117,21 @@ impl fmt::Display for Origin {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.origin)?;
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+        match &self.origin {
+            Origin::Label if !self.key.is_empty() => write!(f, "label traefik.{}: ", self.key)?,
+            origin if self.key.is_empty() => write!(f, "{origin}: ")?,
+            origin => write!(f, "{origin}: {}: ", self.key)?,
         }
         f.write_str(&self.message)?;
-        if let Some(value) = &self.value {
-            write!(f, "\n    value: {value}")?;
-        }
-        if let Some(hint) = &self.hint {
-            write!(f, "\n    hint: {hint}")?;
+        let details = [
+            ("value", &self.value),
+            ("expected", &self.expected),
+            ("hint", &self.hint),
+        ];
+        for (name, detail) in details {
+            if let Some(text) = detail {
+                write!(f, "\n    {name}: {text}")?;
+            }
         }
         Ok(())
     }

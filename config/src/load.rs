@@ -14,6 +14,8 @@ pub struct LoadOptions {
     pub env: Vec<(String, String)>,
     /// Key path (`control.address`) and value of command line flags.
     pub flags: Vec<(String, String)>,
+    /// The name of this machine; `None`: the kernel is asked. `node.name` without a value takes its first label.
+    pub host_name: Option<String>,
 }
 
 /// A configuration and what is worth saying about it.

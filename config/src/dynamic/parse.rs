@@ -16,27 +16,15 @@ pub fn parse(text: &str, _format: Format, path: &Path) -> Result<Dynamic, Config
 /// Reads a tree made from labels: maps, lists and strings, rooted above `http`. The same leniencies apply. The errors
 /// name the key; their origin is [`Origin::Label`].
 pub fn from_labels(tree: Value) -> Result<Dynamic, ConfigErrors> {
-    serde_json::from_value(tree).map_err(|error| {
-        ConfigErrors(vec![ConfigError {
-            origin: Origin::Label,
-            key: String::new(),
-            value: None,
-            message: error.to_string(),
-            hint: None,
-        }])
-    })
+    serde_json::from_value(tree)
+        .map_err(|error| ConfigErrors(vec![ConfigError::new(Origin::Label, "", error.to_string())]))
 }
 
 fn refused(path: &Path, error: &serde_json::Error) -> ConfigErrors {
-    ConfigErrors(vec![ConfigError {
-        origin: Origin::File {
-            path: path.to_owned(),
-            line: error.line(),
-            column: error.column(),
-        },
-        key: String::new(),
-        value: None,
-        message: error.to_string(),
-        hint: None,
-    }])
+    let origin = Origin::File {
+        path: path.into(),
+        line: error.line(),
+        column: error.column(),
+    };
+    ConfigErrors(vec![ConfigError::new(origin, "", error.to_string())])
 }
