@@ -1,10 +1,12 @@
 //! The decision: a pure function of one snapshot and one request.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::{Endpoint, RequestMeta, Router, Service, Snapshot};
+use crate::balance::MAX_CANDIDATES;
+use crate::{Action, Endpoint, RequestMeta, Router, Service, Snapshot};
 
 /// What to do with a request.
 #[derive(Debug)]
@@ -64,6 +66,68 @@ pub enum Exclusion {
 }
 
 /// Decides one request. Pure but for the balancing cursor, which advances only with [`crate::Turn::Take`].
-pub fn decide<'s>(_snapshot: &'s Snapshot, _request: &RequestMeta<'_>) -> Decision<'s> {
-    Decision::NoRoute
+pub fn decide<'s>(snapshot: &'s Snapshot, request: &RequestMeta<'_>) -> Decision<'s> {
+    match walk(snapshot, request, &mut ()) {
+        Some(router) => conclude(router, request, MAX_CANDIDATES),
+        None => Decision::NoRoute,
+    }
+}
+
+/// Sees the routers of a walk go by.
+pub(crate) trait Observer<'s> {
+    /// A router was asked and said whether it matches. `Break` ends the walk.
+    fn asked(&mut self, router: &'s Arc<Router>, matches: bool) -> ControlFlow<()>;
+}
+
+/// The serving path: nobody looks, and the first match ends the walk.
+impl<'s> Observer<'s> for () {
+    fn asked(&mut self, _: &'s Arc<Router>, matches: bool) -> ControlFlow<()> {
+        if matches {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+/// Asks the routers that may match, best first, and returns the first that does.
+pub(crate) fn walk<'s>(
+    snapshot: &'s Snapshot,
+    request: &RequestMeta<'_>,
+    observer: &mut impl Observer<'s>,
+) -> Option<&'s Arc<Router>> {
+    let mut winner = None;
+    for router in snapshot.candidates(request.entry_point, request.tls, request.host) {
+        let matches = router.spec.rule.matches(request);
+        if matches && winner.is_none() {
+            winner = Some(router);
+        }
+        if observer.asked(router, matches).is_break() {
+            break;
+        }
+    }
+    winner
+}
+
+/// What follows from the winner, with at most `limit` candidates.
+pub(crate) fn conclude<'s>(router: &'s Arc<Router>, request: &RequestMeta<'_>, limit: usize) -> Decision<'s> {
+    match &router.spec.action {
+        Action::Redirect(redirect) => Decision::Redirect { router, redirect },
+        Action::Forward(service) => {
+            let candidates = service.candidates(request, limit);
+            if candidates.order.is_empty() {
+                Decision::Unavailable {
+                    router,
+                    service,
+                    candidates,
+                }
+            } else {
+                Decision::Forward {
+                    router,
+                    service,
+                    candidates,
+                }
+            }
+        }
+    }
 }

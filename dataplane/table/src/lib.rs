@@ -7,11 +7,14 @@
 pub mod balance;
 mod decide;
 pub mod host;
+mod index;
 pub mod path;
+mod query;
 mod request;
 pub mod rule;
 mod service;
 mod snapshot;
+mod text;
 
 pub use decide::{Candidate, Candidates, Decision, Exclusion, decide};
 pub use request::{RequestMeta, Turn};

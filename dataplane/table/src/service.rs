@@ -2,9 +2,11 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use crate::balance::Balancer;
+use crate::{Candidates, RequestMeta};
 
 /// A load-balanced service: endpoints in a fixed order plus how to reach them.
 ///
@@ -22,9 +24,7 @@ pub struct Service {
     pub transport: Arc<Transport>,
     /// Seconds of `Retry-After` on the 503 answered while no endpoint can serve.
     pub retry_after: u32,
-    /// The balancing schedule, see [`crate::balance`].
-    pub schedule: crate::balance::Schedule,
-    cursor: Arc<AtomicU64>,
+    balancer: Balancer,
     /// What the data plane hangs on this service (counters), kept across generations with the service.
     pub slot: Slot,
 }
@@ -47,26 +47,21 @@ pub struct ServiceSpec {
 impl Service {
     /// Builds the service; `previous` is the same-named service of the last generation, whose cursor goes on.
     pub fn new(spec: ServiceSpec, previous: Option<&Service>) -> Self {
-        let schedule = crate::balance::Schedule::smooth(spec.endpoints.iter().map(|e| e.weight));
+        let balancer = Balancer::round_robin(&spec.endpoints, previous.map(|p| &p.balancer));
         Self {
             name: spec.name,
             endpoints: spec.endpoints,
             pass_host_header: spec.pass_host_header,
             transport: spec.transport,
             retry_after: spec.retry_after,
-            schedule,
-            cursor: previous.map(|p| p.cursor.clone()).unwrap_or_default(),
+            balancer,
             slot: Slot::default(),
         }
     }
 
-    /// The position of this decision in the schedule.
-    pub(crate) fn turn(&self, turn: crate::Turn) -> u64 {
-        match turn {
-            crate::Turn::Take => self.cursor.fetch_add(1, Ordering::Relaxed),
-            crate::Turn::Look => self.cursor.load(Ordering::Relaxed),
-            crate::Turn::At(position) => position,
-        }
+    /// The endpoints to try for this request, best first and at most `limit`, and those left out.
+    pub(crate) fn candidates(&self, request: &RequestMeta<'_>, limit: usize) -> Candidates<'_> {
+        self.balancer.candidates(&self.endpoints, request, limit)
     }
 }
 

@@ -1,7 +1,9 @@
 //! One immutable generation of the routing tables.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
+use crate::index::{Draft, Table};
 use crate::{Rule, Service, Slot};
 
 /// The position of an entry point in the static configuration; stable for the life of the process.
@@ -63,21 +65,39 @@ pub struct Snapshot {
     generation: u64,
     routers: Vec<Arc<Router>>,
     services: Vec<Arc<Service>>,
+    /// For entry point `n` the plain table at `2n`, the TLS table at `2n + 1`.
+    tables: Box<[Table]>,
 }
 
 impl Snapshot {
     /// Sorts and indexes. Routers and services given as the same `Arc` as in an earlier generation keep their slots.
+    ///
+    /// `entry_points` is how many there are; a router on an entry point beyond that is indexed all the same.
     pub fn build(
         generation: u64,
         entry_points: usize,
-        routers: Vec<Arc<Router>>,
-        services: Vec<Arc<Service>>,
+        mut routers: Vec<Arc<Router>>,
+        mut services: Vec<Arc<Service>>,
     ) -> Self {
-        let _ = entry_points;
+        // Stable sorts that find runs: what `compile` hands over is mostly in order already.
+        routers.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.spec.name.cmp(&b.spec.name)));
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        let named = routers.iter().flat_map(|router| &router.spec.entry_points).max();
+        let entry_points = entry_points.max(named.map_or(0, |id| usize::from(id.0) + 1));
+        let mut drafts: Vec<Draft> = (0..entry_points * 2).map(|_| Draft::default()).collect();
+        for (rank, router) in (0u32..).zip(&routers) {
+            for id in &router.spec.entry_points {
+                if let Some(draft) = drafts.get_mut(table_index(*id, router.spec.tls)) {
+                    draft.add(rank, router.spec.rule.keys());
+                }
+            }
+        }
+        let tables = drafts.into_iter().map(Draft::finish).collect();
         Self {
             generation,
             routers,
             services,
+            tables,
         }
     }
 
@@ -95,4 +115,46 @@ impl Snapshot {
     pub fn services(&self) -> &[Arc<Service>] {
         &self.services
     }
+
+    /// The service of that qualified name.
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        let found = self
+            .services
+            .binary_search_by(|service| (*service.name).cmp(name))
+            .ok()?;
+        self.services.get(found)
+    }
+
+    /// The routers of one table that may match the host, best first.
+    pub(crate) fn candidates<'s>(
+        &'s self,
+        entry_point: EntryPointId,
+        tls: bool,
+        host: &str,
+    ) -> impl Iterator<Item = &'s Arc<Router>> + use<'s> {
+        let table = self.tables.get(table_index(entry_point, tls));
+        let ranks = table.map(|table| table.candidates(host)).unwrap_or_default();
+        ranks.filter_map(|rank| self.routers.get(usize::try_from(rank).ok()?))
+    }
+
+    /// How many routers a table has.
+    pub(crate) fn table_len(&self, entry_point: EntryPointId, tls: bool) -> usize {
+        self.tables
+            .get(table_index(entry_point, tls))
+            .map_or(0, Table::len)
+    }
+}
+
+fn table_index(entry_point: EntryPointId, tls: bool) -> usize {
+    usize::from(entry_point.0) * 2 + usize::from(tls)
+}
+
+/// The order of routers but for their names; smaller is better.
+fn rank(router: &Router) -> (Reverse<i64>, Reverse<usize>, bool) {
+    let rule = &router.spec.rule;
+    (
+        Reverse(router.spec.priority),
+        Reverse(rule.text().len()),
+        !rule.keys().is_exact(),
+    )
 }

@@ -1,11 +1,37 @@
 //! Traefik v3 rules: text to tree, tree to verdict.
+//!
+//! Data moves one way: [`lexer`] cuts the text into tokens, [`parser`] builds a [`tree::Tree`] of calls without
+//! knowing any matcher, [`http`] turns each call into a matcher, [`keys`] derives the index keys of the whole rule.
+//! What v2 syntax or a slip of the pen looks like, and what to write instead, is in [`hint`].
+
+mod hint;
+mod http;
+mod keys;
+mod lexer;
+mod parser;
+mod regexp;
+mod tree;
 
 use crate::RequestMeta;
+use http::Matcher;
+use tree::Tree;
+
+pub(crate) use http::Refusal;
+pub(crate) use keys::{HostKeys, exact_key, wildcard_key};
+
+/// Longest rule, in bytes. Traefik has no limit; ours keeps a label from costing seconds of compiling.
+pub const MAX_RULE_BYTES: usize = 64 * 1024;
+/// Deepest nesting of parentheses and `!`.
+pub const MAX_DEPTH: usize = 64;
+/// Most matchers in one rule.
+pub const MAX_MATCHERS: usize = 1024;
 
 /// A compiled rule.
 #[derive(Debug)]
 pub struct Rule {
     text: Box<str>,
+    tree: Tree<Matcher>,
+    keys: HostKeys,
 }
 
 /// Why a rule is refused; positions are byte offsets in the rule's text.
@@ -18,10 +44,25 @@ pub struct RuleError {
     pub offset: usize,
 }
 
+impl RuleError {
+    fn new(offset: usize, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            offset,
+        }
+    }
+}
+
 impl Rule {
     /// Parses and compiles an HTTP rule.
     pub fn parse_http(text: &str) -> Result<Self, RuleError> {
-        Ok(Self { text: text.into() })
+        let tree = parser::parse(text, &http::compile)?;
+        let keys = HostKeys::of(&tree);
+        Ok(Self {
+            text: text.into(),
+            tree,
+            keys,
+        })
     }
 
     /// The text as written; its byte length is the default priority.
@@ -30,7 +71,41 @@ impl Rule {
     }
 
     /// Whether the request satisfies the rule.
-    pub fn matches(&self, _request: &RequestMeta<'_>) -> bool {
-        false
+    pub fn matches(&self, request: &RequestMeta<'_>) -> bool {
+        self.tree.eval(&|matcher: &Matcher| matcher.matches(request))
+    }
+
+    /// The exact names in the rule's `Host` matchers, lower case, in the order written, without repetition; those
+    /// under a `!` are left out. These are the names certificates and TLS options are looked up for, as in Traefik;
+    /// wildcards and patterns are not among them.
+    pub fn hosts(&self) -> Vec<&str> {
+        let mut hosts: Vec<&str> = Vec::new();
+        self.tree.each_positive(&mut |matcher| {
+            if let Some(name) = matcher.exact_host().filter(|name| !hosts.contains(name)) {
+                hosts.push(name);
+            }
+        });
+        hosts
+    }
+
+    /// Why the rule refuses the request: the matchers that would have to change their verdict. Empty when it matches.
+    pub(crate) fn refusals(&self, request: &RequestMeta<'_>) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        self.tree.blame(
+            false,
+            &|matcher| matcher.matches(request),
+            &mut |matcher, wanted| {
+                refusals.push(matcher.refusal(request, wanted));
+            },
+        );
+        refusals
+    }
+
+    /// Where the index files this rule.
+    pub(crate) fn keys(&self) -> &HostKeys {
+        &self.keys
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! The routers of one entry point's plain or TLS traffic, filed by the hosts under which they can match.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::rule::{HostKeys, exact_key, wildcard_key};
+
+/// One table. A rank is a position in the snapshot's sorted routers: the smaller, the better.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    /// Key to where its ranks are in `ranks`.
+    hosts: HashMap<u64, Span, BuildHasherDefault<AlreadyHashed>>,
+    /// Whether any key is a wildcard; without one a look-up is spared.
+    wildcards: bool,
+    /// All ranks: per key ascending, those of rules that match under any host last.
+    ranks: Box<[u32]>,
+    any: Span,
+    /// Routers filed.
+    len: usize,
+}
+
+/// A run in [`Table::ranks`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Table {
+    /// Ranks of the routers that may match the host, ascending, without repetition. `host` is canonical.
+    pub(crate) fn candidates(&self, host: &str) -> Ranks<'_> {
+        let parent = host
+            .split_once('.')
+            .filter(|_| self.wildcards)
+            .map(|(_, parent)| parent);
+        Ranks([
+            self.filed(exact_key(host)),
+            parent
+                .map(|parent| self.filed(wildcard_key(parent)))
+                .unwrap_or_default(),
+            self.run(self.any),
+        ])
+    }
+
+    /// How many routers are filed.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn filed(&self, key: u64) -> &[u32] {
+        self.hosts
+            .get(&key)
+            .map(|span| self.run(*span))
+            .unwrap_or_default()
+    }
+
+    fn run(&self, span: Span) -> &[u32] {
+        let (Ok(start), Ok(len)) = (usize::try_from(span.start), usize::try_from(span.len)) else {
+            return &[];
+        };
+        self.ranks
+            .get(start..)
+            .and_then(|tail| tail.get(..len))
+            .unwrap_or_default()
+    }
+}
+
+/// Merges the runs that concern one host.
+#[derive(Default)]
+pub(crate) struct Ranks<'t>([&'t [u32]; 3]);
+
+impl Iterator for Ranks<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        let least = self.0.iter().filter_map(|run| run.first().copied()).min()?;
+        for run in &mut self.0 {
+            if let Some((first, rest)) = run.split_first()
+                && *first == least
+            {
+                *run = rest;
+            }
+        }
+        Some(least)
+    }
+}
+
+/// A table under construction.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    keyed: Vec<(u64, u32)>,
+    any: Vec<u32>,
+    wildcards: bool,
+    len: usize,
+}
+
+impl Draft {
+    /// Files a router; call with ascending ranks.
+    pub(crate) fn add(&mut self, rank: u32, keys: &HostKeys) {
+        self.len += 1;
+        match keys {
+            HostKeys::Any => self.any.push(rank),
+            HostKeys::Only(keys) => {
+                self.wildcards |= keys.iter().any(|key| key.wildcard);
+                self.keyed.extend(keys.iter().map(|key| (key.hash, rank)));
+            }
+        }
+    }
+
+    /// The finished table.
+    pub(crate) fn finish(mut self) -> Table {
+        self.keyed.sort_unstable();
+        self.keyed.dedup();
+        self.any.dedup();
+        let mut hosts = HashMap::with_capacity_and_hasher(self.keyed.len(), BuildHasherDefault::default());
+        for (place, (key, _)) in (0u32..).zip(&self.keyed) {
+            let span: &mut Span = hosts.entry(*key).or_insert(Span { start: place, len: 0 });
+            span.len += 1;
+        }
+        hosts.shrink_to_fit();
+        let length = |ranks: usize| u32::try_from(ranks).unwrap_or(u32::MAX);
+        let any = Span {
+            start: length(self.keyed.len()),
+            len: length(self.any.len()),
+        };
+        let ranks = self.keyed.iter().map(|(_, rank)| *rank).chain(self.any).collect();
+        Table {
+            hosts,
+            wildcards: self.wildcards,
+            ranks,
+            any,
+            len: self.len,
+        }
+    }
+}
+
+/// Passes a key through: it is a good hash already.
+#[derive(Default)]
+pub(crate) struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Only whole keys are hashed; anything else still gives a usable, if poor, hash.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}

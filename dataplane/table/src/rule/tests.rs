@@ -1,0 +1,1 @@
+//! Rules against requests: what matches, what is refused, and what the refusal says.
