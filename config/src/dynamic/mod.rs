@@ -1,6 +1,6 @@
 //! Traefik's dynamic configuration: the common language of labels, files and outputs.
 //!
-//! These types mirror Traefik 3.7's document. Sources produce them, `compile` (in the agent) reads them. Names are as
+//! [`parse`] reads a document, [`from_labels`] a tree made from labels. These types mirror Traefik 3.7's document. Sources produce them, `compile` (in the agent) reads them. Names are as
 //! written: without a provider suffix for what the document defines, with one (`x@file`) where it refers elsewhere.
 
 mod parse;
@@ -172,15 +172,18 @@ pub struct ServersTransport {
     pub disable_http2: bool,
 }
 
-/// `forwardingTimeouts`, Go durations (`30s`) or seconds.
+/// `forwardingTimeouts`: durations that [`crate::duration::parse`] reads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ForwardingTimeouts {
     /// Default 30s.
+    #[schemars(extend("format" = "duration"))]
     pub dial_timeout: Option<String>,
     /// Default 0: none.
+    #[schemars(extend("format" = "duration"))]
     pub response_header_timeout: Option<String>,
     /// Default 90s.
+    #[schemars(extend("format" = "duration"))]
     pub idle_conn_timeout: Option<String>,
 }
 
@@ -202,19 +205,29 @@ pub struct Tls {
 pub struct CertificatePair {
     /// Chain.
     pub cert_file: String,
-    /// Key.
+    /// Key. Inline PEM is neither printed nor serialised.
+    #[serde(serialize_with = "without_pem")]
     pub key_file: String,
     /// Stores; accepted and ignored but for `default`.
     pub stores: Vec<String>,
 }
 
+/// A path as it is, inline PEM redacted.
+fn printable(key_file: &str) -> &str {
+    if key_file.contains("-----BEGIN") {
+        "[redacted]"
+    } else {
+        key_file
+    }
+}
+
+fn without_pem<S: serde::Serializer>(key_file: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(printable(key_file))
+}
+
 impl std::fmt::Debug for CertificatePair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let key = if self.key_file.contains("-----BEGIN") {
-            "REDACTED"
-        } else {
-            self.key_file.as_str()
-        };
+        let key = printable(&self.key_file);
         f.debug_struct("CertificatePair")
             .field("cert_file", &self.cert_file)
             .field("key_file", &key)

@@ -1,0 +1,12 @@
+//! What keys there are and what they hold.
+//!
+//! The Rust types say it once; `schemars` turns them into a JSON schema; [`Shape`] is that schema made ready for
+//! [`read`], which checks a tree of nodes against it and gives the values in the form that `serde` takes.
+
+mod read;
+mod shape;
+mod suggest;
+
+pub(crate) use read::{Reading, Unknown, read, shown};
+pub(crate) use shape::{Field, Shape, Text};
+pub(crate) use suggest::nearest;
