@@ -1,39 +1,44 @@
 //! The TLS part of a generation: which certificate and which options a server name gets.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use constellation_table::EntryPointId;
 use rustls::ServerConfig;
 
-/// The TLS part of a generation.
+use super::certificate::CertificateInfo;
+use super::context::TlsProblem;
+use super::index::CertificateIndex;
+use super::names::NameMap;
+
+/// The options of names that no router has options for.
+pub(super) const DEFAULT_OPTIONS: &str = "default";
+
+/// The TLS part of a generation. The default one has no certificate and refuses every name.
 #[derive(Clone, Debug, Default)]
 pub struct TlsView {
-    certificates: Vec<Arc<CertificateInfo>>,
+    index: Option<Arc<CertificateIndex>>,
+    default: Option<Arc<NamedOptions>>,
+    /// By entry point.
+    hosts: HashMap<EntryPointId, NameMap<Arc<NamedOptions>>>,
 }
 
-/// What status and metrics say of a certificate.
+/// The options that a router asks for on the hosts of its rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateInfo {
-    /// The names it is valid for, joined by commas.
-    pub subject: Arc<str>,
-    /// SHA-256 of the leaf certificate, the first 16 hexadecimal digits.
-    pub fingerprint: Arc<str>,
-    /// The names it is valid for, lower case.
-    pub names: Vec<Arc<str>>,
-    /// Start of its validity.
-    pub not_before: SystemTime,
-    /// End of its validity.
-    pub not_after: SystemTime,
-    /// File, or `inline`, or `self-signed default`.
-    pub origin: Arc<str>,
+pub struct HostOptions {
+    /// The router's entry point.
+    pub entry_point: EntryPointId,
+    /// A host of its rule; `*.` stands for one label.
+    pub host: Arc<str>,
+    /// Qualified name of the options; also `default`, which routers without options have.
+    pub options: Arc<str>,
 }
 
 /// Why a handshake is refused before it starts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsRefusal {
     /// Strict SNI, and no certificate has the name (or the client sent none).
-    #[error("no certificate for the server name {name:?} and the TLS options {options:?} are strict")]
+    #[error("no certificate has the server name {name:?}, and the TLS options {options:?} are strict")]
     UnknownName {
         /// The name asked for, empty when none was.
         name: String,
@@ -61,27 +66,117 @@ impl TlsRefusal {
     }
 }
 
+#[derive(Debug)]
+struct NamedOptions {
+    name: Arc<str>,
+    usable: Option<UsableOptions>,
+}
+
+/// Options that can serve.
+#[derive(Clone, Debug)]
+pub(super) struct UsableOptions {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) sni_strict: bool,
+}
+
 impl TlsView {
+    /// `options` has every name that was defined; `None` stands for one that can't be used.
+    pub(super) fn new(
+        index: Arc<CertificateIndex>,
+        options: HashMap<Arc<str>, Option<UsableOptions>>,
+        hosts: &[HostOptions],
+        problems: &mut Vec<TlsProblem>,
+    ) -> Self {
+        let named: HashMap<Arc<str>, Arc<NamedOptions>> = options
+            .into_iter()
+            .map(|(name, usable)| (Arc::clone(&name), Arc::new(NamedOptions { name, usable })))
+            .collect();
+        let default = named.get(DEFAULT_OPTIONS).cloned();
+        let mut by_entry_point: HashMap<EntryPointId, NameMap<Arc<NamedOptions>>> = HashMap::new();
+        for HostOptions {
+            entry_point,
+            host,
+            options,
+        } in hosts
+        {
+            let asked = named.get(options).cloned().unwrap_or_else(|| {
+                problems.push(TlsProblem {
+                    subject: format!("tls options {options}"),
+                    message: format!(
+                        "not defined, but a router of {host} needs them; connections to it are refused"
+                    ),
+                });
+                Arc::new(NamedOptions {
+                    name: Arc::clone(options),
+                    usable: None,
+                })
+            });
+            let map = by_entry_point.entry(*entry_point).or_default();
+            let chosen = map.entry(host).or_insert_with(|| Arc::clone(&asked));
+            if chosen.name != asked.name
+                && let Some(default) = &default
+            {
+                let message = format!(
+                    "routers of this host ask for different TLS options ({} and {}), so the default ones apply, as in \
+                     Traefik; give all routers of the host the same tls.options",
+                    chosen.name, asked.name
+                );
+                problems.push(TlsProblem {
+                    subject: format!("host {host}"),
+                    message,
+                });
+                *chosen = Arc::clone(default);
+            }
+        }
+        Self {
+            index: Some(index),
+            default,
+            hosts: by_entry_point,
+        }
+    }
+
     /// The rustls configuration for a ClientHello on an entry point.
+    ///
+    /// It has the certificates of this very generation; connections keep it when generations move on.
     pub fn server_config(
         &self,
-        _entry_point: EntryPointId,
+        entry_point: EntryPointId,
         server_name: Option<&str>,
     ) -> Result<Arc<ServerConfig>, TlsRefusal> {
-        Err(TlsRefusal::UnknownName {
-            name: server_name.unwrap_or_default().to_owned(),
-            options: "default".into(),
-        })
+        let name = server_name.unwrap_or_default();
+        let options = self.options_for(entry_point, name);
+        let refused = || TlsRefusal::Options {
+            options: options.map_or_else(|| DEFAULT_OPTIONS.into(), |o| o.name.clone()),
+        };
+        let options = options.ok_or_else(refused)?;
+        let usable = options.usable.as_ref().ok_or_else(refused)?;
+        let known = || self.index.as_ref().is_some_and(|index| index.has(name));
+        if usable.sni_strict && !known() {
+            return Err(TlsRefusal::UnknownName {
+                name: name.to_owned(),
+                options: Arc::clone(&options.name),
+            });
+        }
+        Ok(Arc::clone(&usable.config))
     }
 
     /// The name of the TLS options that apply to a host on an entry point. A request whose host has other options than
     /// the server name of its connection is answered with 421.
-    pub fn options_name_for(&self, _entry_point: EntryPointId, _host: &str) -> &str {
-        "default"
+    pub fn options_name_for(&self, entry_point: EntryPointId, host: &str) -> &str {
+        self.options_for(entry_point, host)
+            .map_or(DEFAULT_OPTIONS, |options| &options.name)
     }
 
     /// Every certificate of this generation, the default one included.
     pub fn certificates(&self) -> impl Iterator<Item = &CertificateInfo> {
-        self.certificates.iter().map(|c| &**c)
+        self.index.iter().flat_map(|index| index.infos())
+    }
+
+    fn options_for(&self, entry_point: EntryPointId, host: &str) -> Option<&Arc<NamedOptions>> {
+        let by_host = self
+            .hosts
+            .get(&entry_point)
+            .and_then(|hosts| hosts.matches(host).next());
+        by_host.or(self.default.as_ref())
     }
 }
