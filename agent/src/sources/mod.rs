@@ -4,12 +4,19 @@
 //! what it sent. The publisher takes the latest contribution of every source, compiles and publishes. A source that
 //! can't read its world keeps its last contribution standing and says so in its [`SourceStatus`].
 
+pub mod docker;
+pub mod file;
+mod handle;
+mod publication;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use constellation_config::dynamic::Dynamic;
 use constellation_table::Condition;
+
+pub use handle::{Reload, SourceHandle};
 
 /// What one source says now, over a `tokio::sync::watch` channel.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +39,7 @@ pub struct SourceStatus {
 }
 
 /// The complete reading of one source.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contribution {
     /// The provider's name, which qualifies every object in it: `docker`, `file`.
     pub provider: &'static str,
@@ -43,6 +50,9 @@ pub struct Contribution {
     pub origins: BTreeMap<String, BTreeMap<String, ServerOrigin>>,
     /// What could not be used, for `status`, `routes` and the log. A problem never hurts the other objects.
     pub problems: Vec<Problem>,
+    /// Changes when something the objects only point at has changed, such as the content of a certificate file. A
+    /// compile that keeps what it made from an unchanged object makes it anew when this differs.
+    pub revision: u64,
 }
 
 /// Where a server of a service comes from and whether it can serve.

@@ -1,0 +1,271 @@
+//! A container as the routes need it, taken from the engine's inspection.
+//!
+//! Engines differ in what they leave out, so everything is optional on the wire; what is missing gets the most harmless
+//! meaning here: no port, no network, not running.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EndpointSettings, HealthStatusEnum,
+    PortMap,
+};
+use constellation_table::Condition;
+
+/// What is known of one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Container {
+    /// The engine's id.
+    pub id: String,
+    /// Without the leading slash.
+    pub name: String,
+    /// When it was made, RFC 3339 as the engine writes it; orders containers by age.
+    pub created: String,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// Running or not.
+    pub state: State,
+    /// The health check's verdict.
+    pub health: Health,
+    /// Ports the container exposes; protocols don't matter to their order.
+    pub ports: BTreeSet<u16>,
+    /// Host bindings of ports.
+    pub bindings: Vec<Binding>,
+    /// Whose network stack it uses.
+    pub network_mode: NetworkMode,
+    /// Addresses by network name.
+    pub networks: BTreeMap<String, Addresses>,
+}
+
+/// The life cycle, as far as it matters to a route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Serves, if healthy.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Between two runs.
+    Restarting,
+    /// Never started, or the engine doesn't say.
+    #[default]
+    Created,
+    /// Ended.
+    Exited {
+        /// Exit status.
+        code: Option<i64>,
+        /// When, as the engine writes it.
+        at: Option<String>,
+    },
+    /// Being removed, or half removed.
+    Dead,
+    /// The engine doesn't know it any more.
+    Removed {
+        /// When that was noticed, RFC 3339.
+        at: String,
+    },
+}
+
+/// A health check's verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// There is no check.
+    #[default]
+    Unchecked,
+    /// Passing.
+    Healthy,
+    /// Not yet known.
+    Starting,
+    /// Failing.
+    Unhealthy,
+}
+
+/// A host port that leads to a container port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Binding {
+    /// In the container.
+    pub port: u16,
+    /// Empty or unspecified: all addresses of the host.
+    pub host_ip: String,
+    /// On the host.
+    pub host_port: String,
+}
+
+/// Whose network stack a container uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// Its own.
+    #[default]
+    Own,
+    /// The host's.
+    Host,
+    /// Another container's, by id or name.
+    Container(String),
+}
+
+/// The addresses in one network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// IPv4.
+    pub v4: Option<IpAddr>,
+    /// Global IPv6.
+    pub v6: Option<IpAddr>,
+}
+
+impl Addresses {
+    /// IPv4 before IPv6.
+    pub fn preferred(&self) -> Option<IpAddr> {
+        self.v4.or(self.v6)
+    }
+}
+
+impl Container {
+    /// Takes what matters from an inspection; `None` without id.
+    pub fn from_inspect(inspect: ContainerInspectResponse) -> Option<Self> {
+        let config = inspect.config.unwrap_or_default();
+        let host = inspect.host_config.unwrap_or_default();
+        let network = inspect.network_settings.unwrap_or_default();
+        let (state, health) = inspect.state.map(life).unwrap_or_default();
+        let published = network.ports.unwrap_or_default();
+        let network_mode = match host.network_mode.as_deref() {
+            Some("host") => NetworkMode::Host,
+            Some(mode) => match mode.strip_prefix("container:") {
+                Some(other) => NetworkMode::Container(other.to_owned()),
+                None => NetworkMode::Own,
+            },
+            None => NetworkMode::Own,
+        };
+        let mut ports = port_numbers(published.keys());
+        // The engine empties this table when a container stops; what the image and the command line say remains.
+        if state != State::Running && network_mode == NetworkMode::Own {
+            ports.extend(port_numbers(config.exposed_ports.iter().flatten()));
+            ports.extend(port_numbers(
+                host.port_bindings.iter().flat_map(|bindings| bindings.keys()),
+            ));
+        }
+        let networks = network.networks.unwrap_or_default().into_iter();
+        Some(Self {
+            id: inspect.id.filter(|id| !id.is_empty())?,
+            name: inspect
+                .name
+                .unwrap_or_default()
+                .trim_start_matches('/')
+                .to_owned(),
+            created: inspect.created.map(|time| time.to_string()).unwrap_or_default(),
+            labels: config.labels.unwrap_or_default().into_iter().collect(),
+            state,
+            health,
+            ports,
+            bindings: bindings(published),
+            network_mode,
+            networks: networks
+                .map(|(name, endpoint)| (name, addresses(&endpoint)))
+                .collect(),
+        })
+    }
+
+    /// Whether it can serve, and why not. The text holds absolute times only: an unchanged container must give an
+    /// unchanged text, or every reading would publish a generation.
+    pub fn condition(&self) -> Condition {
+        let name = &self.name;
+        let reason = match (&self.state, self.health) {
+            (State::Running, Health::Unchecked | Health::Healthy) => return Condition::Ready,
+            (State::Running, Health::Starting) => format!("container {name}: health check: starting"),
+            (State::Running, Health::Unhealthy) => format!("container {name}: health check: unhealthy"),
+            (State::Paused, _) => format!("container {name} is paused"),
+            (State::Restarting, _) => format!("container {name} is restarting"),
+            (State::Created, _) => format!("container {name} was never started"),
+            (State::Dead, _) => format!("container {name} is being removed"),
+            (State::Removed { at }, _) => format!("container {name} was removed at {at}"),
+            (State::Exited { code, at }, _) => {
+                let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
+                let at = at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
+                format!("container {name} exited{code}{at}")
+            }
+        };
+        Condition::Unavailable(Arc::from(reason))
+    }
+
+    /// Keeps the addresses and ports of an earlier reading where a container that isn't running has lost them, so that
+    /// its endpoint stays recognisable.
+    pub fn remember(&mut self, earlier: &Self) {
+        if self.state == State::Running {
+            return;
+        }
+        for (network, addresses) in &earlier.networks {
+            let now = self.networks.entry(network.clone()).or_default();
+            if now.preferred().is_none() {
+                *now = *addresses;
+            }
+        }
+        if self.ports.is_empty() {
+            self.ports.clone_from(&earlier.ports);
+        }
+        if self.bindings.is_empty() {
+            self.bindings.clone_from(&earlier.bindings);
+        }
+    }
+}
+
+fn life(state: ContainerState) -> (State, Health) {
+    let exited = State::Exited {
+        code: state.exit_code,
+        // Year 1 is how the engine writes "never".
+        at: state
+            .finished_at
+            .filter(|at| !at.is_empty() && !at.starts_with("0001-")),
+    };
+    let life = match state.status {
+        Some(ContainerStateStatusEnum::RUNNING) => State::Running,
+        Some(ContainerStateStatusEnum::PAUSED) => State::Paused,
+        Some(ContainerStateStatusEnum::RESTARTING) => State::Restarting,
+        Some(ContainerStateStatusEnum::EXITED) => exited,
+        Some(ContainerStateStatusEnum::REMOVING | ContainerStateStatusEnum::DEAD) => State::Dead,
+        Some(ContainerStateStatusEnum::CREATED) => State::Created,
+        Some(_) | None => match state.running {
+            Some(true) => State::Running,
+            _ => State::Created,
+        },
+    };
+    let health = match state.health.and_then(|health| health.status) {
+        Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
+        Some(HealthStatusEnum::STARTING) => Health::Starting,
+        Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
+        _ => Health::Unchecked,
+    };
+    (life, health)
+}
+
+/// `80/tcp` and `53/udp` alike; what isn't a port is left out.
+fn port_numbers<'a>(ports: impl Iterator<Item = &'a String>) -> BTreeSet<u16> {
+    ports.filter_map(|port| port_number(port)).collect()
+}
+
+fn port_number(port: &str) -> Option<u16> {
+    let number = port.split_once('/').map_or(port, |(number, _)| number);
+    number.parse().ok().filter(|number| *number > 0)
+}
+
+fn bindings(ports: PortMap) -> Vec<Binding> {
+    let mut bindings = Vec::new();
+    for (port, hosts) in ports {
+        let Some(port) = port_number(&port) else { continue };
+        for host in hosts.into_iter().flatten() {
+            bindings.push(Binding {
+                port,
+                host_ip: host.host_ip.unwrap_or_default(),
+                host_port: host.host_port.unwrap_or_default(),
+            });
+        }
+    }
+    bindings.sort();
+    bindings
+}
+
+pub(super) fn addresses(endpoint: &EndpointSettings) -> Addresses {
+    let parse = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok());
+    Addresses {
+        v4: parse(&endpoint.ip_address),
+        v6: parse(&endpoint.global_ipv6_address),
+    }
+}

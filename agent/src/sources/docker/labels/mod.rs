@@ -1,0 +1,183 @@
+//! The labels of one container, read exactly as Traefik 3.7 reads them.
+//!
+//! Pure: strings in, typed objects or the first error out. A container with an error in its labels is not used at all,
+//! as in Traefik, and hurts no other. Labels outside `traefik.enable`, `traefik.docker`, `traefik.http`, `traefik.tcp`,
+//! `traefik.udp` and `traefik.tls.stores.default` are not looked at; that includes those of Traefik 1.
+
+mod decode;
+mod middleware_schema;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::BTreeMap;
+
+use constellation_config::dynamic::{LoadBalancer, Router, TlsStore};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// A label that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("label `{key}`: {message}")]
+pub struct LabelError {
+    /// The key as far as it was understood.
+    pub key: String,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+impl LabelError {
+    fn new(key: &str, message: impl Into<String>) -> Self {
+        Self {
+            key: key.to_owned(),
+            message: message.into(),
+        }
+    }
+}
+
+/// How the container itself is to be treated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerOptions {
+    /// `traefik.enable`.
+    pub enable: Option<bool>,
+    /// `traefik.docker.network`; empty counts as absent.
+    pub network: Option<String>,
+}
+
+/// What the labels define.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LabelledRoutes {
+    /// HTTP routers by name; rule and service may be missing.
+    pub routers: BTreeMap<String, Router>,
+    /// HTTP services by name.
+    pub services: BTreeMap<String, LabelledService>,
+    /// HTTP middlewares by name, spelled and typed as in a file.
+    pub middlewares: BTreeMap<String, Value>,
+    /// TLS stores by name.
+    pub stores: BTreeMap<String, TlsStore>,
+    /// Whether there are TCP routers or services.
+    pub tcp: bool,
+    /// Whether there are UDP routers or services.
+    pub udp: bool,
+}
+
+/// A service as labels can define it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LabelledService {
+    /// Everything but the server; `None` when the labels set only what has no label form.
+    pub load_balancer: Option<LoadBalancer>,
+    /// The one server.
+    pub server: LabelledServer,
+    /// Middlewares of the service.
+    pub middlewares: Vec<String>,
+}
+
+/// The server of a service, before the container's address is known. Empty strings count as absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LabelledServer {
+    /// A whole URL, instead of scheme and port.
+    pub url: String,
+    /// Default `http`.
+    pub scheme: String,
+    /// Default: the lowest exposed port.
+    pub port: String,
+    /// Relative weight.
+    pub weight: Option<u32>,
+    /// Keep the URL's path in front of the request's.
+    pub preserve_path: bool,
+}
+
+impl ContainerOptions {
+    /// Reads `traefik.enable` and `traefik.docker`.
+    pub fn read(labels: &BTreeMap<String, String>) -> Result<Self, LabelError> {
+        let root = tree::grow(labels, &["traefik.enable", "traefik.docker."])?;
+        let options = decode::object(&root, &schema::CONTAINER, tree::ROOT)?;
+        let network = options.get("docker").and_then(|docker| docker.get("network"));
+        Ok(Self {
+            enable: options.get("enable").and_then(Value::as_bool),
+            network: network
+                .and_then(Value::as_str)
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
+        })
+    }
+}
+
+impl LabelledRoutes {
+    /// Reads the sections that define routes.
+    pub fn read(labels: &BTreeMap<String, String>) -> Result<Self, LabelError> {
+        let prefixes = [
+            "traefik.http",
+            "traefik.tcp",
+            "traefik.udp",
+            "traefik.tls.stores.default",
+        ];
+        let root = tree::grow(labels, &prefixes)?;
+        let mut sections = decode::object(&root, &schema::ROUTES, tree::ROOT)?;
+        let mut http = section(sections.remove("http"));
+        let mut routes = Self {
+            tcp: defines(sections.get("tcp")),
+            udp: defines(sections.get("udp")),
+            ..Self::default()
+        };
+        for (name, router) in section(http.remove("routers")) {
+            let key = format!("traefik.http.routers.{name}");
+            routes.routers.insert(name, typed(&key, router)?);
+        }
+        for (name, options) in section(http.remove("services")) {
+            let key = format!("traefik.http.services.{name}");
+            routes
+                .services
+                .insert(name, service(&key, section(Some(options)))?);
+        }
+        routes.middlewares = section(http.remove("middlewares")).into_iter().collect();
+        for (name, store) in section(section(sections.remove("tls")).remove("stores")) {
+            let key = format!("traefik.tls.stores.{name}");
+            routes.stores.insert(name, typed(&key, store)?);
+        }
+        Ok(routes)
+    }
+}
+
+fn service(key: &str, mut options: Map<String, Value>) -> Result<LabelledService, LabelError> {
+    let middlewares = options.remove("middlewares").unwrap_or_default();
+    let mut service = LabelledService {
+        middlewares: typed::<Option<Vec<String>>>(key, middlewares)?.unwrap_or_default(),
+        ..LabelledService::default()
+    };
+    let Some(Value::Object(mut balancer)) = options.remove("loadBalancer") else {
+        return Ok(service);
+    };
+    if let Some(Value::Array(servers)) = balancer.remove("server")
+        && let Some(server) = servers.into_iter().next()
+    {
+        service.server = typed(&format!("{key}.loadBalancer.server"), server)?;
+    }
+    service.load_balancer = Some(typed(&format!("{key}.loadBalancer"), Value::Object(balancer))?);
+    Ok(service)
+}
+
+/// The schema has the same names and types as the document, so what is left to refuse is a range (a negative weight).
+fn typed<T: DeserializeOwned>(key: &str, value: Value) -> Result<T, LabelError> {
+    serde_json::from_value(value).map_err(|error| LabelError::new(key, error.to_string()))
+}
+
+fn section(value: Option<Value>) -> Map<String, Value> {
+    match value {
+        Some(Value::Object(section)) => section,
+        _ => Map::new(),
+    }
+}
+
+fn defines(section: Option<&Value>) -> bool {
+    let named = |kind| {
+        section
+            .and_then(|section| section.get(kind))
+            .and_then(Value::as_object)
+    };
+    ["routers", "services"]
+        .into_iter()
+        .any(|kind| named(kind).is_some_and(|named| !named.is_empty()))
+}
