@@ -40,10 +40,38 @@ pub enum Decision<'s> {
     NoRoute,
 }
 
+impl<'s> Decision<'s> {
+    /// The router that won; `None` for 404.
+    pub fn router(&self) -> Option<&'s Arc<Router>> {
+        match self {
+            Self::Forward { router, .. }
+            | Self::Unavailable { router, .. }
+            | Self::Redirect { router, .. } => Some(router),
+            Self::NoRoute => None,
+        }
+    }
+
+    /// The service of the router that won.
+    pub fn service(&self) -> Option<&'s Arc<Service>> {
+        match self {
+            Self::Forward { service, .. } | Self::Unavailable { service, .. } => Some(service),
+            Self::Redirect { .. } | Self::NoRoute => None,
+        }
+    }
+
+    /// The endpoints to try, and those left out.
+    pub fn candidates(&self) -> Option<&Candidates<'s>> {
+        match self {
+            Self::Forward { candidates, .. } | Self::Unavailable { candidates, .. } => Some(candidates),
+            Self::Redirect { .. } | Self::NoRoute => None,
+        }
+    }
+}
+
 /// The endpoints of a service, in the order to try, and those left out. No allocation up to eight endpoints.
 #[derive(Debug, Default)]
 pub struct Candidates<'s> {
-    /// Usable endpoints, best first.
+    /// Usable endpoints, best first; at most [`MAX_CANDIDATES`].
     pub order: SmallVec<[Candidate<'s>; 8]>,
     /// Endpoints left out, with the reason.
     pub excluded: SmallVec<[(&'s Arc<Endpoint>, Exclusion); 4]>,

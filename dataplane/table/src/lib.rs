@@ -6,6 +6,7 @@
 
 pub mod balance;
 mod decide;
+mod explain;
 pub mod host;
 mod index;
 pub mod path;
@@ -17,6 +18,10 @@ mod snapshot;
 mod text;
 
 pub use decide::{Candidate, Candidates, Decision, Exclusion, decide};
+pub use explain::{
+    AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation, NearMiss, Outcome,
+    Precedence, RefusalLine, RouterLine, Verdict, explain,
+};
 pub use request::{RequestMeta, Turn};
 pub use rule::Rule;
 pub use service::{

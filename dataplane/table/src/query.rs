@@ -1,15 +1,16 @@
-//! Query parameters, read the way Go's `net/url` reads them.
+//! Query parameters as rules read them.
 //!
-//! `&` separates; a part that contains `;` or a broken escape is no parameter; `+` is a space; the first `=` ends the
-//! key, and a part without one has the empty value.
+//! `&` and `;` separate (Traefik's entry points turn `;` into `&` before rules run, unless told to escape it); a part
+//! with a broken escape is no parameter; `+` is a space; the first `=` ends the key, and a part without one has the
+//! empty value.
 
 use std::borrow::Cow;
 
 /// Whether `test` accepts one of the values of `key`. Stops at the first that it accepts.
 pub(crate) fn any_value(query: &str, key: &str, mut test: impl FnMut(&[u8]) -> bool) -> bool {
     query
-        .split('&')
-        .filter(|part| !part.is_empty() && !part.contains(';'))
+        .split(['&', ';'])
+        .filter(|part| !part.is_empty())
         .any(|part| {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             decode(name).is_some_and(|name| *name == *key.as_bytes())
@@ -55,8 +56,9 @@ mod tests {
             ("q=a+b%20c", "q", &["a b c"]),
             ("%71=1", "q", &["1"]),
             ("Q=1", "q", &[]),
-            ("q=1;r=2", "q", &[]),
-            ("q=1;r=2&q=3", "q", &["3"]),
+            ("q=1;r=2", "q", &["1"]),
+            ("r=2;q=1&q=3", "q", &["1", "3"]),
+            ("q=2%3Br", "q", &["2;r"]),
             ("q=%zz&q=3", "q", &["3"]),
             ("q=%2", "q", &[]),
             ("=1", "", &["1"]),

@@ -116,6 +116,16 @@ pub enum Scheme {
     Https,
 }
 
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::H2c => "h2c",
+            Self::Https => "https",
+        })
+    }
+}
+
 /// Whether an endpoint can take new requests, and why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -181,6 +191,19 @@ impl Endpoint {
             condition: spec.condition,
             slot: Slot::default(),
         }
+    }
+
+    /// The endpoint as a URL: scheme, host (an IPv6 address in brackets), port, base path.
+    pub fn url(&self) -> String {
+        let (open, close) = if self.host.contains(':') {
+            ("[", "]")
+        } else {
+            ("", "")
+        };
+        format!(
+            "{}://{open}{}{close}:{}{}",
+            self.scheme, self.host, self.port, self.base_path
+        )
     }
 
     /// Whether `spec` describes this very endpoint, so that it can be carried into the next generation.

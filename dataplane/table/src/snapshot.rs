@@ -56,6 +56,29 @@ pub struct Router {
     pub slot: Slot,
 }
 
+impl Router {
+    /// A router with an empty slot.
+    pub fn new(spec: RouterSpec) -> Self {
+        Self {
+            spec,
+            slot: Slot::default(),
+        }
+    }
+
+    /// The qualified name.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// The service it forwards to; `None` when it redirects.
+    pub fn service(&self) -> Option<&Arc<Service>> {
+        match &self.spec.action {
+            Action::Forward(service) => Some(service),
+            Action::Redirect(_) => None,
+        }
+    }
+}
+
 /// One immutable generation: routers sorted and indexed by host, services with their endpoints.
 ///
 /// Order among routers that match: higher priority, then longer rule text, then an exact host before a wildcard or a
@@ -137,6 +160,12 @@ impl Snapshot {
         ranks.filter_map(|rank| self.routers.get(usize::try_from(rank).ok()?))
     }
 
+    /// Every table there is.
+    pub(crate) fn table_ids(&self) -> impl Iterator<Item = (EntryPointId, bool)> + use<> {
+        let entry_points = u16::try_from(self.tables.len() / 2).unwrap_or(u16::MAX);
+        (0..entry_points).flat_map(|id| [(EntryPointId(id), false), (EntryPointId(id), true)])
+    }
+
     /// How many routers a table has.
     pub(crate) fn table_len(&self, entry_point: EntryPointId, tls: bool) -> usize {
         self.tables
@@ -150,7 +179,7 @@ fn table_index(entry_point: EntryPointId, tls: bool) -> usize {
 }
 
 /// The order of routers but for their names; smaller is better.
-fn rank(router: &Router) -> (Reverse<i64>, Reverse<usize>, bool) {
+pub(crate) fn rank(router: &Router) -> (Reverse<i64>, Reverse<usize>, bool) {
     let rule = &router.spec.rule;
     (
         Reverse(router.spec.priority),

@@ -45,12 +45,20 @@ pub(super) struct Lexer<'t> {
 
 impl<'t> Lexer<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, at: 0 }
+        // Go ignores a byte order mark, and only there.
+        Self {
+            text,
+            at: if text.starts_with('\u{feff}') {
+                '\u{feff}'.len_utf8()
+            } else {
+                0
+            },
+        }
     }
 
     /// The next token and its byte offset; at the end [`Token::End`], again and again.
     pub(super) fn next(&mut self) -> Result<(usize, Token<'t>), RuleError> {
-        self.at += self.rest().len() - self.rest().trim_start_matches([' ', '\t', '\n', '\r']).len();
+        self.skip_blanks()?;
         let start = self.at;
         let Some(first) = self.rest().chars().next() else {
             return Ok((start, Token::End));
@@ -68,6 +76,28 @@ impl<'t> Lexer<'t> {
             other => return Err(RuleError::new(start, hint::stray(other))),
         };
         Ok((start, token))
+    }
+
+    /// Skips blanks, line ends and Go's comments. Go itself ends an expression at a line end that follows an operand;
+    /// here a rule may be broken anywhere, also before an operator.
+    fn skip_blanks(&mut self) -> Result<(), RuleError> {
+        loop {
+            let rest = self.rest().trim_start_matches([' ', '\t', '\n', '\r']);
+            self.at = self.text.len() - rest.len();
+            self.at += match rest.get(..2) {
+                Some("//") => rest.find('\n').unwrap_or(rest.len()),
+                Some("/*") => match rest.find("*/") {
+                    Some(end) => end + 2,
+                    None => {
+                        return Err(RuleError::new(
+                            self.at,
+                            "the comment that starts here has no closing `*/`",
+                        ));
+                    }
+                },
+                _ => return Ok(()),
+            };
+        }
     }
 
     fn rest(&self) -> &'t str {

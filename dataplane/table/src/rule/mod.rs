@@ -9,6 +9,7 @@ mod http;
 mod keys;
 mod lexer;
 mod parser;
+mod re2;
 mod regexp;
 mod tree;
 

@@ -4,8 +4,8 @@ use std::fmt;
 
 use regex::{Regex, RegexBuilder};
 
-use super::RuleError;
 use super::parser::Argument;
+use super::{RuleError, re2};
 
 /// Largest compiled pattern, in bytes.
 const SIZE_LIMIT: usize = 1 << 20;
@@ -31,15 +31,23 @@ impl fmt::Display for Pattern {
 
 /// Compiles the pattern in an argument.
 pub(super) fn compile(argument: &Argument) -> Result<Pattern, RuleError> {
-    let regex = RegexBuilder::new(&argument.value)
+    let refuse = |problem: &str| {
+        RuleError::new(
+            argument.offset,
+            format!("{:?} is not a regular expression: {problem}", argument.value),
+        )
+    };
+    let translated = re2::translate(&argument.value).map_err(|problem| refuse(&problem))?;
+    let regex = RegexBuilder::new(&translated)
         .size_limit(SIZE_LIMIT)
         .dfa_size_limit(SIZE_LIMIT)
         .build()
-        .map_err(|error| {
-            RuleError::new(
-                argument.offset,
-                format!("{:?} is not a regular expression: {error}", argument.value),
-            )
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => {
+                refuse("it compiles to more than 1 MiB; lower its repetition counts")
+            }
+            // The last line names the problem; those before it draw the translated pattern.
+            error => refuse(error.to_string().lines().last().unwrap_or_default()),
         })?;
     Ok(Pattern {
         written: argument.value.as_str().into(),

@@ -1,0 +1,165 @@
+//! The report as text for a terminal.
+
+use std::fmt::{Display, Formatter, Result};
+
+use super::{
+    AskedRequest, Considered, EndpointLine, EntryPointLine, Explanation, NearMiss, Outcome, Precedence,
+    RouterLine, Verdict,
+};
+
+impl Display for Explanation {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        writeln!(f, "{}", self.request)?;
+        match &self.outcome {
+            Outcome::Forward => self.forward(f)?,
+            Outcome::Unavailable { retry_after } => {
+                let service = self.service.as_deref().unwrap_or_default();
+                writeln!(
+                    f,
+                    "-> 503, Retry-After: {retry_after}: no endpoint of service {service} can serve"
+                )?;
+            }
+            Outcome::Redirect {
+                scheme,
+                port,
+                permanent,
+            } => {
+                let port = port.map(|port| format!(" on port {port}")).unwrap_or_default();
+                let kind = if *permanent { "permanent" } else { "temporary" };
+                writeln!(f, "-> {kind} redirect to {scheme}{port}")?;
+            }
+            Outcome::NoRoute => writeln!(f, "-> 404: no router matches")?,
+        }
+        if let Some(router) = &self.router {
+            writeln!(f, "\nrouter {router}")?;
+        }
+        if !self.excluded.is_empty() {
+            writeln!(f, "\nleft out")?;
+            for line in &self.excluded {
+                writeln!(f, "  {}: {}", line.endpoint, line.reason)?;
+            }
+        }
+        self.asked(f)?;
+        if !self.near_misses.is_empty() {
+            writeln!(f, "\nwould match elsewhere")?;
+            for near in &self.near_misses {
+                writeln!(f, "  {near}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Explanation {
+    fn forward(&self, f: &mut Formatter<'_>) -> Result {
+        writeln!(f, "-> service {}", self.service.as_deref().unwrap_or_default())?;
+        for (place, line) in self.candidates.iter().enumerate() {
+            writeln!(f, "   {}. {line}", place + 1)?;
+        }
+        Ok(())
+    }
+
+    fn asked(&self, f: &mut Formatter<'_>) -> Result {
+        let lost: Vec<_> = self
+            .considered
+            .iter()
+            .filter(|considered| considered.verdict != Verdict::Won)
+            .collect();
+        if !lost.is_empty() {
+            writeln!(f, "\nnot taken")?;
+        }
+        for considered in lost {
+            writeln!(f, "  {considered}")?;
+        }
+        if self.considered_more > 0 {
+            writeln!(f, "  and {} more that were asked", self.considered_more)?;
+        }
+        if self.other_hosts > 0 {
+            writeln!(
+                f,
+                "\n{} more on this entry point are for other hosts",
+                self.other_hosts
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for AskedRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        let mark = if self.query.is_empty() { "" } else { "?" };
+        write!(
+            f,
+            "{} {scheme}://{}{}{mark}{} from {} on entry point {}",
+            self.method, self.host, self.path, self.query, self.client, self.entry_point
+        )
+    }
+}
+
+impl Display for EntryPointLine {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match &self.name {
+            Some(name) => f.write_str(name),
+            None => write!(f, "#{}", self.id),
+        }
+    }
+}
+
+impl Display for RouterLine {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        write!(f, "{} (priority {}): {}", self.name, self.priority, self.rule)
+    }
+}
+
+impl Display for EndpointLine {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        if self.name == self.url {
+            f.write_str(&self.url)
+        } else {
+            write!(f, "{} at {}", self.name, self.url)
+        }
+    }
+}
+
+impl Display for Considered {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        write!(f, "{}", self.router)?;
+        match &self.verdict {
+            Verdict::Won => f.write_str("\n    won"),
+            Verdict::Outranked { by } => write!(f, "\n    matches too, but the winner {by}"),
+            Verdict::Refused { because } => because
+                .iter()
+                .try_for_each(|refusal| write!(f, "\n    {} said no: {}", refusal.matcher, refusal.seen)),
+        }
+    }
+}
+
+impl Display for Precedence {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(match self {
+            Self::Priority => "has a higher priority",
+            Self::RuleLength => "has the same priority and a longer rule",
+            Self::ExactHost => "has the same priority and an exact host",
+            Self::Name => "has the same priority and a name that sorts first",
+        })
+    }
+}
+
+impl Display for NearMiss {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        write!(f, "{}\n    ", self.router)?;
+        if self.wrong_entry_point {
+            f.write_str("answers on entry point")?;
+            for (place, entry_point) in self.entry_points.iter().enumerate() {
+                write!(f, "{} {entry_point}", if place > 0 { "," } else { "" })?;
+            }
+            f.write_str(if self.wrong_tls { ", and " } else { "" })?;
+        }
+        match (self.wrong_tls, self.tls) {
+            (false, _) => Ok(()),
+            (true, true) => f.write_str("answers TLS only (the router has `tls`)"),
+            (true, false) => f.write_str("answers without TLS only (the router has no `tls`)"),
+        }
+    }
+}
