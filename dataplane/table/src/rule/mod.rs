@@ -107,6 +107,3 @@ impl Rule {
         &self.keys
     }
 }
-
-#[cfg(test)]
-mod tests;

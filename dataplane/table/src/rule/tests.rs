@@ -1,1 +1,0 @@
-//! Rules against requests: what matches, what is refused, and what the refusal says.
