@@ -13,6 +13,7 @@ pub mod port_owner;
 pub mod server;
 pub mod settings;
 pub mod tls;
+mod worker;
 
 pub use constellation_table as table;
 pub use generation::{Generation, Published};

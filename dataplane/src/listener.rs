@@ -1,1 +1,136 @@
 //! Listening sockets: one per address and worker, with `SO_REUSEPORT`.
+//!
+//! The kernel spreads connections over the sockets of an address, so workers share nothing. All sockets of all workers
+//! are bound before anything is accepted: a taken port is an error at start, not a half-started edge.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::port_owner;
+use crate::server::StartError;
+use crate::settings::{EntryPoint, Settings};
+
+/// Connections the kernel completes before we accept them; it caps the number by `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// The sockets of one address, one per worker.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// Position of the entry point in the settings.
+    pub(crate) entry_point: usize,
+    /// The address with its real port.
+    pub(crate) address: SocketAddr,
+    /// One socket per worker.
+    pub(crate) sockets: Vec<TcpListener>,
+}
+
+/// Binds every address of every entry point for every worker.
+pub(crate) fn bind_all(settings: &Settings) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = Vec::new();
+    for (position, entry_point) in settings.entry_points.iter().enumerate() {
+        for address in &entry_point.addresses {
+            let only_v6 = has_v4_twin(settings, *address);
+            let (address, sockets) = bind(*address, only_v6, settings.workers.get())
+                .map_err(|source| refused(entry_point, *address, source))?;
+            listeners.push(Listener {
+                entry_point: position,
+                address,
+                sockets,
+            });
+        }
+    }
+    Ok(listeners)
+}
+
+/// Whether the same port is also asked for on the IPv4 wildcard, so that the IPv6 one must leave it alone.
+fn has_v4_twin(settings: &Settings, address: SocketAddr) -> bool {
+    let twin = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+    address.port() != 0 && settings.entry_points.iter().any(|e| e.addresses.contains(&twin))
+}
+
+fn bind(address: SocketAddr, only_v6: bool, workers: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    let address = match probe(address, only_v6) {
+        Ok(()) => address,
+        // Without IPv6 in the kernel the wildcard means IPv4, as it does for every `:80` elsewhere.
+        Err(error) if is_without_ipv6(&error) && address.ip().is_unspecified() && address.is_ipv6() => {
+            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            probe(v4, false)?;
+            v4
+        }
+        Err(error) => return Err(error),
+    };
+    let first = listen(address, only_v6, true)?;
+    let address = first.local_addr()?;
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(listen(address, only_v6, true)?);
+    }
+    Ok((address, sockets))
+}
+
+/// Binds once without `SO_REUSEPORT`: with it, two processes of one user could share a port without noticing.
+fn probe(address: SocketAddr, only_v6: bool) -> io::Result<()> {
+    listen(address, only_v6, false).map(drop)
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+fn listen(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn refused(entry_point: &EntryPoint, address: SocketAddr, source: io::Error) -> StartError {
+    let hint = match source.kind() {
+        io::ErrorKind::AddrInUse => format!("the port is held by {}", port_owner::tcp(address)),
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => "this host has no such address".to_owned(),
+        _ => "the kernel refused".to_owned(),
+    };
+    StartError::Bind {
+        entry_point: entry_point.name.clone(),
+        address,
+        key: entry_point.key.clone(),
+        hint,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_the_port_that_the_first_one_got() {
+        let (address, sockets) = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false, 3).unwrap();
+        assert_ne!(address.port(), 0);
+        assert_eq!(sockets.len(), 3);
+        for socket in sockets {
+            assert_eq!(socket.local_addr().unwrap(), address);
+        }
+    }
+
+    #[test]
+    fn a_shared_port_of_somebody_else_is_taken_all_the_same() {
+        let (address, _held) = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false, 1).unwrap();
+        let error = bind(address, false, 2).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,24 +1,38 @@
 //! Starts the workers and stops them.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, watch};
 
 use crate::Published;
 use crate::access_log::AccessLog;
+use crate::http::Edge;
+use crate::listener;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
+use crate::worker::Worker;
 
-/// A running data plane.
+/// A running data plane. Dropping it without [`DataPlane::drain`] cuts every connection.
 #[derive(Debug)]
 pub struct DataPlane {
     bound: Vec<(Arc<str>, SocketAddr)>,
+    /// `true` asks the workers to drain; a dropped sender asks them to end at once.
+    stop: watch::Sender<bool>,
+    /// Every worker reports how many connections it had to cut.
+    cut: mpsc::UnboundedReceiver<usize>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address could not be bound.
-    #[error("entry point {entry_point}: cannot listen on {address}: {source}")]
+    #[error(
+        "entry point {entry_point}: cannot listen on {address}: {source}; {hint}. Free the address or change {key}"
+    )]
     Bind {
         /// Name of the entry point.
         entry_point: Arc<str>,
@@ -26,20 +40,85 @@ pub enum StartError {
         address: SocketAddr,
         /// The configuration key to change.
         key: Arc<str>,
+        /// Who holds the port, or what else stands in the way.
+        hint: String,
         /// What the kernel said.
-        source: std::io::Error,
+        source: io::Error,
     },
+    /// A thread or its runtime could not be made.
+    #[error(
+        "cannot start worker {worker}: {source}; check the limits on threads and open files of this process"
+    )]
+    Worker {
+        /// Number of the worker, from 0.
+        worker: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The client side towards back ends could not be made.
+    #[error(
+        "cannot load the certificate authorities of this system, which verify https back ends; check the files that \
+         SSL_CERT_FILE and SSL_CERT_DIR name"
+    )]
+    CertificateAuthorities,
 }
 
 impl DataPlane {
     /// Binds every address, then starts one thread per worker. Nothing listens when an error is returned.
     pub fn start(
-        _settings: Settings,
-        _published: Published,
-        _metrics: Arc<Metrics>,
-        _access_log: AccessLog,
+        settings: Settings,
+        published: Published,
+        metrics: Arc<Metrics>,
+        access_log: AccessLog,
     ) -> Result<Self, StartError> {
-        Ok(Self { bound: Vec::new() })
+        // pingora would install another provider; whoever came first stays, and both are sound.
+        if rustls::crypto::aws_lc_rs::default_provider()
+            .install_default()
+            .is_err()
+        {
+            tracing::debug!("a TLS provider was installed before");
+        }
+        let mut listeners = listener::bind_all(&settings)?;
+        let bound = listeners
+            .iter()
+            .filter_map(|l| Some((settings.entry_points.get(l.entry_point)?.name.clone(), l.address)))
+            .collect();
+        let workers = settings.workers.get();
+        let edge = Arc::new(Edge::new(settings, published, metrics, access_log));
+        let (stop, stopping) = watch::channel(false);
+        let (report, cut) = mpsc::unbounded_channel();
+        let mut prepared = Vec::with_capacity(workers);
+        for number in 0..workers {
+            let sockets = listeners
+                .iter_mut()
+                .filter_map(|l| Some((l.entry_point, l.sockets.pop()?)))
+                .collect();
+            prepared.push(Worker::prepare(
+                number,
+                edge.clone(),
+                sockets,
+                stopping.clone(),
+                report.clone(),
+            )?);
+        }
+        let mut threads = Vec::with_capacity(workers);
+        for worker in prepared {
+            let number = worker.number();
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || worker.run())
+                .map_err(|source| StartError::Worker {
+                    worker: number,
+                    source,
+                })?;
+            threads.push(thread);
+        }
+        Ok(Self {
+            bound,
+            stop,
+            cut,
+            threads,
+        })
     }
 
     /// Entry point name and address of every listener, with the real port where 0 was asked for.
@@ -49,7 +128,19 @@ impl DataPlane {
 
     /// Stops accepting, lets requests finish, ends at the drain deadline at the latest. Returns how many connections
     /// had to be cut.
-    pub async fn drain(self) -> usize {
-        0
+    pub async fn drain(mut self) -> usize {
+        // Without receivers there is no worker left to tell.
+        self.stop.send_replace(true);
+        let mut cut = 0;
+        while let Some(count) = self.cut.recv().await {
+            cut += count;
+        }
+        for thread in std::mem::take(&mut self.threads) {
+            // The thread has reported and is at its end; a panic in it was logged by its hook.
+            if thread.join().is_err() {
+                tracing::error!("a worker thread ended in a panic");
+            }
+        }
+        cut
     }
 }

@@ -1,0 +1,149 @@
+//! Answers of our own: no route, nothing available, redirects, refusals after the wire checks, failed back ends.
+
+use bytes::Bytes;
+use constellation_table::{Redirect, host};
+use http::{Method, StatusCode};
+use pingora_error::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+use super::refusal::Refusal;
+
+/// Nothing here matches.
+pub(super) const NO_ROUTE: Answer = Answer::text(404, "404 page not found\n");
+/// A route, but nothing that serves it.
+pub(super) const UNAVAILABLE: Answer = Answer::text(503, "no available server\n");
+/// `OPTIONS *` asks about us, not about a back end.
+pub(super) const OPTIONS: Answer = Answer::text(200, "");
+
+/// An answer of our own.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    status: u16,
+    text: &'static str,
+    /// One more header.
+    header: Option<(&'static str, String)>,
+    close: bool,
+}
+
+impl Answer {
+    const fn text(status: u16, text: &'static str) -> Self {
+        Self {
+            status,
+            text,
+            header: None,
+            close: false,
+        }
+    }
+
+    /// The answer to a back end that failed.
+    pub(super) fn failure(status: u16) -> Self {
+        match status {
+            408 => Self {
+                close: true,
+                ..Self::text(408, "Request Timeout\n")
+            },
+            413 => Self {
+                close: true,
+                ..Self::text(413, "Content Too Large\n")
+            },
+            504 => Self::text(504, "Gateway Timeout\n"),
+            500 => Self::text(500, "Internal Server Error\n"),
+            400 => Self {
+                close: true,
+                ..Self::text(400, "Bad Request\n")
+            },
+            _ => Self::text(502, "Bad Gateway\n"),
+        }
+    }
+
+    /// The answer to a request that the wire checks let through and that is refused all the same.
+    pub(super) fn refusal(refusal: Refusal) -> Self {
+        Self {
+            close: true,
+            ..Self::text(refusal.status(), refusal.text())
+        }
+    }
+
+    /// Adds `Retry-After`, seconds.
+    pub(super) fn retry_after(self, seconds: u32) -> Self {
+        Self {
+            header: Some(("Retry-After", seconds.to_string())),
+            ..self
+        }
+    }
+
+    /// A redirect to another scheme. `authority` is what the client named, `target` path and query.
+    pub(super) fn redirect(redirect: &Redirect, method: &Method, authority: &str, target: &str) -> Self {
+        let status = match (method == Method::GET, redirect.permanent) {
+            (true, false) => 302,
+            (true, true) => 301,
+            (false, false) => 307,
+            (false, true) => 308,
+        };
+        let text = match status {
+            301 => "Moved Permanently\n",
+            302 => "Found\n",
+            307 => "Temporary Redirect\n",
+            _ => "Permanent Redirect\n",
+        };
+        let name = host::canonical(authority).unwrap_or_default();
+        let name = if name.contains(':') {
+            format!("[{name}]")
+        } else {
+            name.into_owned()
+        };
+        let default = matches!(
+            (&*redirect.scheme, redirect.port),
+            ("https", Some(443)) | ("http", Some(80))
+        );
+        let location = match redirect.port {
+            Some(port) if !default => format!("{}://{name}:{port}{target}", redirect.scheme),
+            _ => format!("{}://{name}{target}", redirect.scheme),
+        };
+        Self {
+            header: Some(("Location", location)),
+            ..Self::text(status, text)
+        }
+    }
+
+    /// The status of the answer.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Sends it.
+    pub(super) async fn send(self, session: &mut Session) -> Result<()> {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut header = ResponseHeader::build(status, Some(6))?;
+        if !self.text.is_empty() {
+            header.insert_header("Content-Type", "text/plain; charset=utf-8")?;
+            header.insert_header("X-Content-Type-Options", "nosniff")?;
+        }
+        header.set_content_length(self.text.len())?;
+        if let Some((name, value)) = self.header {
+            header.insert_header(name, value)?;
+        }
+        if self.close {
+            session.set_keepalive(None);
+        }
+        let bodiless = self.text.is_empty() || session.req_header().method == Method::HEAD;
+        session.write_response_header(Box::new(header), bodiless).await?;
+        if !bodiless {
+            session
+                .write_response_body(Some(Bytes::from_static(self.text.as_bytes())), true)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// The authority a request names: `Host`, or `:authority` of HTTP/2. Empty when there is none.
+pub(super) fn authority(request: &RequestHeader) -> &str {
+    request
+        .headers
+        .get(http::header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .or_else(|| request.uri.authority().map(http::uri::Authority::as_str))
+        .unwrap_or_default()
+}

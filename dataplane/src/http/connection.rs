@@ -1,0 +1,147 @@
+//! What one client connection knows: shared by its IO, the requests on it and the task that serves it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::HeaderValue;
+use tokio::net::TcpStream;
+
+use crate::settings::EntryPoint;
+
+/// One client connection.
+///
+/// Its worker is the only thread that touches it; the atomics are there because pingora asks for `Sync`.
+pub struct Connection {
+    /// Where it was accepted.
+    pub entry_point: Arc<EntryPoint>,
+    /// The client's address; an IPv4 address that came in through an IPv6 socket is shown as IPv4.
+    pub client: SocketAddr,
+    /// Our address.
+    pub local: SocketAddr,
+    /// The client's address as a header value, made once.
+    pub client_value: HeaderValue,
+    /// Whether the client's forwarding headers are believed.
+    pub trusted: bool,
+    /// Whether answers name who served.
+    pub tell_served_by: bool,
+    /// The TLS session, if any.
+    pub tls: Option<TlsSession>,
+    /// The response of the current request is over: the next request may be read.
+    released: AtomicBool,
+    /// The current request became another protocol.
+    upgraded: AtomicBool,
+    received: AtomicU64,
+    sent: AtomicU64,
+    /// The socket of a connection that must not be closed abruptly, handed over when its IO is dropped.
+    lingering: Mutex<Option<TcpStream>>,
+}
+
+/// What is known of a TLS session.
+#[derive(Clone, Debug)]
+pub struct TlsSession {
+    /// The name the client asked for.
+    pub server_name: Option<Box<str>>,
+    /// `TLSv1.3` and the like.
+    pub version: &'static str,
+    /// Name of the cipher suite.
+    pub cipher: &'static str,
+    /// Whether HTTP/2 was chosen.
+    pub h2: bool,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(
+        entry_point: Arc<EntryPoint>,
+        client: SocketAddr,
+        local: SocketAddr,
+        tell_served_by: bool,
+    ) -> Self {
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        let trusted = entry_point.forwarded.insecure
+            || entry_point
+                .forwarded
+                .trusted_ips
+                .iter()
+                .any(|net| net.contains(&client.ip()));
+        Self {
+            client_value: ip_value(client.ip()),
+            entry_point,
+            client,
+            local,
+            trusted,
+            tell_served_by,
+            tls: None,
+            released: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            lingering: Mutex::new(None),
+        }
+    }
+
+    /// The response is over; the IO may look at the next request.
+    pub fn release(&self) {
+        self.released.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::release`] was called since the last time this was asked.
+    pub(super) fn take_released(&self) -> bool {
+        self.released.swap(false, Ordering::Relaxed)
+    }
+
+    /// The request changed the protocol of the connection (101).
+    pub fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the protocol was changed.
+    pub fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes received so far, without TLS.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Bytes sent so far, without TLS.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_lingering(&self, socket: TcpStream) {
+        *self.lingering.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+    }
+
+    /// The socket to close slowly, if the IO left one.
+    pub fn take_lingering(&self) -> Option<TcpStream> {
+        self.lingering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {} ({})", self.client, self.local, self.entry_point.name)
+    }
+}
+
+/// An IP address as a header value.
+pub(super) fn ip_value(ip: IpAddr) -> HeaderValue {
+    // Digits, dots and colons always make a header value.
+    HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("0.0.0.0"))
+}

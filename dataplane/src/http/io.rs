@@ -1,0 +1,449 @@
+//! The IO of one client connection as pingora sees it.
+//!
+//! Reading runs every HTTP/1 byte through [`RequestStream`] first: a request that must be refused is answered here, and
+//! pingora sees the end of the connection instead. Writing gathers small pieces, so that head and body leave in one
+//! system call. The whole-header deadline and the keep-alive limit are kept here too.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::connection::Connection;
+use super::framing::{Next, RequestStream};
+use super::refusal::Refusal;
+
+/// Writes up to this size wait for company; a response head and a small body then leave together.
+const GATHER: usize = 4096;
+/// One read of bytes that must be looked at.
+const READ: usize = 16 * 1024;
+/// Bytes of a following request that are read ahead while the current one is being answered.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// A transport that can give back the socket under it.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
+    /// The socket.
+    fn into_socket(self) -> TcpStream;
+}
+
+impl Transport for TcpStream {
+    fn into_socket(self) -> TcpStream {
+        self
+    }
+}
+
+/// The IO of one client connection.
+pub struct Io<S: Transport> {
+    /// Gone only while being dropped.
+    inner: Option<S>,
+    connection: Arc<Connection>,
+    requests: RequestStream,
+    h2: bool,
+    /// Written by pingora and not yet by us.
+    pending: Vec<u8>,
+    pending_from: usize,
+    state: State,
+    /// A final response has begun, so that a refusal can't be written any more.
+    responding: bool,
+    first_request: bool,
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    id: UniqueIDType,
+    tls: Option<Arc<SslDigest>>,
+    handle: Arc<ProxyDigest>,
+    socket: Arc<SocketDigest>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The refusal is being written; pingora was shown nothing of the request.
+    Refusing,
+    /// The refusal is being written; pingora knows the head of the request.
+    Aborting,
+    Closed,
+    Failed,
+}
+
+/// What [`Io::new`] needs to know about the socket under the transport.
+pub struct SocketInfo {
+    /// The file descriptor, as an identity.
+    pub id: UniqueIDType,
+    /// What pingora may ask about it.
+    pub digest: Arc<SocketDigest>,
+    /// TLS details, when there is TLS.
+    pub tls: Option<Arc<SslDigest>>,
+}
+
+impl<S: Transport> Io<S> {
+    /// Wraps a transport. `h2` says that the connection is HTTP/2 and needs no look.
+    pub fn new(
+        inner: S,
+        connection: Arc<Connection>,
+        requests: RequestStream,
+        h2: bool,
+        socket: SocketInfo,
+        handle: Arc<ProxyDigest>,
+    ) -> Self {
+        let deadline = Instant::now() + connection.entry_point.limits.header_timeout;
+        Self {
+            inner: Some(inner),
+            connection,
+            requests,
+            h2,
+            pending: Vec::new(),
+            pending_from: 0,
+            state: State::Open,
+            responding: false,
+            first_request: true,
+            deadline: Some(deadline),
+            timer: None,
+            id: socket.id,
+            tls: socket.tls,
+            handle,
+            socket: socket.digest,
+        }
+    }
+
+    fn inner(&mut self) -> io::Result<Pin<&mut S>> {
+        self.inner
+            .as_mut()
+            .map(Pin::new)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))
+    }
+
+    /// Sets the end of the waiting that just began or goes on.
+    fn wait_from_now(&mut self) {
+        let limits = &self.connection.entry_point.limits;
+        let between = self.requests.is_between_requests();
+        let limit = if between && !self.first_request {
+            limits.idle_timeout
+        } else {
+            limits.header_timeout
+        };
+        self.deadline = Some(Instant::now() + limit);
+    }
+
+    /// Ready when the current deadline has passed.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(cx)
+    }
+
+    fn refuse(&mut self, refusal: Refusal, in_head: bool) {
+        tracing::debug!(client = %self.connection.client, reason = refusal.text(), "request refused");
+        if self.responding {
+            self.state = State::Failed;
+            return;
+        }
+        self.pending = refusal.to_wire();
+        self.pending_from = 0;
+        self.state = if in_head { State::Refusing } else { State::Aborting };
+    }
+
+    /// Writes what was gathered.
+    fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.pending_from < self.pending.len() {
+            let Some(inner) = self.inner.as_mut().map(Pin::new) else {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            };
+            let rest = self.pending.get(self.pending_from..).unwrap_or_default();
+            let written = ready!(inner.poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.pending_from += written;
+        }
+        self.pending.clear();
+        self.pending_from = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads bytes that must be looked at. Ready with 0 at the end of the stream.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [const { MaybeUninit::<u8>::uninit() }; READ];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(self.inner()?.poll_read(cx, &mut read))?;
+        let count = read.filled().len();
+        self.connection.add_received(count);
+        self.requests.push(read.filled());
+        Poll::Ready(Ok(count))
+    }
+
+    /// Reads straight into the reader's buffer, at most `limit` bytes.
+    fn poll_direct(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+        limit: u64,
+    ) -> Poll<io::Result<usize>> {
+        let before = to.filled().len();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        if limit >= to.remaining() {
+            ready!(self.inner()?.poll_read(cx, to))?;
+        } else {
+            let mut part = ReadBuf::new(to.initialize_unfilled_to(limit));
+            ready!(self.inner()?.poll_read(cx, &mut part))?;
+            let count = part.filled().len();
+            to.advance(count);
+        }
+        let count = to.filled().len() - before;
+        self.connection.add_received(count);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Writes the refusal, then shows the end.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.state {
+            State::Refusing | State::Aborting => {
+                let aborting = self.state == State::Aborting;
+                let result = ready!(self.poll_pending(cx));
+                let flushed = match result {
+                    Ok(()) => ready!(self.inner()?.poll_flush(cx)),
+                    error => error,
+                };
+                self.state = if aborting || flushed.is_err() {
+                    State::Failed
+                } else {
+                    State::Closed
+                };
+                self.poll_end(cx)
+            }
+            State::Failed => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            State::Closed | State::Open => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl<S: Transport> AsyncRead for Io<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.state != State::Open {
+                return this.poll_end(cx);
+            }
+            let in_head = this.requests.is_in_head();
+            let next = match this.requests.next() {
+                Ok(next) => next,
+                Err(refusal) => {
+                    this.refuse(refusal, in_head);
+                    continue;
+                }
+            };
+            match next {
+                Next::Take => {
+                    this.deadline = None;
+                    if in_head {
+                        this.first_request = false;
+                    }
+                    this.requests.take(to);
+                    return Poll::Ready(Ok(()));
+                }
+                Next::Raw => {
+                    return this.poll_direct(cx, to, u64::MAX).map_ok(|_| ());
+                }
+                Next::Direct(limit) => {
+                    let count = ready!(this.poll_direct(cx, to, limit))?;
+                    this.requests.passed(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Next::Wait if this.connection.is_upgraded() => this.requests.upgrade(),
+                Next::Wait if this.connection.take_released() => {
+                    this.requests.next_request();
+                    this.responding = false;
+                    this.wait_from_now();
+                }
+                Next::Wait => {
+                    if this.requests.held() >= READ_AHEAD {
+                        return Poll::Pending;
+                    }
+                    if ready!(this.poll_more(cx))? == 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Next::Read => {
+                    let fresh = this.requests.is_between_requests();
+                    match this.poll_more(cx) {
+                        Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                        // The clock of the head starts with its first byte.
+                        Poll::Ready(Ok(_)) if fresh && in_head && !this.first_request => this.wait_from_now(),
+                        Poll::Ready(Ok(_)) => {}
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Pending if !in_head => return Poll::Pending,
+                        Poll::Pending => {
+                            ready!(this.poll_deadline(cx));
+                            if fresh {
+                                // Nobody is waiting for an answer on a connection that never asked.
+                                this.state = State::Closed;
+                            } else {
+                                this.refuse(Refusal::HeaderTimeout, true);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<S: Transport> AsyncWrite for Io<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(data)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.state != State::Open {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if this.h2 {
+            let count = ready!(this.inner()?.poll_write_vectored(cx, pieces))?;
+            this.connection.add_sent(count);
+            return Poll::Ready(Ok(count));
+        }
+        if !this.responding {
+            this.responding = pieces.first().is_some_and(|p| !is_interim(p));
+        }
+        let total: usize = pieces.iter().map(|p| p.len()).sum();
+        if this.pending.len() + total <= GATHER {
+            this.pending.reserve(GATHER);
+            for piece in pieces {
+                this.pending.extend_from_slice(piece);
+            }
+            this.connection.add_sent(total);
+            return Poll::Ready(Ok(total));
+        }
+        let count = loop {
+            let gathered = this.pending.len() - this.pending_from;
+            let Some(inner) = this.inner.as_mut().map(Pin::new) else {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            };
+            if gathered == 0 {
+                break ready!(inner.poll_write_vectored(cx, pieces))?;
+            }
+            let head = IoSlice::new(this.pending.get(this.pending_from..).unwrap_or_default());
+            let body = IoSlice::new(pieces.first().map_or(&[][..], |p| p));
+            let written = ready!(inner.poll_write_vectored(cx, &[head, body]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if written < gathered {
+                this.pending_from += written;
+                continue;
+            }
+            this.pending.clear();
+            this.pending_from = 0;
+            if written > gathered {
+                break written - gathered;
+            }
+        };
+        this.connection.add_sent(count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_pending(cx))?;
+        this.inner()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_pending(cx))?;
+        this.inner()?.poll_shutdown(cx)
+    }
+}
+
+/// Whether what is written is an interim response other than 101, after which a final one may still follow.
+fn is_interim(data: &[u8]) -> bool {
+    data.starts_with(b"HTTP/1.1 1") && !data.starts_with(b"HTTP/1.1 101")
+}
+
+impl<S: Transport> Drop for Io<S> {
+    fn drop(&mut self) {
+        let slowly = matches!(self.state, State::Closed | State::Failed) || self.requests.is_unfinished();
+        if let Some(inner) = self.inner.take().filter(|_| slowly) {
+            self.connection.set_lingering(inner.into_socket());
+        }
+    }
+}
+
+impl<S: Transport> fmt::Debug for Io<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Io({:?})", self.connection)
+    }
+}
+
+#[async_trait]
+impl<S: Transport> Shutdown for Io<S> {
+    async fn shutdown(&mut self) {
+        if let Err(error) = AsyncWriteExt::shutdown(self).await {
+            tracing::trace!(%error, "the client was gone before the end");
+        }
+    }
+}
+
+impl<S: Transport> UniqueID for Io<S> {
+    fn id(&self) -> UniqueIDType {
+        self.id
+    }
+}
+
+impl<S: Transport> Ssl for Io<S> {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.tls.clone()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        Some(if self.h2 { ALPN::H2 } else { ALPN::H1 })
+    }
+}
+
+impl<S: Transport> GetTimingDigest for Io<S> {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl<S: Transport> GetProxyDigest for Io<S> {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(self.handle.clone())
+    }
+}
+
+impl<S: Transport> GetSocketDigest for Io<S> {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(self.socket.clone())
+    }
+}
+
+impl<S: Transport> Peek for Io<S> {}

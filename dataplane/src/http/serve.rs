@@ -1,0 +1,395 @@
+//! One connection from its first byte: which protocol it speaks, TLS, the hand-over to pingora, and its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pingora_core::apps::ServerApp;
+use pingora_core::protocols::SocketDigest;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_http::ResponseHeader;
+use rustls::server::Acceptor;
+use rustls::{AlertDescription, HandshakeKind, ProtocolVersion};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::connection::{Connection, TlsSession};
+use super::framing::RequestStream;
+use super::head::HeadLimits;
+use super::io::{Io, SocketInfo, Transport};
+use super::refusal::Refusal;
+use super::{EntryPointState, Proxy};
+use crate::metrics::{HandshakeOutcome, TlsVersion};
+use crate::tls::TlsRefusal;
+
+/// What a client that speaks HTTP/2 without negotiation sends first (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The first byte of a TLS handshake record (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+/// One read of first bytes.
+const FIRST_READ: usize = 4096;
+/// How long a connection is kept for a client that still sends while it should read our answer.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much such a client may still send.
+const LINGER_BYTES: usize = 1 << 20;
+
+/// Serves one connection to its end.
+pub(crate) async fn serve_connection(
+    proxy: Arc<Proxy>,
+    entry_point: Arc<EntryPointState>,
+    mut socket: TcpStream,
+    client: SocketAddr,
+    stopping: watch::Receiver<bool>,
+) {
+    let Ok(local) = socket.local_addr() else {
+        return;
+    };
+    let limits = entry_point.settings.limits;
+    let tell = proxy
+        .edge
+        .settings
+        .served_by_for
+        .iter()
+        .any(|net| net.contains(&client.ip().to_canonical()));
+    let connection = Connection::new(entry_point.settings.clone(), client, local, tell);
+    let deadline = Instant::now() + limits.header_timeout;
+    let mut first = Vec::new();
+    let mut stop = stopping.clone();
+    let protocol = tokio::select! {
+        protocol = timeout_at(deadline, detect(&mut socket, &mut first)) => protocol,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    let protocol = match protocol {
+        Ok(Ok(Some(protocol))) => protocol,
+        Ok(Ok(None)) => return,
+        Ok(Err(error)) => {
+            tracing::trace!(%error, %client, "the client left before it said anything");
+            return;
+        }
+        Err(_) => {
+            if !first.is_empty() {
+                refuse(&mut socket, Refusal::HeaderTimeout).await;
+            }
+            return;
+        }
+    };
+    match protocol {
+        Protocol::Tls => {
+            let tls = Box::pin(handshake(&proxy, connection, Prefixed::new(first, socket)));
+            let Some((stream, connection)) = tls.await else {
+                return;
+            };
+            let h2 = connection.tls.as_ref().is_some_and(|t| t.h2);
+            hand_over(&proxy, connection, stream, Vec::new(), h2, stopping).await;
+        }
+        Protocol::Http1 => hand_over(&proxy, connection, socket, first, false, stopping).await,
+        Protocol::Http2 => hand_over(&proxy, connection, socket, first, true, stopping).await,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Protocol {
+    Tls,
+    Http1,
+    Http2,
+}
+
+/// Reads until the protocol is clear. `None` at the end of the stream.
+async fn detect(socket: &mut TcpStream, first: &mut Vec<u8>) -> io::Result<Option<Protocol>> {
+    first.reserve(FIRST_READ);
+    loop {
+        if socket.read_buf(first).await? == 0 {
+            return Ok(None);
+        }
+        if first.first() == Some(&TLS_HANDSHAKE) {
+            return Ok(Some(Protocol::Tls));
+        }
+        if first.starts_with(PREFACE) {
+            return Ok(Some(Protocol::Http2));
+        }
+        if !PREFACE.starts_with(first) {
+            return Ok(Some(Protocol::Http1));
+        }
+    }
+}
+
+/// Accepts TLS with the configuration that the current generation has for the name in the ClientHello.
+async fn handshake(
+    proxy: &Proxy,
+    mut connection: Connection,
+    socket: Prefixed,
+) -> Option<(TlsStream<Prefixed>, Connection)> {
+    let metrics = proxy.edge.metrics.entry_point(connection.entry_point.id);
+    let count = |version, outcome| {
+        if let Some(metrics) = metrics {
+            metrics.handshake(version, outcome);
+        }
+    };
+    let limit = connection.entry_point.limits.handshake_timeout;
+    let deadline = Instant::now() + limit;
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), socket);
+    let hello = match timeout_at(deadline, &mut acceptor).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, client = %connection.client, "no TLS ClientHello");
+            count(TlsVersion::None, outcome_of(&error));
+            return None;
+        }
+        Err(_) => {
+            count(TlsVersion::None, HandshakeOutcome::Timeout);
+            return None;
+        }
+    };
+    let name: Option<Box<str>> = hello.client_hello().server_name().map(Into::into);
+    let chosen = proxy
+        .edge
+        .published
+        .load()
+        .tls
+        .server_config(connection.entry_point.id, name.as_deref());
+    let config = match chosen {
+        Ok(config) => config,
+        Err(refusal) => {
+            tracing::debug!(%refusal, client = %connection.client, "TLS handshake refused");
+            count(
+                TlsVersion::None,
+                match refusal {
+                    TlsRefusal::UnknownName { .. } => HandshakeOutcome::UnknownName,
+                    TlsRefusal::Options { .. } => HandshakeOutcome::Options,
+                },
+            );
+            if let Some(mut socket) = acceptor.take_io() {
+                send_off(&mut socket.socket, &refusal.alert_record()).await;
+            }
+            return None;
+        }
+    };
+    let stream = match timeout_at(deadline, hello.into_stream(config)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, client = %connection.client, "TLS handshake failed");
+            count(TlsVersion::None, outcome_of(&error));
+            return None;
+        }
+        Err(_) => {
+            count(TlsVersion::None, HandshakeOutcome::Timeout);
+            return None;
+        }
+    };
+    let (_, session) = stream.get_ref();
+    let version = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => TlsVersion::V12,
+        _ => TlsVersion::V13,
+    };
+    let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    count(
+        version,
+        if resumed {
+            HandshakeOutcome::Resumed
+        } else {
+            HandshakeOutcome::Full
+        },
+    );
+    connection.tls = Some(TlsSession {
+        server_name: name,
+        version: version.as_str(),
+        cipher: session
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or("unknown"),
+        h2: session.alpn_protocol() == Some(b"h2"),
+    });
+    Some((stream, connection))
+}
+
+/// Sorts a failed handshake for the metrics.
+fn outcome_of(error: &io::Error) -> HandshakeOutcome {
+    use rustls::{Error, PeerIncompatible};
+    match error.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
+        Some(Error::PeerIncompatible(PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon)) => {
+            HandshakeOutcome::NoOverlap
+        }
+        Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => HandshakeOutcome::NoOverlap,
+        Some(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => {
+            HandshakeOutcome::ClientCertificate
+        }
+        Some(Error::AlertReceived(AlertDescription::CloseNotify)) => HandshakeOutcome::Closed,
+        Some(Error::AlertReceived(_)) => HandshakeOutcome::ClientAlert,
+        Some(_) => HandshakeOutcome::Malformed,
+        None => HandshakeOutcome::Closed,
+    }
+}
+
+/// Gives the connection to pingora until it ends.
+async fn hand_over<S: Transport + AsRawFd>(
+    proxy: &Proxy,
+    connection: Connection,
+    stream: S,
+    first: Vec<u8>,
+    h2: bool,
+    stopping: watch::Receiver<bool>,
+) {
+    let limits = connection.entry_point.limits;
+    let heads = HeadLimits {
+        bytes: limits.max_header_bytes,
+        lines: limits.max_headers,
+        body: limits.max_body_bytes,
+    };
+    let requests = if h2 {
+        RequestStream::raw(heads, first)
+    } else {
+        RequestStream::new(heads, first)
+    };
+    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    // Nobody has set them before: the digest was made on the line above.
+    let known = digest
+        .peer_addr
+        .set(Some(PeerAddr::Inet(connection.client)))
+        .is_err()
+        || digest
+            .local_addr
+            .set(Some(PeerAddr::Inet(connection.local)))
+            .is_err();
+    debug_assert!(!known, "a fresh digest knows no address");
+    let tls = connection
+        .tls
+        .as_ref()
+        .map(|t| Arc::new(SslDigest::new(t.cipher, t.version, None, None, Vec::new())));
+    let info = SocketInfo {
+        id: stream.as_raw_fd(),
+        digest: Arc::new(digest),
+        tls,
+    };
+    let connection = Arc::new(connection);
+    let Ok(unused) = ResponseHeader::build(200, Some(0)) else {
+        return;
+    };
+    // pingora hands this digest to every request of the connection, in HTTP/1 and HTTP/2 alike.
+    let handle = Arc::new(ProxyDigest::new(
+        Box::new(unused),
+        Some(Box::new(connection.clone())),
+    ));
+    let io = Io::new(stream, connection.clone(), requests, h2, info, handle);
+    // It ends the connection by itself; what it returns is a stream to be used again, which it never is.
+    drop(proxy.app.process_new(Box::new(io), &stopping).await);
+    if let Some(socket) = connection.take_lingering() {
+        linger(socket).await;
+    }
+}
+
+/// Answers a connection that never became one of pingora's.
+async fn refuse(socket: &mut TcpStream, refusal: Refusal) {
+    send_off(socket, &refusal.to_wire()).await;
+}
+
+async fn send_off(socket: &mut TcpStream, last_words: &[u8]) {
+    let sent = timeout(LINGER, async {
+        socket.write_all(last_words).await?;
+        socket.shutdown().await
+    });
+    if let Ok(Err(error)) = sent.await {
+        tracing::trace!(%error, "the client was gone before the refusal");
+    }
+}
+
+/// Says that we are done, and reads what still arrives: closing a socket with unread bytes would reset the connection
+/// and could take our answer with it (RFC 9112 section 9.6).
+async fn linger(mut socket: TcpStream) {
+    let reading = async {
+        socket.shutdown().await?;
+        let mut waste = vec![0; 16 * 1024];
+        let mut left = LINGER_BYTES;
+        loop {
+            let count = socket.read(&mut waste).await?;
+            left = left.saturating_sub(count);
+            if count == 0 || left == 0 {
+                return io::Result::Ok(());
+            }
+        }
+    };
+    if let Ok(Err(error)) = timeout(LINGER, reading).await {
+        tracing::trace!(%error, "the client broke off");
+    }
+}
+
+/// A socket of which some bytes were read already.
+pub(super) struct Prefixed {
+    first: Vec<u8>,
+    taken: usize,
+    socket: TcpStream,
+}
+
+impl Prefixed {
+    fn new(first: Vec<u8>, socket: TcpStream) -> Self {
+        Self {
+            first,
+            taken: 0,
+            socket,
+        }
+    }
+}
+
+impl AsyncRead for Prefixed {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.first.is_empty() {
+            return Pin::new(&mut this.socket).poll_read(cx, to);
+        }
+        let rest = this.first.get(this.taken..).unwrap_or_default();
+        let count = rest.len().min(to.remaining());
+        to.put_slice(rest.get(..count).unwrap_or_default());
+        this.taken += count;
+        if this.taken == this.first.len() {
+            this.first = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prefixed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+impl AsRawFd for Prefixed {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Transport for TlsStream<Prefixed> {
+    fn into_socket(self) -> TcpStream {
+        self.into_inner().0.socket
+    }
+}

@@ -1,0 +1,242 @@
+//! One worker: a thread with its own runtime, listening sockets, connections and upstream pool.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pingora_core::apps::ServerApp;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::http::{Edge, Proxy, serve_connection};
+use crate::server::StartError;
+
+/// A silent peer is noticed after this long, plus nine probes.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// Pause after the process ran out of descriptors or memory; accepting at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A worker that was prepared and not yet started.
+pub(crate) struct Worker {
+    number: usize,
+    runtime: Runtime,
+    proxy: Arc<Proxy>,
+    edge: Arc<Edge>,
+    sockets: Vec<(usize, StdListener)>,
+    stopping: watch::Receiver<bool>,
+    report: mpsc::UnboundedSender<usize>,
+}
+
+impl Worker {
+    /// Makes everything that can fail.
+    pub(crate) fn prepare(
+        number: usize,
+        edge: Arc<Edge>,
+        sockets: Vec<(usize, StdListener)>,
+        stopping: watch::Receiver<bool>,
+        report: mpsc::UnboundedSender<usize>,
+    ) -> Result<Self, StartError> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| StartError::Worker {
+                worker: number,
+                source,
+            })?;
+        let proxy = Proxy::new(edge.clone()).ok_or(StartError::CertificateAuthorities)?;
+        Ok(Self {
+            number,
+            runtime,
+            proxy: Arc::new(proxy),
+            edge,
+            sockets,
+            stopping,
+            report,
+        })
+    }
+
+    /// Number of the worker, from 0.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Serves until told to stop; then drains and reports how many connections were cut.
+    pub(crate) fn run(self) {
+        let Self {
+            number,
+            runtime,
+            proxy,
+            edge,
+            sockets,
+            stopping,
+            report,
+        } = self;
+        let cut = runtime.block_on(serve(proxy, edge, sockets, stopping));
+        // What pingora spawned (HTTP/2 streams, idle upstream connections) ends with its runtime.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        if report.send(cut).is_err() {
+            tracing::debug!(worker = number, cut, "nobody waits for the end of this worker");
+        }
+    }
+}
+
+async fn serve(
+    proxy: Arc<Proxy>,
+    edge: Arc<Edge>,
+    sockets: Vec<(usize, StdListener)>,
+    mut stopping: watch::Receiver<bool>,
+) -> usize {
+    let accepting = TaskTracker::new();
+    let connections = TaskTracker::new();
+    let close = CancellationToken::new();
+    let cut = CancellationToken::new();
+    for (entry_point, socket) in sockets {
+        let acceptor = Acceptor {
+            entry_point,
+            proxy: proxy.clone(),
+            edge: edge.clone(),
+            connections: connections.clone(),
+            stopping: stopping.clone(),
+            close: close.clone(),
+            cut: cut.clone(),
+        };
+        accepting.spawn(acceptor.run(socket));
+    }
+    accepting.close();
+    // An error means that the data plane was dropped: nobody gave time to drain.
+    let drain = stopping.wait_for(|stop| *stop).await.is_ok();
+    close.cancel();
+    accepting.wait().await;
+    connections.close();
+    ServerApp::cleanup(&*proxy.app).await;
+    if drain
+        && tokio::time::timeout(edge.settings.drain, connections.wait())
+            .await
+            .is_ok()
+    {
+        return 0;
+    }
+    let left = connections.len();
+    cut.cancel();
+    connections.wait().await;
+    left
+}
+
+/// Accepts the connections of one socket.
+struct Acceptor {
+    entry_point: usize,
+    proxy: Arc<Proxy>,
+    edge: Arc<Edge>,
+    connections: TaskTracker,
+    stopping: watch::Receiver<bool>,
+    close: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Acceptor {
+    async fn run(self, socket: StdListener) {
+        let listener = match TcpListener::from_std(socket) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "a listening socket can't be served");
+                return;
+            }
+        };
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.close.cancelled() => return,
+            };
+            match accepted {
+                Ok((socket, client)) => self.take(socket, client),
+                Err(error) if is_of_one_connection(&error) => {
+                    tracing::debug!(%error, "a connection was gone before it was accepted");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections; is the limit on open files too low?");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn take(&self, socket: TcpStream, client: SocketAddr) {
+        let Some(entry_point) = self.edge.entry_points.get(self.entry_point) else {
+            return;
+        };
+        let metrics = self.edge.metrics.entry_point(entry_point.settings.id);
+        let open = entry_point.open.fetch_add(1, Ordering::Relaxed);
+        if open >= entry_point.settings.limits.max_connections {
+            entry_point.open.fetch_sub(1, Ordering::Relaxed);
+            if let Some(metrics) = metrics {
+                metrics.refused(crate::metrics::Refusal::TooManyConnections);
+            }
+            return;
+        }
+        let open = OpenConnection {
+            entry_point: entry_point.clone(),
+            _counted: metrics.map(|m| m.connection()),
+        };
+        if let Err(error) = tune(&socket) {
+            tracing::debug!(%error, %client, "a socket option was refused");
+        }
+        let serving = serve_connection(
+            self.proxy.clone(),
+            entry_point.clone(),
+            socket,
+            client,
+            self.stopping.clone(),
+        );
+        let cut = self.cut.clone();
+        self.connections.spawn(async move {
+            let _open = open;
+            tokio::select! {
+                () = serving => {}
+                () = cut.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Counts a connection until it is dropped.
+struct OpenConnection {
+    entry_point: Arc<crate::http::EntryPointState>,
+    _counted: Option<crate::metrics::InFlight>,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.entry_point.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn tune(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    SockRef::from(socket).set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(TCP_KEEPALIVE)
+            .with_interval(TCP_KEEPALIVE / 4),
+    )
+}
+
+/// Errors of `accept` that concern one connection only (`accept(2)`), so that the next one can follow at once.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::PermissionDenied
+    )
+}
