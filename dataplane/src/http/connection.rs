@@ -8,26 +8,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::HeaderValue;
 use tokio::net::TcpStream;
 
+use crate::access_log::TlsDetails;
 use crate::settings::EntryPoint;
 
 /// One client connection.
 ///
 /// Its worker is the only thread that touches it; the atomics are there because pingora asks for `Sync`.
-pub struct Connection {
+pub(super) struct Connection {
     /// Where it was accepted.
-    pub entry_point: Arc<EntryPoint>,
+    pub(super) entry_point: Arc<EntryPoint>,
     /// The client's address; an IPv4 address that came in through an IPv6 socket is shown as IPv4.
-    pub client: SocketAddr,
+    pub(super) client: SocketAddr,
     /// Our address.
-    pub local: SocketAddr,
+    pub(super) local: SocketAddr,
     /// The client's address as a header value, made once.
-    pub client_value: HeaderValue,
+    pub(super) client_value: HeaderValue,
     /// Whether the client's forwarding headers are believed.
-    pub trusted: bool,
+    pub(super) trusted: bool,
     /// Whether answers name who served.
-    pub tell_served_by: bool,
+    pub(super) tell_served_by: bool,
     /// The TLS session, if any.
-    pub tls: Option<TlsSession>,
+    pub(super) tls: Option<TlsSession>,
     /// The response of the current request is over: the next request may be read.
     released: AtomicBool,
     /// The current request became another protocol.
@@ -40,20 +41,20 @@ pub struct Connection {
 
 /// What is known of a TLS session.
 #[derive(Clone, Debug)]
-pub struct TlsSession {
+pub(super) struct TlsSession {
     /// The name the client asked for.
-    pub server_name: Option<Box<str>>,
-    /// `TLSv1.3` and the like.
-    pub version: &'static str,
-    /// Name of the cipher suite.
-    pub cipher: &'static str,
+    pub(super) server_name: Option<Box<str>>,
+    /// Name of the TLS options it was made under.
+    pub(super) options: Arc<str>,
     /// Whether HTTP/2 was chosen.
-    pub h2: bool,
+    pub(super) h2: bool,
+    /// For the access log.
+    pub(super) details: TlsDetails,
 }
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(
+    pub(super) fn new(
         entry_point: Arc<EntryPoint>,
         client: SocketAddr,
         local: SocketAddr,
@@ -84,7 +85,7 @@ impl Connection {
     }
 
     /// The response is over; the IO may look at the next request.
-    pub fn release(&self) {
+    pub(super) fn release(&self) {
         self.released.store(true, Ordering::Relaxed);
     }
 
@@ -94,12 +95,12 @@ impl Connection {
     }
 
     /// The request changed the protocol of the connection (101).
-    pub fn upgrade(&self) {
+    pub(super) fn upgrade(&self) {
         self.upgraded.store(true, Ordering::Relaxed);
     }
 
     /// Whether the protocol was changed.
-    pub fn is_upgraded(&self) -> bool {
+    pub(super) fn is_upgraded(&self) -> bool {
         self.upgraded.load(Ordering::Relaxed)
     }
 
@@ -112,12 +113,12 @@ impl Connection {
     }
 
     /// Bytes received so far, without TLS.
-    pub fn received(&self) -> u64 {
+    pub(super) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
     /// Bytes sent so far, without TLS.
-    pub fn sent(&self) -> u64 {
+    pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
@@ -126,7 +127,7 @@ impl Connection {
     }
 
     /// The socket to close slowly, if the IO left one.
-    pub fn take_lingering(&self) -> Option<TcpStream> {
+    pub(super) fn take_lingering(&self) -> Option<TcpStream> {
         self.lingering
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

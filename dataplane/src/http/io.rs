@@ -34,7 +34,7 @@ const READ: usize = 16 * 1024;
 const READ_AHEAD: usize = 64 * 1024;
 
 /// A transport that can give back the socket under it.
-pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
     /// The socket.
     fn into_socket(self) -> TcpStream;
 }
@@ -46,7 +46,7 @@ impl Transport for TcpStream {
 }
 
 /// The IO of one client connection.
-pub struct Io<S: Transport> {
+pub(super) struct Io<S: Transport> {
     /// Gone only while being dropped.
     inner: Option<S>,
     connection: Arc<Connection>,
@@ -79,18 +79,18 @@ enum State {
 }
 
 /// What [`Io::new`] needs to know about the socket under the transport.
-pub struct SocketInfo {
+pub(super) struct SocketInfo {
     /// The file descriptor, as an identity.
-    pub id: UniqueIDType,
+    pub(super) id: UniqueIDType,
     /// What pingora may ask about it.
-    pub digest: Arc<SocketDigest>,
+    pub(super) digest: Arc<SocketDigest>,
     /// TLS details, when there is TLS.
-    pub tls: Option<Arc<SslDigest>>,
+    pub(super) tls: Option<Arc<SslDigest>>,
 }
 
 impl<S: Transport> Io<S> {
     /// Wraps a transport. `h2` says that the connection is HTTP/2 and needs no look.
-    pub fn new(
+    pub(super) fn new(
         inner: S,
         connection: Arc<Connection>,
         requests: RequestStream,

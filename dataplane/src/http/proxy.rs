@@ -169,8 +169,7 @@ impl App {
             let asked = tls.server_name.as_deref().unwrap_or_default();
             if asked != name {
                 let entry_point = connection.entry_point.id;
-                let of = |name| generation.tls.options_name_for(entry_point, name);
-                if of(asked) != of(&name) {
+                if *tls.options != *generation.tls.options_name_for(entry_point, &name) {
                     return Err(Refusal::Misdirected);
                 }
             }

@@ -14,13 +14,10 @@ use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
 use pingora_http::ResponseHeader;
-use rustls::server::Acceptor;
-use rustls::{AlertDescription, HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{Connection, TlsSession};
@@ -30,7 +27,7 @@ use super::io::{Io, SocketInfo, Transport};
 use super::refusal::Refusal;
 use super::{EntryPointState, Proxy};
 use crate::metrics::{HandshakeOutcome, TlsVersion};
-use crate::tls::TlsRefusal;
+use crate::tls;
 
 /// What a client that speaks HTTP/2 without negotiation sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -123,26 +120,26 @@ async fn detect(socket: &mut TcpStream, first: &mut Vec<u8>) -> io::Result<Optio
     }
 }
 
-/// Accepts TLS with the configuration that the current generation has for the name in the ClientHello.
+/// Accepts TLS in time and counts how it went.
 async fn handshake(
     proxy: &Proxy,
     mut connection: Connection,
     socket: Prefixed,
 ) -> Option<(TlsStream<Prefixed>, Connection)> {
-    let metrics = proxy.edge.metrics.entry_point(connection.entry_point.id);
+    let entry_point = &connection.entry_point;
+    let metrics = proxy.edge.metrics.entry_point(entry_point.id);
     let count = |version, outcome| {
         if let Some(metrics) = metrics {
             metrics.handshake(version, outcome);
         }
     };
-    let limit = connection.entry_point.limits.handshake_timeout;
-    let deadline = Instant::now() + limit;
-    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), socket);
-    let hello = match timeout_at(deadline, &mut acceptor).await {
-        Ok(Ok(hello)) => hello,
+    let limit = entry_point.limits.handshake_timeout;
+    let accepting = tls::accept(socket, entry_point.id, &proxy.edge.published);
+    let accepted = match timeout(limit, accepting).await {
+        Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
-            tracing::debug!(%error, client = %connection.client, "no TLS ClientHello");
-            count(TlsVersion::None, outcome_of(&error));
+            tracing::debug!(%error, client = %connection.client, "no TLS");
+            count(TlsVersion::None, error.outcome());
             return None;
         }
         Err(_) => {
@@ -150,84 +147,15 @@ async fn handshake(
             return None;
         }
     };
-    let name: Option<Box<str>> = hello.client_hello().server_name().map(Into::into);
-    let chosen = proxy
-        .edge
-        .published
-        .load()
-        .tls
-        .server_config(connection.entry_point.id, name.as_deref());
-    let config = match chosen {
-        Ok(config) => config,
-        Err(refusal) => {
-            tracing::debug!(%refusal, client = %connection.client, "TLS handshake refused");
-            count(
-                TlsVersion::None,
-                match refusal {
-                    TlsRefusal::UnknownName { .. } => HandshakeOutcome::UnknownName,
-                    TlsRefusal::Options { .. } => HandshakeOutcome::Options,
-                },
-            );
-            if let Some(mut socket) = acceptor.take_io() {
-                send_off(&mut socket.socket, &refusal.alert_record()).await;
-            }
-            return None;
-        }
-    };
-    let stream = match timeout_at(deadline, hello.into_stream(config)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::debug!(%error, client = %connection.client, "TLS handshake failed");
-            count(TlsVersion::None, outcome_of(&error));
-            return None;
-        }
-        Err(_) => {
-            count(TlsVersion::None, HandshakeOutcome::Timeout);
-            return None;
-        }
-    };
-    let (_, session) = stream.get_ref();
-    let version = match session.protocol_version() {
-        Some(ProtocolVersion::TLSv1_2) => TlsVersion::V12,
-        _ => TlsVersion::V13,
-    };
-    let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    count(
-        version,
-        if resumed {
-            HandshakeOutcome::Resumed
-        } else {
-            HandshakeOutcome::Full
-        },
-    );
+    count(accepted.version, accepted.outcome);
+    let session = accepted.stream.get_ref().1;
     connection.tls = Some(TlsSession {
-        server_name: name,
-        version: version.as_str(),
-        cipher: session
-            .negotiated_cipher_suite()
-            .and_then(|suite| suite.suite().as_str())
-            .unwrap_or("unknown"),
+        server_name: session.server_name().map(Into::into),
+        options: accepted.options,
         h2: session.alpn_protocol() == Some(b"h2"),
+        details: accepted.details,
     });
-    Some((stream, connection))
-}
-
-/// Sorts a failed handshake for the metrics.
-fn outcome_of(error: &io::Error) -> HandshakeOutcome {
-    use rustls::{Error, PeerIncompatible};
-    match error.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
-        Some(Error::PeerIncompatible(PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon)) => {
-            HandshakeOutcome::NoOverlap
-        }
-        Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => HandshakeOutcome::NoOverlap,
-        Some(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => {
-            HandshakeOutcome::ClientCertificate
-        }
-        Some(Error::AlertReceived(AlertDescription::CloseNotify)) => HandshakeOutcome::Closed,
-        Some(Error::AlertReceived(_)) => HandshakeOutcome::ClientAlert,
-        Some(_) => HandshakeOutcome::Malformed,
-        None => HandshakeOutcome::Closed,
-    }
+    Some((accepted.stream, connection))
 }
 
 /// Gives the connection to pingora until it ends.
@@ -261,10 +189,15 @@ async fn hand_over<S: Transport + AsRawFd>(
             .set(Some(PeerAddr::Inet(connection.local)))
             .is_err();
     debug_assert!(!known, "a fresh digest knows no address");
-    let tls = connection
-        .tls
-        .as_ref()
-        .map(|t| Arc::new(SslDigest::new(t.cipher, t.version, None, None, Vec::new())));
+    let tls = connection.tls.as_ref().map(|t| {
+        Arc::new(SslDigest::new(
+            t.details.cipher,
+            t.details.version,
+            None,
+            None,
+            Vec::new(),
+        ))
+    });
     let info = SocketInfo {
         id: stream.as_raw_fd(),
         digest: Arc::new(digest),
