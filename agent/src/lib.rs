@@ -4,5 +4,14 @@
 //! control server reads the [`report`] of the last compile and the published generation. A library beside the binary,
 //! so that benches can reach `compile`.
 
+pub mod app;
+pub mod cli;
+pub mod compile;
+pub mod demo;
+pub mod logging;
+pub mod publish;
 pub mod report;
+pub mod runtime_file;
+pub mod settings;
 pub mod sources;
+pub mod systemd;

@@ -27,7 +27,7 @@ pub struct CertificateSpec {
 }
 
 /// What the TLS part of a generation is made from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSpec {
     /// Certificates, chosen by the names inside.
     pub certificates: Vec<CertificateSpec>,

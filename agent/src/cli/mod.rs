@@ -1,0 +1,169 @@
+//! The command line: what can be asked of the binary, and the code it ends with.
+//!
+//! `run` is the node itself ([`crate::app`]); every other command is one file here. Standard output carries results
+//! only, so that it can be piped; errors go to standard error.
+
+mod check;
+mod client;
+mod completions;
+mod exit;
+mod explain;
+mod routes;
+mod status;
+mod table;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use constellation_config::{Config, LoadOptions, Loaded};
+
+pub use exit::{Exit, Failure};
+
+/// The crate's version, or what a packager's build says instead (`CONSTELLATION_VERSION="0.1.0 (3f2c1ab)"`).
+pub const VERSION: &str = match option_env!("CONSTELLATION_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
+/// Edge node for small Docker clusters: routes HTTP and HTTPS from Traefik labels and files to back ends.
+#[derive(Debug, Parser)]
+#[command(name = "constellation", version = VERSION, after_help = Exit::HELP, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the node until SIGTERM or SIGINT, then drain.
+    Run(RunArgs),
+    /// Check a file: ends with 0, or prints every error and ends with 78.
+    Check(check::CheckArgs),
+    /// List the routes of the running node.
+    Routes(routes::RoutesArgs),
+    /// Show how the running node fares.
+    Status(status::StatusArgs),
+    /// Say which route and which endpoint a request would get, and why the others lost.
+    Explain(explain::ExplainArgs),
+    /// Print shell completions.
+    Completions(completions::CompletionsArgs),
+    /// A small back end to try routes with.
+    #[command(hide = true)]
+    DemoBackend(crate::demo::DemoArgs),
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Run the built-in quick start: two demo back ends on unprivileged ports, and URLs to try.
+    #[arg(long, conflicts_with = "config")]
+    pub(crate) quickstart: bool,
+}
+
+/// Where the static configuration comes from, least binding first: defaults, file, environment, `--set`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Settings {
+    /// Configuration file, YAML, TOML or JSON. Default: $CONFIG_FILE, then
+    /// /opt/constellation/config/constellation.{yaml,yml,toml,json}, then none.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Set one key, for instance entryPoints.web.address=127.0.0.1:8000. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) set: Vec<(String, String)>,
+    /// The least severe level that is logged: trace, debug, info, warn or error.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+impl Settings {
+    /// Loads the configuration; the failure carries every error and the code 78.
+    pub(crate) fn load(&self) -> Result<Loaded, Failure> {
+        let mut flags = self.set.clone();
+        flags.extend(
+            self.log_level
+                .iter()
+                .map(|level| ("log.level".to_owned(), level.clone())),
+        );
+        let options = LoadOptions {
+            file: self.config.clone(),
+            env: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+            flags,
+            host_name: None,
+        };
+        Config::load(options).map_err(|errors| Failure::new(Exit::Config, errors.to_string()))
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, for instance log.level=debug".to_owned()),
+    }
+}
+
+/// Parses the command line, runs the command, and prints what went wrong.
+pub fn main() -> Exit {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => crate::app::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Routes(args) => routes::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::DemoBackend(args) => crate::demo::run(&args),
+    };
+    match outcome {
+        Ok(()) => Exit::Ok,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                // Nothing is left to do when standard error is gone.
+                writeln!(io::stderr(), "constellation: {}", failure.message).unwrap_or_default();
+            }
+            failure.exit
+        }
+    }
+}
+
+/// Writes a result to standard output. A reader that has had enough (`| head`) is no failure.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
+            Exit::Io,
+            format!("cannot write to standard output: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a value as indented JSON.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::new(Exit::Failure, format!("cannot write JSON: {error}")))?;
+    print(&format!("{text}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn set_takes_a_key_and_a_value() {
+        assert_eq!(key_value("a.b=c=d"), Ok(("a.b".to_owned(), "c=d".to_owned())));
+        assert_eq!(key_value("a="), Ok(("a".to_owned(), String::new())));
+        assert!(key_value("a").is_err());
+        assert!(key_value("=a").is_err());
+    }
+}

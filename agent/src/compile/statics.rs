@@ -1,0 +1,255 @@
+//! What compile takes from the static configuration: entry points with their defaults, and the default transport.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use constellation_config::{Config, EntryPointTls, RedirectionTarget};
+use constellation_table::{EntryPointId, Redirect, Timeouts, Transport};
+
+use super::pem::PemFiles;
+
+/// Provider name of what nobody configured but the node itself.
+pub(super) const INTERNAL: &str = "internal";
+
+/// The part of the static configuration that shapes routers and services; fixed for the life of the process.
+#[derive(Clone, Debug)]
+pub struct Statics {
+    /// One per entry point; the position is its [`EntryPointId`].
+    pub entry_points: Vec<EntryPointRules>,
+    /// The transport of services that name none.
+    pub default_transport: Arc<Transport>,
+    /// Seconds of `Retry-After` while no endpoint of a service can serve.
+    pub retry_after: u32,
+}
+
+/// What an entry point gives to the routers on it.
+#[derive(Clone, Debug, Default)]
+pub struct EntryPointRules {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether routers that name no entry point are served here (`asDefault`).
+    pub as_default: bool,
+    /// Makes routers without `tls` TLS routers (`http.tls`).
+    pub tls: Option<EntryPointTls>,
+    /// Redirects every request to another entry point.
+    pub redirection: Option<Redirection>,
+}
+
+/// `http.redirections.entryPoint` of an entry point.
+#[derive(Clone, Debug)]
+pub struct Redirection {
+    /// Name of the target entry point, or its port.
+    pub to: String,
+    /// What the router answers.
+    pub redirect: Redirect,
+    /// Priority of the router.
+    pub priority: i64,
+}
+
+impl Statics {
+    /// Takes what compile needs out of `config`. `bound` has the real addresses of the listeners, so that a redirect
+    /// to an entry point on port 0 names the port it got; without listeners (offline) the configured ports count.
+    ///
+    /// The error names a file of `serversTransport.rootCAs` that can't be used.
+    pub fn new(config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Result<Self, String> {
+        let entry_points = config.entry_points.iter().map(|entry_point| EntryPointRules {
+            name: entry_point.name.as_str().into(),
+            as_default: entry_point.as_default,
+            tls: entry_point.tls.clone(),
+            redirection: entry_point
+                .redirection
+                .as_ref()
+                .map(|redirection| resolve_redirection(redirection, config, bound)),
+        });
+        Ok(Self {
+            entry_points: entry_points.collect(),
+            default_transport: Arc::new(default_transport(&config.servers_transport)?),
+            retry_after: u32::try_from(config.proxy.retry_after.as_secs()).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Where routers without `entryPoints` are served: the default entry points, or all when none is marked.
+    pub(super) fn default_entry_points(&self) -> Vec<EntryPointId> {
+        let marked: Vec<_> = self
+            .ids()
+            .filter_map(|(id, entry_point)| entry_point.as_default.then_some(id))
+            .collect();
+        if marked.is_empty() {
+            self.ids().map(|(id, _)| id).collect()
+        } else {
+            marked
+        }
+    }
+
+    /// Every entry point with its id.
+    pub(super) fn ids(&self) -> impl Iterator<Item = (EntryPointId, &EntryPointRules)> {
+        self.entry_points
+            .iter()
+            .enumerate()
+            .filter_map(|(position, rules)| Some((EntryPointId(u16::try_from(position).ok()?), rules)))
+    }
+
+    /// The entry point of an id.
+    pub(super) fn entry_point(&self, id: EntryPointId) -> Option<&EntryPointRules> {
+        self.entry_points.get(usize::from(id.0))
+    }
+
+    /// The id of an entry point.
+    pub(super) fn id_of(&self, name: &str) -> Option<EntryPointId> {
+        self.ids()
+            .find(|(_, entry_point)| &*entry_point.name == name)
+            .map(|(id, _)| id)
+    }
+}
+
+fn resolve_redirection(
+    redirection: &constellation_config::Redirection,
+    config: &Config,
+    bound: &[(Arc<str>, SocketAddr)],
+) -> Redirection {
+    let (to, port) = match &redirection.to {
+        RedirectionTarget::Port(port) => (port.to_string(), Some(*port)),
+        RedirectionTarget::EntryPoint(name) => (name.clone(), port_of(name, config, bound)),
+    };
+    let usual = match redirection.scheme.as_str() {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    };
+    Redirection {
+        to,
+        redirect: Redirect {
+            scheme: redirection.scheme.as_str().into(),
+            port: port.filter(|port| Some(*port) != usual && *port != 0),
+            permanent: redirection.permanent,
+        },
+        priority: redirection.priority,
+    }
+}
+
+fn port_of(name: &str, config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Option<u16> {
+    let listening = bound
+        .iter()
+        .find(|(entry_point, _)| &**entry_point == name)
+        .map(|(_, address)| address.port());
+    listening.or_else(|| {
+        let target = config.entry_points.iter().find(|e| e.name == name)?;
+        target.addresses.first().map(SocketAddr::port)
+    })
+}
+
+fn default_transport(options: &constellation_config::ServersTransport) -> Result<Transport, String> {
+    let mut files = PemFiles::default();
+    let root_cas = options.root_cas.iter().map(|path| {
+        files
+            .load(&path.to_string_lossy())
+            .map_err(|error| format!("serversTransport.rootCAs: {error}"))
+    });
+    Ok(Transport {
+        name: format!("default@{INTERNAL}").into(),
+        server_name: None,
+        insecure_skip_verify: options.insecure_skip_verify,
+        root_cas: root_cas.collect::<Result<_, _>>()?,
+        client_certificate: None,
+        disable_http2: false,
+        max_idle_connections_per_host: options.max_idle_conns_per_host,
+        timeouts: Timeouts {
+            dial: Some(options.dial_timeout),
+            response_header: options.response_header_timeout,
+            idle: options.idle_conn_timeout,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use constellation_config::{EntryPoint, Redirection as Configured};
+
+    use super::*;
+
+    fn redirecting(to: RedirectionTarget, scheme: &str, websecure: &str) -> Config {
+        let mut web = EntryPoint::new("web", vec!["127.0.0.1:0".parse().unwrap()]);
+        web.redirection = Some(Configured {
+            to,
+            scheme: scheme.to_owned(),
+            permanent: true,
+            priority: Configured::DEFAULT_PRIORITY,
+        });
+        Config {
+            entry_points: vec![
+                web,
+                EntryPoint::new("websecure", vec![websecure.parse().unwrap()]),
+            ],
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_a_port_only_when_it_is_not_the_usual_one() {
+        let websecure = || RedirectionTarget::EntryPoint("websecure".to_owned());
+        let bound: [(Arc<str>, SocketAddr); 1] = [("websecure".into(), "127.0.0.1:40000".parse().unwrap())];
+        for (config, bound, expected) in [
+            (
+                redirecting(websecure(), "https", "127.0.0.1:443"),
+                &bound[..0],
+                None,
+            ),
+            (
+                redirecting(websecure(), "https", "127.0.0.1:8443"),
+                &bound[..0],
+                Some(8443),
+            ),
+            (
+                redirecting(websecure(), "https", "127.0.0.1:0"),
+                &bound[..],
+                Some(40000),
+            ),
+            (
+                redirecting(websecure(), "https", "127.0.0.1:0"),
+                &bound[..0],
+                None,
+            ),
+            (
+                redirecting(RedirectionTarget::Port(443), "https", "127.0.0.1:1"),
+                &bound[..],
+                None,
+            ),
+            (
+                redirecting(RedirectionTarget::Port(80), "http", "127.0.0.1:1"),
+                &bound[..],
+                None,
+            ),
+            (
+                redirecting(RedirectionTarget::Port(443), "http", "127.0.0.1:1"),
+                &bound[..],
+                Some(443),
+            ),
+        ] {
+            let statics = Statics::new(&config, bound).unwrap();
+            let redirection = statics.entry_points[0].redirection.as_ref().unwrap();
+            assert_eq!(redirection.redirect.port, expected, "{config:?}");
+        }
+    }
+
+    #[test]
+    fn without_marked_entry_points_all_are_default() {
+        let mut config = redirecting(RedirectionTarget::Port(1), "https", "127.0.0.1:1");
+        let ids = |config: &Config| Statics::new(config, &[]).unwrap().default_entry_points();
+        assert_eq!(ids(&config), [EntryPointId(0), EntryPointId(1)]);
+        config.entry_points[0].as_default = false;
+        assert_eq!(ids(&config), [EntryPointId(1)]);
+        config.entry_points[1].as_default = false;
+        assert_eq!(ids(&config), [EntryPointId(0), EntryPointId(1)]);
+    }
+
+    #[test]
+    fn a_trust_anchor_that_is_missing_is_named_with_its_key() {
+        let mut config = Config::default();
+        config.servers_transport.root_cas = vec!["/does/not/exist.pem".into()];
+        let error = Statics::new(&config, &[]).unwrap_err();
+        assert!(
+            error.contains("serversTransport.rootCAs") && error.contains("/does/not/exist.pem"),
+            "{error}"
+        );
+    }
+}

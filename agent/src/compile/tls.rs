@@ -1,0 +1,242 @@
+//! The TLS part of a generation: which certificates, which options, and which host gets which options.
+//!
+//! The result only names things; the data plane's TLS context reads the files and keeps what did not change.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use constellation_config::dynamic::{CertificatePair, TlsOptions};
+use constellation_dataplane::tls::{
+    CertificateSpec, ClientAuthSpec, HostOptions, OptionsSpec, PemSource, TlsSpec,
+};
+use constellation_table::EntryPointId;
+
+use super::names;
+use super::routers::Served;
+use super::statics::Statics;
+use crate::sources::{Contribution, Problem};
+
+/// Name of the options and of the store that apply where none is named.
+const DEFAULT: &str = "default";
+
+/// The names of TLS options that routers may refer to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct OptionNames(BTreeSet<Arc<str>>);
+
+impl OptionNames {
+    pub(super) fn of(contributions: &[Arc<Contribution>]) -> Self {
+        let qualified = contributions.iter().flat_map(|contribution| {
+            let names = contribution.dynamic.tls.options.keys();
+            names.map(|name| names::qualify(name, contribution.provider))
+        });
+        Self(qualified.collect())
+    }
+
+    /// The qualified name of options; `None` for the default ones.
+    pub(super) fn resolve(&self, name: &str, provider: &str) -> Result<Option<Arc<str>>, String> {
+        if name == DEFAULT {
+            return Ok(None);
+        }
+        let qualified = names::qualify(name, provider);
+        match self.0.get(&qualified) {
+            Some(known) => Ok(Some(known.clone())),
+            None => Err(format!(
+                "there are no TLS options \"{qualified}\": define them under tls.options of the provider \
+                 {provider:?}, or write NAME@PROVIDER for another provider's"
+            )),
+        }
+    }
+}
+
+/// Gathers the TLS sections of all readings and the hosts of the TLS routers that are served.
+pub(super) fn gather(
+    contributions: &[Arc<Contribution>],
+    served: &[&Served],
+    statics: &Statics,
+    problems: &mut Vec<Problem>,
+) -> TlsSpec {
+    let mut spec = TlsSpec::default();
+    let mut default_options = Vec::new();
+    for contribution in contributions {
+        let tls = &contribution.dynamic.tls;
+        spec.certificates.extend(tls.certificates.iter().map(certificate));
+        for (name, options) in &tls.options {
+            if name == DEFAULT {
+                default_options.push((contribution.provider, options));
+            } else {
+                let qualified = names::qualify(name, contribution.provider);
+                spec.options.insert(qualified, options_spec(options));
+            }
+        }
+        stores(contribution, &mut spec, problems);
+    }
+    match default_options.as_slice() {
+        [] => {}
+        [(_, options)] => {
+            spec.options.insert(DEFAULT.into(), options_spec(options));
+        }
+        several => {
+            let providers: Vec<&str> = several.iter().map(|(provider, _)| *provider).collect();
+            problems.push(Problem {
+                subject: "tls.options default".to_owned(),
+                message: format!(
+                    "they are defined by several providers ({}), and the built-in ones are used: keep one definition",
+                    providers.join(", ")
+                ),
+            });
+        }
+    }
+    spec.hosts = hosts(served, statics, problems);
+    spec
+}
+
+fn certificate(pair: &CertificatePair) -> CertificateSpec {
+    CertificateSpec {
+        chain: PemSource::from_value(&pair.cert_file),
+        key: PemSource::from_value(&pair.key_file),
+    }
+}
+
+fn options_spec(options: &TlsOptions) -> OptionsSpec {
+    let client_auth = options.client_auth.as_ref();
+    OptionsSpec {
+        min_version: options.min_version.clone(),
+        max_version: options.max_version.clone(),
+        cipher_suites: options.cipher_suites.clone(),
+        curve_preferences: options.curve_preferences.clone(),
+        client_auth: client_auth.map_or_else(ClientAuthSpec::default, |auth| ClientAuthSpec {
+            authorities: auth
+                .ca_files
+                .iter()
+                .map(|value| PemSource::from_value(value))
+                .collect(),
+            kind: auth.client_auth_type.clone(),
+        }),
+        sni_strict: options.sni_strict,
+        alpn_protocols: options.alpn_protocols.clone(),
+        disable_session_tickets: options.disable_session_tickets,
+    }
+}
+
+fn stores(contribution: &Contribution, spec: &mut TlsSpec, problems: &mut Vec<Problem>) {
+    for (name, store) in &contribution.dynamic.tls.stores {
+        let mut problem = |message: String| {
+            problems.push(Problem {
+                subject: format!("tls.stores {name}@{}", contribution.provider),
+                message,
+            });
+        };
+        if name != DEFAULT {
+            problem("only the store \"default\" is used: put the certificate there".to_owned());
+            continue;
+        }
+        if store.default_generated_cert.is_some() {
+            problem(
+                "defaultGeneratedCert: this version does not obtain certificates; name one under \
+                 defaultCertificate, else the self-signed one is used"
+                    .to_owned(),
+            );
+        }
+        match (&store.default_certificate, &spec.default_certificate) {
+            (Some(_), Some(_)) => problem(
+                "another provider gives a default certificate as well, and that one is used: keep one"
+                    .to_owned(),
+            ),
+            (Some(pair), None) => spec.default_certificate = Some(certificate(pair)),
+            (None, _) => {}
+        }
+    }
+}
+
+/// The options of each host that routers with options name. Routers that disagree about a host leave it with the
+/// default options, as in Traefik: which of them a connection wants is not known before its request is.
+fn hosts(served: &[&Served], statics: &Statics, problems: &mut Vec<Problem>) -> Vec<HostOptions> {
+    let mut chosen: HashMap<(EntryPointId, &str), Choice<'_>> = HashMap::new();
+    for router in served.iter().filter(|served| served.options.is_some()) {
+        for_each_host(router, |entry_point, host| {
+            chosen
+                .entry((entry_point, host))
+                .or_insert_with(|| Choice {
+                    options: router.options.as_ref(),
+                    routers: Vec::new(),
+                    conflict: false,
+                })
+                .add(router);
+        });
+    }
+    if chosen.is_empty() {
+        return Vec::new();
+    }
+    for router in served.iter().filter(|served| served.options.is_none()) {
+        for_each_host(router, |entry_point, host| {
+            if let Some(choice) = chosen.get_mut(&(entry_point, host)) {
+                choice.add(router);
+            }
+        });
+    }
+    let mut hosts = Vec::with_capacity(chosen.len());
+    for ((entry_point, host), choice) in chosen {
+        match choice.options {
+            Some(options) if !choice.conflict => hosts.push(HostOptions {
+                entry_point,
+                host: host.into(),
+                options: options.clone(),
+            }),
+            _ => {
+                let on = statics.entry_point(entry_point).map_or("", |e| &*e.name);
+                problems.push(Problem {
+                    subject: format!("host {host}"),
+                    message: format!(
+                        "its routers on entry point {on:?} name different TLS options ({}), and the default options \
+                         are used: give all of them the same tls.options",
+                        choice.describe()
+                    ),
+                });
+            }
+        }
+    }
+    hosts.sort_by(|a, b| (a.entry_point, &a.host).cmp(&(b.entry_point, &b.host)));
+    hosts
+}
+
+struct Choice<'a> {
+    options: Option<&'a Arc<str>>,
+    routers: Vec<&'a Served>,
+    conflict: bool,
+}
+
+impl<'a> Choice<'a> {
+    fn add(&mut self, router: &'a Served) {
+        self.conflict |= router.options.as_ref() != self.options;
+        self.routers.push(router);
+    }
+
+    fn describe(&self) -> String {
+        /// Enough to find the culprits; a host may have thousands of routers.
+        const SHOWN: usize = 5;
+        let mut parts: Vec<String> = self
+            .routers
+            .iter()
+            .map(|router| {
+                let options = router.options.as_deref().unwrap_or(DEFAULT);
+                format!("{}: {options}", router.router.spec.name)
+            })
+            .collect();
+        parts.sort();
+        let more = parts.len().saturating_sub(SHOWN);
+        parts.truncate(SHOWN);
+        if more > 0 {
+            parts.push(format!("{more} more"));
+        }
+        parts.join(", ")
+    }
+}
+
+fn for_each_host<'a>(served: &'a Served, mut each: impl FnMut(EntryPointId, &'a str)) {
+    let spec = &served.router.spec;
+    for host in spec.rule.hosts() {
+        for entry_point in &spec.entry_points {
+            each(*entry_point, host);
+        }
+    }
+}

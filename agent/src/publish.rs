@@ -1,0 +1,300 @@
+//! Publish: one task that turns what the sources say into generations.
+//!
+//! It awaits any source, compiles the latest reading of all of them and swaps one generation in when something really
+//! changed. Bursts become one compile: the first change of a quiet time acts at once, the next ones at most every
+//! [`THROTTLE`]. A compile that fails as a whole keeps the last good generation, is counted and shown.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use constellation_dataplane::metrics::Metrics;
+use constellation_dataplane::tls::{TlsContext, TlsView};
+use constellation_dataplane::{Generation, Published};
+use futures_util::future::select_all;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::compile::{Changes, Compiled, Compiler, Statics};
+use crate::report::Report;
+use crate::sources::{Contribution, Problem, SourceState};
+
+/// Least time between two compiles.
+const THROTTLE: Duration = Duration::from_millis(20);
+
+/// How long the first generation waits for sources that have said nothing yet.
+const FIRST_READING: Duration = Duration::from_secs(5);
+
+/// The task and what it owns.
+#[derive(Debug)]
+pub struct Publisher {
+    sources: Vec<Source>,
+    statics: Statics,
+    /// `None` while a compile runs, and after one that panicked.
+    compiler: Option<Compiler>,
+    compiled: Vec<Arc<Contribution>>,
+    reread: bool,
+    again: Arc<Notify>,
+    tls: Arc<TlsContext>,
+    published: Published,
+    metrics: Arc<Metrics>,
+    report: watch::Sender<Arc<Report>>,
+}
+
+#[derive(Debug)]
+struct Source {
+    provider: &'static str,
+    state: watch::Receiver<SourceState>,
+    ended: bool,
+}
+
+/// Asks the publisher to read PEM files again and to compile, as SIGHUP does.
+#[derive(Clone, Debug)]
+pub struct Recompile(Arc<Notify>);
+
+impl Recompile {
+    /// Asks. Returns at once; requests made while one is pending become one.
+    pub fn request(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl Publisher {
+    /// A publisher for `sources`, and the report it keeps up to date.
+    pub fn new(
+        sources: Vec<(&'static str, watch::Receiver<SourceState>)>,
+        statics: Statics,
+        tls: TlsContext,
+        published: Published,
+        metrics: Arc<Metrics>,
+    ) -> (Self, watch::Receiver<Arc<Report>>) {
+        let (report, reports) = watch::channel(Arc::default());
+        let sources = sources.into_iter().map(|(provider, state)| Source {
+            provider,
+            state,
+            ended: false,
+        });
+        let publisher = Self {
+            sources: sources.collect(),
+            compiler: Some(Compiler::new(statics.clone())),
+            statics,
+            compiled: Vec::new(),
+            reread: false,
+            again: Arc::default(),
+            tls: Arc::new(tls),
+            published,
+            metrics,
+            report,
+        };
+        (publisher, reports)
+    }
+
+    /// A handle for [`Recompile::request`].
+    pub fn recompile(&self) -> Recompile {
+        Recompile(self.again.clone())
+    }
+
+    /// Publishes until `stop`. The first generation comes when every source has been heard or [`FIRST_READING`] is over.
+    pub async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.publish_all()).await;
+    }
+
+    async fn publish_all(&mut self) {
+        self.refresh_report(|_| {});
+        let patience = Instant::now() + FIRST_READING;
+        while !self.sources.iter_mut().all(Source::was_heard) {
+            tokio::select! {
+                () = self.change() => self.refresh_report(|_| {}),
+                () = tokio::time::sleep_until(patience) => {
+                    let silent = self.sources.iter_mut().filter_map(|s| (!s.was_heard()).then_some(s.provider));
+                    let silent: Vec<_> = silent.collect();
+                    tracing::warn!(sources = ?silent, "serving without a first reading of every source");
+                    break;
+                }
+            }
+        }
+        loop {
+            self.turn().await;
+            tokio::time::sleep(THROTTLE).await;
+            self.change().await;
+        }
+    }
+
+    /// Waits until a source says something new or a recompile is asked for. Cancellation safe.
+    async fn change(&mut self) {
+        let again = self.again.clone();
+        let sources = self.sources.iter_mut().filter(|source| !source.ended);
+        let mut changes: Vec<_> = sources.map(|source| Box::pin(source.changed())).collect();
+        if changes.is_empty() {
+            return again.notified().await;
+        }
+        tokio::select! {
+            _ = select_all(&mut changes) => {}
+            () = again.notified() => {
+                drop(changes);
+                self.reread = true;
+            }
+        }
+    }
+
+    /// Compiles when a reading is new, and publishes when that gives something new.
+    async fn turn(&mut self) {
+        let contributions: Vec<Arc<Contribution>> =
+            self.sources.iter_mut().filter_map(Source::contribution).collect();
+        let reread = std::mem::take(&mut self.reread);
+        let first = self.report.borrow().generation == 0;
+        if !reread && !first && same_readings(&self.compiled, &contributions) {
+            self.refresh_report(|report| report.ready = true);
+            return;
+        }
+        let generation = self.report.borrow().generation + 1;
+        let mut compiler = self
+            .compiler
+            .take()
+            .unwrap_or_else(|| Compiler::new(self.statics.clone()));
+        if reread {
+            compiler.files().forget();
+        }
+        let readings = contributions.clone();
+        let tls = Arc::clone(&self.tls);
+        // On a thread of its own: a cold compile of many routes takes longer than health may wait.
+        let outcome = tokio::task::spawn_blocking(move || {
+            let mut compiled = compiler.compile(&readings, generation);
+            let (view, problems) = tls.build(&compiled.tls);
+            compiled.add_problems(problems.into_iter().map(|problem| Problem {
+                subject: problem.subject,
+                message: problem.message,
+            }));
+            (compiler, compiled, view)
+        })
+        .await;
+        match outcome {
+            Ok((compiler, compiled, view)) => {
+                self.compiler = Some(compiler);
+                self.compiled = contributions;
+                self.accept(compiled, view, generation, first);
+            }
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    fn accept(&mut self, compiled: Compiled, tls: TlsView, generation: u64, first: bool) {
+        let now = SystemTime::now();
+        let Compiled {
+            snapshot,
+            tls: _,
+            problems,
+            disabled,
+            changes,
+        } = compiled;
+        let swap = first || !changes.is_empty();
+        if swap {
+            self.published.publish(Generation {
+                table: snapshot,
+                tls,
+                published: now,
+            });
+            self.metrics.reloaded(now);
+            if !changes.removed.is_empty() || changes.services {
+                self.metrics.retire(&self.published.load().table);
+            }
+            log_changes(generation, &changes);
+        }
+        for problem in &problems {
+            if !self.report.borrow().problems.contains(problem) {
+                tracing::warn!(subject = %problem.subject, "{}", problem.message);
+            }
+        }
+        self.metrics.problems(problems.len());
+        self.refresh_report(|report| {
+            report.ready = true;
+            report.problems = problems;
+            report.disabled = disabled;
+            report.last_failure = None;
+            if swap {
+                report.generation = generation;
+                report.published = Some(now);
+            }
+        });
+    }
+
+    fn refuse(&mut self, error: &tokio::task::JoinError) {
+        let message = format!("compile failed, the last good generation stays: {error}");
+        tracing::error!("{message}");
+        self.metrics.reload_failed();
+        self.refresh_report(|report| {
+            report.failures += 1;
+            report.last_failure = Some(message);
+        });
+    }
+
+    /// Sends the report with the sources' present status and what `edit` changes.
+    fn refresh_report(&mut self, edit: impl FnOnce(&mut Report)) {
+        let sources = self
+            .sources
+            .iter()
+            .map(|source| (source.provider, source.state.borrow().status.clone()))
+            .collect();
+        self.report.send_modify(|report| {
+            let report = Arc::make_mut(report);
+            report.sources = sources;
+            edit(report);
+        });
+    }
+}
+
+impl Source {
+    /// Waits for the next value; a source whose task is gone keeps its last one and is not waited for again.
+    async fn changed(&mut self) {
+        if self.state.changed().await.is_err() {
+            tracing::warn!(
+                source = self.provider,
+                "the source has ended; its last reading stays"
+            );
+            self.ended = true;
+        }
+    }
+
+    /// Whether it has read its world, or said why it can't.
+    fn was_heard(&mut self) -> bool {
+        let state = self.state.borrow();
+        self.ended || state.contribution.is_some() || state.status.error.is_some()
+    }
+
+    fn contribution(&mut self) -> Option<Arc<Contribution>> {
+        self.state.borrow_and_update().contribution.clone()
+    }
+}
+
+fn same_readings(a: &[Arc<Contribution>], b: &[Arc<Contribution>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+/// One line per publish, with the first names of each list.
+fn log_changes(generation: u64, changes: &Changes) {
+    tracing::info!(
+        generation,
+        added = %Names(&changes.added),
+        removed = %Names(&changes.removed),
+        changed = %Names(&changes.changed),
+        tls = changes.tls,
+        "published"
+    );
+}
+
+struct Names<'a>(&'a [Arc<str>]);
+
+impl std::fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const SHOWN: usize = 10;
+        for (position, name) in self.0.iter().take(SHOWN).enumerate() {
+            let separator = if position == 0 { "" } else { ", " };
+            write!(f, "{separator}{name}")?;
+        }
+        match self.0.len().saturating_sub(SHOWN) {
+            0 if self.0.is_empty() => f.write_str("none"),
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! From the static configuration to the data plane's settings.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use constellation_config::Config;
+use constellation_dataplane::settings::{EntryPoint, ForwardedHeaders, Limits, Settings};
+use constellation_table::EntryPointId;
+
+/// Longer than any connection lives; stands for "no limit" where the data plane wants a time.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// What the data plane is told at start.
+pub fn of(config: &Config) -> Settings {
+    let entry_points = config.entry_points.iter().zip(0u16..);
+    let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    Settings {
+        entry_points: entry_points
+            .map(|(entry_point, id)| of_entry_point(entry_point, id))
+            .collect(),
+        workers: config.proxy.workers.unwrap_or_else(available),
+        drain: config.shutdown.drain,
+        served_by_for: config.proxy.served_by_for.clone(),
+    }
+}
+
+fn of_entry_point(entry_point: &constellation_config::EntryPoint, id: u16) -> EntryPoint {
+    let (timeouts, limits) = (&entry_point.timeouts, &entry_point.limits);
+    EntryPoint {
+        id: EntryPointId(id),
+        name: entry_point.name.as_str().into(),
+        addresses: entry_point.addresses.clone(),
+        key: entry_point.address_key().into(),
+        forwarded: ForwardedHeaders {
+            insecure: entry_point.forwarded_headers.insecure,
+            trusted_ips: entry_point.forwarded_headers.trusted_ips.clone(),
+        },
+        limits: Limits {
+            header_timeout: timeouts.header,
+            read_timeout: timeouts.read,
+            write_timeout: timeouts.write,
+            idle_timeout: timeouts.idle.unwrap_or(FOR_EVER),
+            handshake_timeout: timeouts.handshake,
+            max_header_bytes: limits.max_header_bytes,
+            max_headers: limits.max_headers,
+            max_body_bytes: limits.max_body_bytes,
+            max_concurrent_streams: limits.max_concurrent_streams,
+            max_connections: limits.max_connections,
+            max_requests_per_connection: limits.max_requests_per_connection,
+        },
+        default_tls_options: "default".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_positions_and_limits_arrive() {
+        let mut config = Config::default();
+        config.entry_points[1].limits.max_headers = 7;
+        config.entry_points[1].timeouts.idle = None;
+        let settings = of(&config);
+        let ids: Vec<u16> = settings.entry_points.iter().map(|e| e.id.0).collect();
+        assert_eq!(ids, [0, 1]);
+        assert_eq!(settings.entry_points[1].limits.max_headers, 7);
+        assert_eq!(settings.entry_points[1].limits.idle_timeout, FOR_EVER);
+        assert_eq!(&*settings.entry_points[0].key, "entryPoints.web.address");
+    }
+}
