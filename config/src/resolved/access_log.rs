@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// The access log that is switched on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessLog {
@@ -21,9 +24,9 @@ pub struct AccessLog {
     pub field_mode: FieldMode,
     /// Fields by name.
     pub field_modes: BTreeMap<String, FieldMode>,
-    /// What happens to request headers that `header_modes` doesn't name.
+    /// What happens to headers that `header_modes` doesn't name.
     pub header_mode: FieldMode,
-    /// Request headers by name in lower case.
+    /// Headers of requests and responses by name in lower case.
     pub header_modes: BTreeMap<String, FieldMode>,
 }
 
@@ -44,7 +47,8 @@ impl Default for AccessLog {
 }
 
 /// `accessLog.format`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum AccessLogFormat {
     /// Traefik's extension of the Common Log Format.
     #[default]
@@ -60,6 +64,8 @@ pub struct AccessLogFilters {
     pub status_codes: Vec<StatusRange>,
     /// Record requests that took at least this long; `None`: not a reason.
     pub min_duration: Option<Duration>,
+    /// Record requests that were sent to a server more than once.
+    pub retry_attempts: bool,
 }
 
 /// A status or a range of them, both ends included.
@@ -79,7 +85,8 @@ impl StatusRange {
 }
 
 /// What happens to a field or header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum FieldMode {
     /// Written.
     Keep,

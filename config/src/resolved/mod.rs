@@ -13,12 +13,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 pub use access_log::{AccessLog, AccessLogFilters, AccessLogFormat, FieldMode, StatusRange};
 pub use entry_point::{
     EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Redirection, RedirectionTarget, Timeouts,
 };
-pub use provider::{Constraint, DockerProvider, DockerTls, FileProvider, FileSource, Providers};
+pub use provider::{DockerProvider, DockerTls, FileProvider, FileSource, Providers};
 
 use crate::Secret;
 
@@ -99,7 +101,8 @@ pub struct Log {
 }
 
 /// `log.level`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum LogLevel {
     /// Everything.
     Trace,
@@ -128,7 +131,8 @@ impl LogLevel {
 }
 
 /// `log.format`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum LogFormat {
     /// For people.
     #[default]

@@ -53,7 +53,7 @@ pub struct DockerProvider {
     /// Rule template of routers without a rule.
     pub default_rule: String,
     /// Traefik constraint expression that containers must satisfy, checked by the provider; `None`: all.
-    pub constraints: Option<Constraint>,
+    pub constraints: Option<String>,
     /// Use the host port binding rather than the container's address.
     pub use_bind_port_ip: bool,
     /// Keep services without a server.
@@ -65,9 +65,6 @@ pub struct DockerProvider {
     /// How long the route of a stopped container stays while the container exists; `None`: as long as it exists.
     pub stopped_grace_period: Option<Duration>,
 }
-
-/// The text of a constraint expression.
-pub type Constraint = String;
 
 impl DockerProvider {
     /// The engine's usual socket.

@@ -28,6 +28,8 @@ pub(crate) struct Field {
     pub(crate) name: String,
     /// The documentation of the field, in one line.
     pub(crate) about: String,
+    /// The value when the key is left out; null where that means something else than a value.
+    pub(crate) default: Json,
     pub(crate) shape: Shape,
 }
 
@@ -88,6 +90,7 @@ fn compile(schema: &Json, defs: &Json, depth: usize) -> Shape {
                     .map(|(name, property)| Field {
                         name: name.clone(),
                         about: about(property),
+                        default: property.get("default").cloned().unwrap_or(Json::Null),
                         shape: inner(property),
                     })
                     .collect(),

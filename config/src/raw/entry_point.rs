@@ -1,0 +1,215 @@
+//! `entryPoints` as written.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Time, network_list};
+use crate::dynamic::Domain;
+use crate::resolved::{Limits, Redirection, Shutdown, Timeouts};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawEntryPoint {
+    /// IP address and port to listen on, or a list of them; `:80` is port 80 of every address, port 0 a free port.
+    pub(crate) address: Vec<String>,
+    /// Whether routers that name no entry point are reached here. When none of the entry points says so, all are.
+    pub(crate) as_default: bool,
+    /// Whose `X-Forwarded-*` headers are believed; those of others are removed.
+    pub(crate) forwarded_headers: RawForwardedHeaders,
+    /// What happens to HTTP requests.
+    pub(crate) http: RawHttp,
+    /// HTTP/2 towards clients.
+    pub(crate) http2: RawHttp2,
+    /// Limits towards clients; what passes them is refused and the connection closed.
+    pub(crate) limits: RawLimits,
+    /// Time limits and shutdown.
+    pub(crate) transport: RawTransport,
+}
+
+impl RawEntryPoint {
+    /// What a configuration without `entryPoints` has.
+    pub(crate) fn defaults() -> BTreeMap<String, Self> {
+        let at = |address: &str| Self {
+            address: vec![address.to_owned()],
+            ..Self::default()
+        };
+        let mut websecure = at(":443");
+        websecure.http.tls = Some(RawEntryPointTls::default());
+        [("web".to_owned(), at(":80")), ("websecure".to_owned(), websecure)].into()
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawForwardedHeaders {
+    /// Believe everybody.
+    pub(crate) insecure: bool,
+    /// Believe these addresses and networks.
+    #[serde(rename = "trustedIPs")]
+    #[schemars(schema_with = "network_list")]
+    pub(crate) trusted_ips: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawHttp {
+    /// Request line and headers together, bytes, 1024 to 16777216; 431 past it.
+    #[schemars(range(min = 1024, max = 16_777_216))]
+    pub(crate) max_header_bytes: u32,
+    /// Redirections.
+    pub(crate) redirections: RawRedirections,
+    /// TLS for routers here that have no `tls` of their own; `tls: {}` or `tls: true` for the defaults.
+    pub(crate) tls: Option<RawEntryPointTls>,
+}
+
+impl Default for RawHttp {
+    fn default() -> Self {
+        Self {
+            max_header_bytes: u32::try_from(Limits::default().max_header_bytes).unwrap_or(u32::MAX),
+            redirections: RawRedirections::default(),
+            tls: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawRedirections {
+    /// Send every request elsewhere that no router of higher priority takes.
+    pub(crate) entry_point: Option<RawRedirection>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawRedirection {
+    /// Name of another entry point, or a port such as `:8443`.
+    pub(crate) to: String,
+    /// `http` or `https`.
+    pub(crate) scheme: String,
+    /// Permanent (301, 308) rather than temporary (302, 307).
+    pub(crate) permanent: bool,
+    /// Priority of the redirecting router.
+    pub(crate) priority: i64,
+}
+
+impl Default for RawRedirection {
+    fn default() -> Self {
+        Self {
+            to: String::new(),
+            scheme: "https".to_owned(),
+            permanent: true,
+            priority: Redirection::DEFAULT_PRIORITY,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawEntryPointTls {
+    /// Name of the TLS options; null: those named `default`.
+    pub(crate) options: Option<String>,
+    /// Name of the certificate resolver. Kept, and without effect until certificates are ordered by this program.
+    pub(crate) cert_resolver: Option<String>,
+    /// Names to order certificates for, likewise: a list of `main` and `sans`.
+    pub(crate) domains: Vec<Domain>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawHttp2 {
+    /// Concurrent streams of one connection, 1 to 100000.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(crate) max_concurrent_streams: u32,
+}
+
+impl Default for RawHttp2 {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: Limits::default().max_concurrent_streams,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawLimits {
+    /// Time for the whole of a request's headers, more than 0; 408 past it.
+    pub(crate) header_timeout: Time,
+    /// Time for the TLS handshake, more than 0.
+    pub(crate) handshake_timeout: Time,
+    /// Request header lines, 1 to 10000; 431 past it.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(crate) max_headers: u32,
+    /// Request body, bytes; 0: no limit; 413 past it.
+    pub(crate) max_body_bytes: u64,
+    /// Connections open at once, 1 to 10000000; further ones are closed at once.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) max_connections: u32,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        let (limits, timeouts) = (Limits::default(), Timeouts::default());
+        Self {
+            header_timeout: timeouts.header.into(),
+            handshake_timeout: timeouts.handshake.into(),
+            max_headers: u32::try_from(limits.max_headers).unwrap_or(u32::MAX),
+            max_body_bytes: limits.max_body_bytes.unwrap_or_default(),
+            max_connections: u32::try_from(limits.max_connections).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawTransport {
+    /// Pauses that clients may make.
+    pub(crate) responding_timeouts: RawRespondingTimeouts,
+    /// What SIGTERM does. One node stops as a whole: the longest time of all entry points counts for all.
+    pub(crate) life_cycle: RawLifeCycle,
+    /// Requests served on one connection before it is closed; 0: no limit.
+    pub(crate) keep_alive_max_requests: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawRespondingTimeouts {
+    /// Longest pause while a request body is read; 0: no limit.
+    pub(crate) read_timeout: Time,
+    /// Longest pause while the client takes no response bytes; 0: no limit.
+    pub(crate) write_timeout: Time,
+    /// How long a connection may wait for its next request; 0: no limit.
+    pub(crate) idle_timeout: Time,
+}
+
+impl Default for RawRespondingTimeouts {
+    fn default() -> Self {
+        let timeouts = Timeouts::default();
+        Self {
+            read_timeout: timeouts.read.into(),
+            write_timeout: timeouts.write.into(),
+            idle_timeout: timeouts.idle.into(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawLifeCycle {
+    /// How long requests are still accepted, while health already says that the node is going.
+    pub(crate) request_accept_grace_timeout: Time,
+    /// How long requests and WebSockets may take to finish after that.
+    pub(crate) grace_time_out: Time,
+}
+
+impl Default for RawLifeCycle {
+    fn default() -> Self {
+        let shutdown = Shutdown::default();
+        Self {
+            request_accept_grace_timeout: shutdown.accept_grace.into(),
+            grace_time_out: shutdown.drain.into(),
+        }
+    }
+}

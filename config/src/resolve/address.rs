@@ -1,0 +1,165 @@
+//! Addresses to listen on.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::Judge;
+use crate::resolved::EntryPoint;
+
+const EXPECTED: &str =
+    "`:PORT` or `IP:PORT`, such as `:80`, `127.0.0.1:0` or `[::1]:443`, port 0 for any free one";
+
+/// Why a text is no address.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    message: &'static str,
+    hint: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn report(self, key: &str, judge: &mut Judge<'_>) {
+        let error = judge.refuse(key, self.message).expects(EXPECTED);
+        error.hint = self.hint;
+    }
+}
+
+/// Reads an address in Traefik's form, `/tcp` allowed.
+pub(super) fn parse(text: &str) -> Result<SocketAddr, Refusal> {
+    let refuse = |message, hint: Option<String>| Err(Refusal { message, hint });
+    let text = text.trim();
+    let (address, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    match protocol.to_ascii_lowercase().as_str() {
+        "tcp" => {}
+        "udp" => {
+            let hint = "remove the entry point, or let another program serve it".to_owned();
+            return refuse("UDP entry points are not served by this version", Some(hint));
+        }
+        _ => {
+            return refuse(
+                "names an unknown protocol",
+                Some("write /tcp, or nothing".to_owned()),
+            );
+        }
+    }
+    let Some((host, port)) = address.rsplit_once(':') else {
+        let hint = address.parse::<u16>().ok().map(|port| format!("write `:{port}`"));
+        return refuse("is not an address with a port", hint);
+    };
+    let Ok(port) = port.parse::<u16>() else {
+        let message = if port.is_empty() {
+            "has no port"
+        } else {
+            "has no valid port"
+        };
+        return refuse(message, Some("ports are numbers from 0 to 65535".to_owned()));
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let ip = match (host, bare) {
+        ("", _) => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        (name, None) if name.eq_ignore_ascii_case("localhost") => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        (_, Some(v6)) => v6.parse().map(IpAddr::V6).ok(),
+        (v4, None) => v4.parse().map(IpAddr::V4).ok(),
+    };
+    match ip {
+        Some(ip) => Ok(SocketAddr::new(ip, port)),
+        None if host == "*" => refuse("is not an IP address", Some(format!("write `:{port}`"))),
+        None if host.parse::<Ipv6Addr>().is_ok() => {
+            let hint = format!("IPv6 addresses need brackets: `[{host}]:{port}`");
+            refuse("is not an IP address", Some(hint))
+        }
+        None => {
+            let hint = "host names are not looked up here; write the IP address".to_owned();
+            refuse("is not an IP address", Some(hint))
+        }
+    }
+}
+
+/// Refuses addresses that could not be bound together.
+pub(super) fn no_overlaps(entry_points: &[EntryPoint], control: SocketAddr, judge: &mut Judge<'_>) {
+    let mut seen: Vec<(String, SocketAddr)> = vec![("control.address".to_owned(), control)];
+    for entry_point in entry_points {
+        for (index, address) in entry_point.addresses.iter().enumerate() {
+            let key = match entry_point.addresses.len() {
+                1 => entry_point.address_key(),
+                _ => format!("{}[{index}]", entry_point.address_key()),
+            };
+            if let Some((other, taken)) = seen.iter().find(|(_, taken)| overlap(*taken, *address)) {
+                let both = address.ip().is_unspecified()
+                    && taken.ip().is_unspecified()
+                    && address.ip() != taken.ip();
+                let hint = match both {
+                    true => "`:PORT` and `[::]:PORT` are IPv4 and IPv6; leave the other one out",
+                    false => "give one of them another port or another IP address",
+                };
+                judge
+                    .refuse(&key, format!("is taken by {other} ({taken})"))
+                    .advises(hint);
+            } else {
+                seen.push((key, *address));
+            }
+        }
+    }
+}
+
+/// Whether two listeners would want the same packets. `[::]` takes IPv4 as well.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let covers = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    a.port() == b.port()
+        && a.port() != 0
+        && (a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_traefiks_addresses() {
+        let table = [
+            (":80", Ok("[::]:80")),
+            (" :80 ", Ok("[::]:80")),
+            (":80/tcp", Ok("[::]:80")),
+            (":80/TCP", Ok("[::]:80")),
+            ("127.0.0.1:0", Ok("127.0.0.1:0")),
+            ("[::]:80", Ok("[::]:80")),
+            ("[::1]:80", Ok("[::1]:80")),
+            ("localhost:80", Ok("127.0.0.1:80")),
+            ("0.0.0.0:65535", Ok("0.0.0.0:65535")),
+            (":53/udp", Err("UDP entry points are not served by this version")),
+            (":53/sctp", Err("names an unknown protocol")),
+            ("80", Err("is not an address with a port")),
+            ("", Err("is not an address with a port")),
+            ("127.0.0.1:", Err("has no port")),
+            (":65536", Err("has no valid port")),
+            (":-1", Err("has no valid port")),
+            (":http", Err("has no valid port")),
+            ("*:80", Err("is not an IP address")),
+            ("::1:80", Err("is not an IP address")),
+            ("example.org:80", Err("is not an IP address")),
+            ("[127.0.0.1]:80", Err("is not an IP address")),
+            ("1.2.3:80", Err("is not an IP address")),
+        ];
+        for (text, expected) in table {
+            let read = parse(text).map(|address| address.to_string());
+            let read = read.as_deref().map_err(|refusal| refusal.message);
+            assert_eq!(read, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_want_the_same_packets() {
+        let table = [
+            ("1.1.1.1:80", "1.1.1.1:80", true),
+            ("1.1.1.1:80", "1.1.1.1:81", false),
+            ("1.1.1.1:80", "2.2.2.2:80", false),
+            ("0.0.0.0:80", "2.2.2.2:80", true),
+            ("[::]:80", "2.2.2.2:80", true),
+            ("[::]:80", "0.0.0.0:80", true),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("[::]:0", "[::]:0", false),
+        ];
+        for (a, b, expected) in table {
+            let (a, b): (SocketAddr, SocketAddr) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!((overlap(a, b), overlap(b, a)), (expected, expected), "{a} {b}");
+        }
+    }
+}

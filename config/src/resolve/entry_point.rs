@@ -1,0 +1,201 @@
+//! `entryPoints` resolved.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Judge, address, given, networks};
+use crate::raw::{RawEntryPoint, RawEntryPointTls, RawRedirection};
+use crate::resolved::{
+    EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Redirection, RedirectionTarget, Shutdown, Timeouts,
+};
+use crate::schema::nearest;
+
+/// All entry points, and what they say about shutdown together.
+pub(super) fn all(
+    raw: &BTreeMap<String, RawEntryPoint>,
+    judge: &mut Judge<'_>,
+) -> (Vec<EntryPoint>, Shutdown) {
+    let defaults;
+    let raw = if raw.is_empty() {
+        defaults = RawEntryPoint::defaults();
+        &defaults
+    } else {
+        raw
+    };
+    // Traefik: when none says that it is a default, all are.
+    let chosen = raw.values().any(|entry_point| entry_point.as_default);
+    let entry_points = raw
+        .iter()
+        .map(|(name, one)| {
+            let mut entry_point = self::one(name, one, raw, judge);
+            entry_point.as_default = one.as_default || !chosen;
+            entry_point
+        })
+        .collect();
+    (entry_points, shutdown(raw, judge))
+}
+
+fn one(
+    name: &str,
+    raw: &RawEntryPoint,
+    all: &BTreeMap<String, RawEntryPoint>,
+    judge: &mut Judge<'_>,
+) -> EntryPoint {
+    let key = format!("entryPoints.{name}");
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) {
+        judge
+            .refuse(&key, format!("{name:?} is not a name for an entry point"))
+            .expects("letters, digits, `-` and `_`, at most 63");
+    }
+    EntryPoint {
+        name: name.to_owned(),
+        addresses: addresses(&key, &raw.address, judge),
+        as_default: raw.as_default,
+        forwarded_headers: ForwardedHeaders {
+            insecure: raw.forwarded_headers.insecure,
+            trusted_ips: networks(&raw.forwarded_headers.trusted_ips),
+        },
+        redirection: raw
+            .http
+            .redirections
+            .entry_point
+            .as_ref()
+            .and_then(|redirection| self::redirection(name, redirection, all, judge)),
+        tls: raw.http.tls.as_ref().map(|tls| self::tls(&key, tls, judge)),
+        timeouts: Timeouts {
+            header: judge.positive(
+                &format!("{key}.limits.headerTimeout"),
+                raw.limits.header_timeout.0,
+            ),
+            handshake: judge.positive(
+                &format!("{key}.limits.handshakeTimeout"),
+                raw.limits.handshake_timeout.0,
+            ),
+            read: raw.transport.responding_timeouts.read_timeout.limit(),
+            write: raw.transport.responding_timeouts.write_timeout.limit(),
+            idle: raw.transport.responding_timeouts.idle_timeout.limit(),
+        },
+        limits: Limits {
+            max_header_bytes: raw.http.max_header_bytes as usize,
+            max_headers: raw.limits.max_headers as usize,
+            max_body_bytes: Some(raw.limits.max_body_bytes).filter(|most| *most > 0),
+            max_connections: raw.limits.max_connections as usize,
+            max_concurrent_streams: raw.http2.max_concurrent_streams,
+            max_requests_per_connection: Some(raw.transport.keep_alive_max_requests).filter(|most| *most > 0),
+        },
+    }
+}
+
+fn addresses(key: &str, raw: &[String], judge: &mut Judge<'_>) -> Vec<std::net::SocketAddr> {
+    let key = format!("{key}.address");
+    if raw.is_empty() {
+        judge
+            .refuse(&key, "the entry point has no address")
+            .expects("`:PORT` or `IP:PORT`, or a list of them");
+    }
+    let mut addresses = Vec::with_capacity(raw.len());
+    for (index, text) in raw.iter().enumerate() {
+        match address::parse(text) {
+            Ok(address) => addresses.push(address),
+            Err(refusal) if raw.len() == 1 => refusal.report(&key, judge),
+            Err(refusal) => refusal.report(&format!("{key}[{index}]"), judge),
+        }
+    }
+    addresses
+}
+
+fn redirection(
+    name: &str,
+    raw: &RawRedirection,
+    all: &BTreeMap<String, RawEntryPoint>,
+    judge: &mut Judge<'_>,
+) -> Option<Redirection> {
+    let key = format!("entryPoints.{name}.http.redirections.entryPoint");
+    if !["http", "https"].contains(&raw.scheme.as_str()) {
+        judge
+            .refuse(&format!("{key}.scheme"), "is not a scheme that is served")
+            .expects("http or https");
+    }
+    let to_key = format!("{key}.to");
+    let to = match raw.to.strip_prefix(':') {
+        Some(port) => match port.parse::<u16>() {
+            Ok(port) if port > 0 => RedirectionTarget::Port(port),
+            _ => {
+                judge
+                    .refuse(&to_key, "is not a port")
+                    .expects("`:` and a number from 1 to 65535");
+                return None;
+            }
+        },
+        None if raw.to == name => {
+            judge
+                .refuse(&to_key, "the entry point redirects to itself")
+                .advises("name another entry point");
+            return None;
+        }
+        None if all.contains_key(&raw.to) => RedirectionTarget::EntryPoint(raw.to.clone()),
+        None => {
+            let names: Vec<&str> = all.keys().map(String::as_str).collect();
+            let meant =
+                nearest(&raw.to, names.iter().copied()).map(|meant| format!("did you mean `{meant}`?"));
+            let message = match raw.to.as_str() {
+                "" => "is missing",
+                _ => "is not the name of an entry point",
+            };
+            let error = judge.refuse(&to_key, message);
+            error.expects(format!("one of {}, or a port such as `:8443`", names.join(", ")));
+            error.hint = meant;
+            return None;
+        }
+    };
+    Some(Redirection {
+        to,
+        scheme: raw.scheme.clone(),
+        permanent: raw.permanent,
+        priority: raw.priority,
+    })
+}
+
+fn tls(key: &str, raw: &RawEntryPointTls, judge: &mut Judge<'_>) -> EntryPointTls {
+    let cert_resolver = given(raw.cert_resolver.as_deref());
+    if let Some(resolver) = &cert_resolver {
+        judge.warn(format!(
+            "{key}.http.tls.certResolver: this version orders no certificates, so {resolver:?} has no effect; give \
+             certificates in a dynamic file (tls.certificates)"
+        ));
+    }
+    EntryPointTls {
+        options: given(raw.options.as_deref()),
+        cert_resolver,
+        domains: raw.domains.clone(),
+    }
+}
+
+/// A node stops as a whole, so the longest times of all entry points count.
+fn shutdown(raw: &BTreeMap<String, RawEntryPoint>, judge: &mut Judge<'_>) -> Shutdown {
+    let mut longest = |name: &str, times: Vec<Duration>| {
+        let longest = times.iter().max().copied().unwrap_or_default();
+        if times.iter().any(|time| *time != longest) {
+            let shown = crate::duration::format(longest);
+            judge.warn(format!(
+                "entryPoints.*.transport.lifeCycle.{name} differs between entry points; {shown}, the longest, counts for \
+                 all"
+            ));
+        }
+        longest
+    };
+    let cycles = || raw.values().map(|entry_point| &entry_point.transport.life_cycle);
+    Shutdown {
+        accept_grace: longest(
+            "requestAcceptGraceTimeout",
+            cycles()
+                .map(|cycle| cycle.request_accept_grace_timeout.0)
+                .collect(),
+        ),
+        drain: longest(
+            "graceTimeOut",
+            cycles().map(|cycle| cycle.grace_time_out.0).collect(),
+        ),
+    }
+}

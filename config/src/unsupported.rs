@@ -1,0 +1,175 @@
+//! Keys that Traefik has, or a later version will have, and this version doesn't serve.
+//!
+//! They are refused like every unknown key, because an option without effect is worse than an error; but the error says
+//! what stands in.
+
+use crate::schema::Unknown;
+
+/// Key paths (`*` for any name) and the next step.
+const KEYS: [(&str, &str); 46] = [
+    (
+        "accessLog.addInternals",
+        "remove it: internal requests are not logged",
+    ),
+    ("accessLog.dualOutput", "remove it: the log has one output"),
+    (
+        "accessLog.otlp",
+        "write to a file or standard output and collect from there",
+    ),
+    ("api", "remove it: the API is always served at control.address"),
+    (
+        "certificatesResolvers",
+        "give certificates in a dynamic file (tls.certificates)",
+    ),
+    ("cluster", "remove it: this version runs as a single node"),
+    ("core", "remove it: rules are read in the v3 syntax"),
+    ("dns", "remove it: this version writes no DNS records"),
+    (
+        "edge",
+        "remove it: this version serves its own entry points and nothing else",
+    ),
+    (
+        "entryPoints.*.allowACMEByPass",
+        "remove it: this version answers no ACME challenges",
+    ),
+    ("entryPoints.*.forwardedHeaders.connection", "remove it"),
+    (
+        "entryPoints.*.forwardedHeaders.notAppendXForwardedFor",
+        "remove it: the client's address is always appended",
+    ),
+    (
+        "entryPoints.*.http.encodeQuerySemicolons",
+        "remove it: queries reach the server as they came",
+    ),
+    (
+        "entryPoints.*.http.encodedCharacters",
+        "remove it: encoded characters are allowed in paths, as in Traefik 3.7",
+    ),
+    (
+        "entryPoints.*.http.middlewares",
+        "remove it: this version runs no middlewares",
+    ),
+    (
+        "entryPoints.*.http.sanitizePath",
+        "remove it: paths are always normalised before they are matched",
+    ),
+    ("entryPoints.*.http3", "remove it: clients use HTTP/2 instead"),
+    (
+        "entryPoints.*.observability",
+        "set `observability` on the routers",
+    ),
+    (
+        "entryPoints.*.proxyProtocol",
+        "remove it and let the balancer in front set X-Forwarded-For",
+    ),
+    (
+        "entryPoints.*.reusePort",
+        "remove it: listeners always share their port among the workers",
+    ),
+    (
+        "entryPoints.*.transport.keepAliveMaxTime",
+        "use keepAliveMaxRequests",
+    ),
+    ("entryPoints.*.udp", "remove it: UDP is not served"),
+    ("experimental", "remove it: there are no plugins"),
+    (
+        "global",
+        "remove it: there is no version check and no usage report",
+    ),
+    (
+        "hostResolver",
+        "remove it: names are matched as the client sends them",
+    ),
+    ("log.compress", "let journald or logrotate do it"),
+    (
+        "log.filePath",
+        "the log goes to standard error: let the service manager store it",
+    ),
+    ("log.maxAge", "let journald or logrotate do it"),
+    ("log.maxBackups", "let journald or logrotate do it"),
+    ("log.maxSize", "let journald or logrotate do it"),
+    ("log.noColor", "remove it: colours are used on terminals only"),
+    ("log.otlp", "collect from standard error"),
+    (
+        "metrics",
+        "remove it: metrics are always served at control.address, path /metrics",
+    ),
+    ("ocsp", "remove it: OCSP responses are not stapled"),
+    (
+        "ping",
+        "remove it: health is always served at control.address, path /health",
+    ),
+    ("providers.docker.password", "protect the endpoint with `tls`"),
+    ("providers.docker.username", "protect the endpoint with `tls`"),
+    (
+        "providers.docker.watch",
+        "remove it: containers are always watched",
+    ),
+    (
+        "providers.file.debugLogGeneratedTemplate",
+        "remove it: Go templates are not evaluated",
+    ),
+    ("providers.precedence", "give routers a `priority`"),
+    (
+        "providers.providersThrottleDuration",
+        "remove it: changes apply at once",
+    ),
+    ("providers.swarm", "use providers.docker on each node"),
+    ("spiffe", "give certificates in a dynamic file"),
+    ("tcpServersTransport", "remove it: TCP routers are not served"),
+    ("tracing", "remove it: traces are not exported"),
+    (
+        "traefikProvider",
+        "remove it: this version serves no document for Traefik",
+    ),
+];
+
+/// Providers of Traefik that only need a name.
+const PROVIDERS: [&str; 13] = [
+    "consul",
+    "consulCatalog",
+    "ecs",
+    "etcd",
+    "http",
+    "knative",
+    "kubernetesCRD",
+    "kubernetesGateway",
+    "kubernetesIngress",
+    "kubernetesIngressNGINX",
+    "nomad",
+    "redis",
+    "rest",
+];
+
+/// Sections of the dynamic configuration, which people put into the static file.
+const DYNAMIC: [&str; 4] = ["http", "tcp", "udp", "tls"];
+
+/// What to say of an unknown key of the static configuration.
+pub(crate) fn explain(path: &str) -> Option<Unknown> {
+    let refuse = |message: &str, hint: &str| Some(Unknown::Refuse(message.to_owned(), hint.to_owned()));
+    if let Some((_, hint)) = KEYS.iter().find(|(key, _)| same(key, path)) {
+        return refuse("is not supported by this version", hint);
+    }
+    let provider = path.strip_prefix("providers.");
+    if provider.is_some_and(|name| PROVIDERS.iter().any(|known| known.eq_ignore_ascii_case(name))) {
+        let hint = "use providers.docker, or providers.file with files that you generate";
+        return refuse("is not supported by this version", hint);
+    }
+    if DYNAMIC.iter().any(|section| section.eq_ignore_ascii_case(path)) {
+        let hint = "put it into a file that providers.file names";
+        return refuse("belongs to the dynamic configuration", hint);
+    }
+    None
+}
+
+fn same(pattern: &str, path: &str) -> bool {
+    let (mut pattern, mut path) = (pattern.split('.'), path.split('.'));
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return true,
+            (Some("*"), Some(_)) => {}
+            (Some(a), Some(b)) if a.eq_ignore_ascii_case(b) => {}
+            _ => return false,
+        }
+    }
+}
