@@ -34,6 +34,3 @@ fn the_file_in_the_repository_is_the_example() {
         path.display()
     );
 }
-#[test]
-    std::fs::write("/tmp/example.yaml", constellation_config::example()).unwrap();
-}
