@@ -7,6 +7,7 @@
 pub mod app;
 pub mod cli;
 pub mod compile;
+pub mod control;
 pub mod demo;
 pub mod logging;
 pub mod publish;

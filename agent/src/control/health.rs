@@ -1,0 +1,173 @@
+//! Whether the node serves, and which conditions say so.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use constellation_dataplane::Generation;
+use serde::Serialize;
+
+use super::{ControlState, rfc3339};
+use crate::report::Report;
+
+/// The answer of `/health`.
+#[derive(Debug, Serialize)]
+pub(super) struct Health {
+    pub(super) status: Overall,
+    pub(super) timestamp: String,
+    pub(super) conditions: Vec<Condition>,
+}
+
+/// The worst of the conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Overall {
+    /// Every condition holds.
+    Healthy,
+    /// It serves, and something needs attention.
+    Degraded,
+    /// It must not get traffic now.
+    Unavailable,
+}
+
+/// One named condition.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Condition {
+    pub(super) name: String,
+    /// Whether it holds.
+    pub(super) ok: bool,
+    /// Whether the node is not ready without it.
+    pub(super) required: bool,
+    /// What is so, and what to do where it should not be.
+    pub(super) reason: String,
+}
+
+impl Health {
+    /// Alive: this answer was written. The conditions that could make it unready do not count.
+    pub(super) fn live(now: SystemTime) -> Self {
+        let alive = required("process", true, "the control server answers".to_owned());
+        Self::of(vec![alive], now)
+    }
+
+    /// All conditions.
+    pub(super) fn ready(state: &ControlState, now: SystemTime) -> Self {
+        let report = Arc::clone(&state.report.borrow());
+        let generation = state.published.load_full();
+        let listeners = state.facts.entry_points.len();
+        let mut conditions = vec![
+            required(
+                "listeners",
+                listeners > 0,
+                format!("{listeners} listening sockets"),
+            ),
+            configuration(&report),
+            draining(state.draining.is_cancelled()),
+            reload(&report),
+        ];
+        conditions.extend(report.sources.iter().map(|(name, status)| {
+            let reason = match (&status.error, status.connected) {
+                (Some(error), _) => error.clone(),
+                (None, true) => "connected".to_owned(),
+                (None, false) => "not connected yet".to_owned(),
+            };
+            attention(
+                &format!("source:{name}"),
+                status.connected && status.error.is_none(),
+                reason,
+            )
+        }));
+        conditions.push(problems(&report));
+        conditions.push(certificates(&generation, now));
+        Self::of(conditions, now)
+    }
+
+    fn of(conditions: Vec<Condition>, now: SystemTime) -> Self {
+        let status = if conditions.iter().any(|c| c.required && !c.ok) {
+            Overall::Unavailable
+        } else if conditions.iter().any(|c| !c.ok) {
+            Overall::Degraded
+        } else {
+            Overall::Healthy
+        };
+        Self {
+            status,
+            timestamp: rfc3339(now),
+            conditions,
+        }
+    }
+}
+
+fn required(name: &str, ok: bool, reason: String) -> Condition {
+    Condition {
+        name: name.to_owned(),
+        ok,
+        required: true,
+        reason,
+    }
+}
+
+fn attention(name: &str, ok: bool, reason: String) -> Condition {
+    Condition {
+        name: name.to_owned(),
+        ok,
+        required: false,
+        reason,
+    }
+}
+
+fn configuration(report: &Report) -> Condition {
+    let reason = if report.ready {
+        format!("generation {} serves", report.generation)
+    } else {
+        "waiting for the first complete reading of every source".to_owned()
+    };
+    required("configuration", report.ready, reason)
+}
+
+fn draining(draining: bool) -> Condition {
+    let reason = if draining {
+        "the node is stopping: requests under way finish, new ones go elsewhere"
+    } else {
+        "accepting"
+    };
+    required("accepting", !draining, reason.to_owned())
+}
+
+fn reload(report: &Report) -> Condition {
+    let reason = report.last_failure.as_ref().map_or_else(
+        || "the last change was published".to_owned(),
+        |failure| {
+            format!(
+                "the last change was refused and generation {} stays: {failure}",
+                report.generation
+            )
+        },
+    );
+    attention("reload", report.last_failure.is_none(), reason)
+}
+
+fn problems(report: &Report) -> Condition {
+    let reason = match report.problems.len() {
+        0 => "every object of the configuration is in use".to_owned(),
+        1 => "1 object of the configuration can't be used, see /api/v1/status".to_owned(),
+        count => format!("{count} objects of the configuration can't be used, see /api/v1/status"),
+    };
+    attention("problems", report.problems.is_empty(), reason)
+}
+
+fn certificates(generation: &Generation, now: SystemTime) -> Condition {
+    let expired: Vec<&str> = generation
+        .tls
+        .certificates()
+        .filter(|certificate| certificate.not_after < now)
+        .map(|certificate| &*certificate.subject)
+        .collect();
+    let reason = if expired.is_empty() {
+        "none is expired".to_owned()
+    } else {
+        format!(
+            "expired: {}; renew them, they are read again when their files change",
+            expired.join("; ")
+        )
+    };
+    attention("certificates", expired.is_empty(), reason)
+}

@@ -1,0 +1,69 @@
+//! The control server: health, metrics and the read-only API.
+//!
+//! It runs on a thread and a runtime of its own, so that it answers while the proxy is saturated and until the very
+//! end of a drain. It only reads: the published generation, the publisher's [`Report`], the metrics registry.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/health`, `/health/live`, `/health/ready`, `/api/v1/health` | named conditions, 200 or 503 |
+//! | `/metrics` | OpenMetrics text |
+//! | `/api/v1/status`, `/routes`, `/services`, `/services/{name}`, `/metrics` | JSON |
+//! | `/api/v1/explain?url=` | the decision for a request, with its reasons |
+//!
+//! Errors are problem+json (RFC 9457).
+
+mod api;
+mod explain;
+mod guard;
+mod health;
+mod problem;
+mod routes;
+mod server;
+mod services;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use constellation_config::Secret;
+use constellation_dataplane::Published;
+use constellation_dataplane::metrics::Metrics;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::report::{NodeFacts, Report};
+
+pub use explain::{EntryPointFacts, Question, QuestionError};
+pub use server::ControlServer;
+
+/// What the control server reads.
+#[derive(Clone, Debug)]
+pub struct ControlState {
+    /// What the node is.
+    pub facts: Arc<NodeFacts>,
+    /// Every entry point, at the position that is its id.
+    pub entry_points: Arc<[EntryPointFacts]>,
+    /// The generation that serves.
+    pub published: Published,
+    /// Every metric family.
+    pub registry: Arc<Registry>,
+    /// For the JSON summary.
+    pub metrics: Arc<Metrics>,
+    /// How configuration fares.
+    pub report: watch::Receiver<Arc<Report>>,
+    /// Cancelled when the node begins to drain: from then on it is alive, but not ready.
+    pub draining: CancellationToken,
+    /// Host names by which the server may be called, beside IP addresses and `localhost`.
+    pub host_names: Vec<String>,
+    /// What callers from other machines have to send; `None`: nothing.
+    pub token: Option<Secret>,
+}
+
+/// RFC 3339 in UTC, to the second.
+fn rfc3339(when: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(when).to_string()
+}
