@@ -92,11 +92,15 @@ pub(crate) struct Draft {
     any: Vec<u32>,
     wildcards: bool,
     len: usize,
+    last: Option<u32>,
 }
 
 impl Draft {
-    /// Files a router; call with ascending ranks.
+    /// Files a router; call with ascending ranks. One that names its entry point twice is filed once.
     pub(crate) fn add(&mut self, rank: u32, keys: &HostKeys) {
+        if self.last.replace(rank) == Some(rank) {
+            return;
+        }
         self.len += 1;
         match keys {
             HostKeys::Any => self.any.push(rank),
@@ -110,8 +114,6 @@ impl Draft {
     /// The finished table.
     pub(crate) fn finish(mut self) -> Table {
         self.keyed.sort_unstable();
-        self.keyed.dedup();
-        self.any.dedup();
         let mut hosts = HashMap::with_capacity_and_hasher(self.keyed.len(), BuildHasherDefault::default());
         for (place, (key, _)) in (0u32..).zip(&self.keyed) {
             let span: &mut Span = hosts.entry(*key).or_insert(Span { start: place, len: 0 });

@@ -25,6 +25,6 @@ pub use explain::{
 pub use request::{RequestMeta, Turn};
 pub use rule::Rule;
 pub use service::{
-    Condition, Endpoint, EndpointSpec, Scheme, Service, ServiceSpec, Slot, Timeouts, Transport,
+    Condition, Endpoint, EndpointSpec, Pem, Scheme, Service, ServiceSpec, Slot, Timeouts, Transport,
 };
 pub use snapshot::{Action, EntryPointId, Redirect, Router, RouterSpec, Snapshot};

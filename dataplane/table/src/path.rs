@@ -56,9 +56,10 @@ pub fn normalise(path: &str) -> Result<Normalised<'_>, PathError> {
     if scan.segments || (scan.recode && needs_cleaning(&clean)) {
         clean = Cow::Owned(clean_segments(&clean));
     }
-    let routing = match &clean {
-        clean if !clean.contains('%') => clean.clone(),
-        clean => decode_for_rules(clean).map_or_else(|| clean.clone(), Cow::Owned),
+    let routing = if scan.decode {
+        Cow::Owned(decode_for_rules(&clean))
+    } else {
+        clean.clone()
     };
     Ok(Normalised { clean, routing })
 }
@@ -68,8 +69,11 @@ pub fn normalise(path: &str) -> Result<Normalised<'_>, PathError> {
 struct Scan {
     /// An escape to decode or upper-case, or a byte to escape.
     recode: bool,
-    /// `//`, or a segment that starts with a dot and may be a dot segment.
+    /// `//`, or a dot segment.
     segments: bool,
+    /// Something that rules see decoded: an escape of what is neither reserved nor unreserved, or a byte that `recode`
+    /// escapes.
+    decode: bool,
 }
 
 impl Scan {
@@ -81,17 +85,19 @@ impl Scan {
             rest = tail;
             match byte {
                 b'/' => scan.segments |= after_slash,
-                b'.' => scan.segments |= after_slash,
+                b'.' => scan.segments |= after_slash && ends_dot_segment(tail),
                 b'#' => return Err(PathError::Fragment),
                 b'%' => {
                     let [high, low, ..] = *rest else {
                         return Err(PathError::Percent);
                     };
                     let value = hex_pair(high, low).ok_or(PathError::Percent)?;
+                    scan.decode |= !is_reserved(value) && !is_unreserved(value);
                     scan.recode |=
                         is_unreserved(value) || high.is_ascii_lowercase() || low.is_ascii_lowercase();
                 }
-                byte => scan.recode |= !stands_bare(byte),
+                byte if !stands_bare(byte) => (scan.recode, scan.decode) = (true, true),
+                _ => {}
             }
             after_slash = byte == b'/';
         }
@@ -99,10 +105,26 @@ impl Scan {
     }
 }
 
+/// Whether a segment that starts with a dot is `.` or `..`, by what follows that dot.
+fn ends_dot_segment(rest: &[u8]) -> bool {
+    matches!(rest, [] | [b'/', ..] | [b'.'] | [b'.', b'/', ..])
+}
+
 fn needs_cleaning(path: &str) -> bool {
-    path.as_bytes()
-        .windows(2)
-        .any(|pair| pair == b"//" || pair == b"/.")
+    let mut rest = path.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if byte == b'/'
+            && match tail {
+                [b'/', ..] => true,
+                [b'.', after @ ..] => ends_dot_segment(after),
+                _ => false,
+            }
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// Decodes unreserved escapes, upper-cases the others, escapes what may not stand bare.
@@ -161,11 +183,10 @@ fn clean_segments(path: &str) -> String {
     out
 }
 
-/// Decodes the escapes of characters that are not reserved; `None` when there are none.
-fn decode_for_rules(path: &str) -> Option<String> {
-    let mut bytes = Vec::new();
+/// Decodes the escapes of characters that are not reserved.
+fn decode_for_rules(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path;
-    let mut decoded = false;
     while let Some((before, after)) = rest.split_once('%') {
         bytes.extend_from_slice(before.as_bytes());
         let value = match *after.as_bytes() {
@@ -174,7 +195,6 @@ fn decode_for_rules(path: &str) -> Option<String> {
         };
         match value {
             Some(value) => {
-                decoded = true;
                 bytes.push(value);
                 rest = after.get(2..).unwrap_or_default();
             }
@@ -184,15 +204,12 @@ fn decode_for_rules(path: &str) -> Option<String> {
             }
         }
     }
-    if !decoded {
-        return None;
-    }
     bytes.extend_from_slice(rest.as_bytes());
-    Some(String::from_utf8(bytes).unwrap_or_else(|error| {
+    String::from_utf8(bytes).unwrap_or_else(|error| {
         let mut out = String::new();
         push_lossy(&mut out, error.as_bytes());
         out
-    }))
+    })
 }
 
 fn hex_pair(high: u8, low: u8) -> Option<u8> {

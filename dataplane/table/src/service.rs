@@ -136,8 +136,11 @@ pub enum Condition {
     Unavailable(Arc<str>),
 }
 
+/// PEM text, as read.
+pub type Pem = Arc<[u8]>;
+
 /// How to reach the endpoints of a service: Traefik's `serversTransport`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Transport {
     /// The transport's qualified name; part of the pool key, so that trust domains never share a connection.
     pub name: Arc<str>,
@@ -146,15 +149,34 @@ pub struct Transport {
     /// Accept any certificate. Only by explicit choice of the operator.
     pub insecure_skip_verify: bool,
     /// Extra trust anchors, PEM. Empty: the system's roots.
-    pub root_cas: Vec<Arc<[u8]>>,
+    pub root_cas: Vec<Pem>,
     /// Client certificate chain and key, PEM.
-    pub client_certificate: Option<(Arc<[u8]>, Arc<[u8]>)>,
+    pub client_certificate: Option<(Pem, Pem)>,
     /// Never offer HTTP/2 by ALPN.
     pub disable_http2: bool,
     /// Idle connections kept per endpoint and worker. 0 means the data plane's default.
     pub max_idle_connections_per_host: u32,
     /// Time limits per phase.
     pub timeouts: Timeouts,
+}
+
+/// Leaves out the bytes of keys and certificates.
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("name", &self.name)
+            .field("server_name", &self.server_name)
+            .field("insecure_skip_verify", &self.insecure_skip_verify)
+            .field("root_cas", &self.root_cas.len())
+            .field("client_certificate", &self.client_certificate.is_some())
+            .field("disable_http2", &self.disable_http2)
+            .field(
+                "max_idle_connections_per_host",
+                &self.max_idle_connections_per_host,
+            )
+            .field("timeouts", &self.timeouts)
+            .finish()
+    }
 }
 
 /// Limits per phase; none of them caps a whole stream. `None` means no limit.

@@ -184,6 +184,6 @@ pub(crate) fn rank(router: &Router) -> (Reverse<i64>, Reverse<usize>, bool) {
     (
         Reverse(router.spec.priority),
         Reverse(rule.text().len()),
-        !rule.keys().is_exact(),
+        !rule.names_its_hosts(),
     )
 }

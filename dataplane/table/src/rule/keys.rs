@@ -86,12 +86,14 @@ impl HostKeys {
     fn one(wildcard: bool, hash: u64) -> Self {
         Self::Only(smallvec![HostKey { wildcard, hash }])
     }
+}
 
-    /// Whether the rule names exact hosts only; such a rule wins a tie.
-    pub(crate) fn is_exact(&self) -> bool {
-        match self {
-            Self::Any => false,
-            Self::Only(keys) => keys.iter().all(|key| !key.wildcard),
-        }
+/// Whether the rule can match only under hosts that it names exactly; such a rule wins a tie.
+pub(super) fn names_its_hosts(tree: &Tree<Matcher>) -> bool {
+    match tree {
+        Tree::Leaf(matcher) => matches!(matcher, Matcher::Host(_)),
+        Tree::Not(_) => false,
+        Tree::All(branches) => branches.iter().any(names_its_hosts),
+        Tree::Any(branches) => branches.iter().all(names_its_hosts),
     }
 }

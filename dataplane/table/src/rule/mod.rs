@@ -33,6 +33,7 @@ pub struct Rule {
     text: Box<str>,
     tree: Tree<Matcher>,
     keys: HostKeys,
+    names_its_hosts: bool,
 }
 
 /// Why a rule is refused; positions are byte offsets in the rule's text.
@@ -59,10 +60,12 @@ impl Rule {
     pub fn parse_http(text: &str) -> Result<Self, RuleError> {
         let tree = parser::parse(text, &http::compile)?;
         let keys = HostKeys::of(&tree);
+        let names_its_hosts = keys::names_its_hosts(&tree);
         Ok(Self {
             text: text.into(),
             tree,
             keys,
+            names_its_hosts,
         })
     }
 
@@ -100,6 +103,11 @@ impl Rule {
             },
         );
         refusals
+    }
+
+    /// Whether the rule can match only under hosts that it names exactly: neither wildcard nor pattern, nor any host.
+    pub fn names_its_hosts(&self) -> bool {
+        self.names_its_hosts
     }
 
     /// Where the index files this rule.

@@ -1,9 +1,7 @@
 //! Rules against requests: what each matcher and operator means. Every row was measured on Traefik 3.7.15 unless a
 //! comment says where this router differs on purpose.
 
-mod asked;
-
-use asked::Asked;
+use crate::asked::Asked;
 use constellation_table::Rule;
 
 fn check(cases: &[(&str, &[&str], &[&str])]) {

@@ -1,12 +1,17 @@
 //! Requests written on one line, so that tests read as tables.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a malformed row of a test table fails the test"
+)]
+
 use std::net::IpAddr;
 
 use constellation_table::{EntryPointId, RequestMeta, Turn, host, path};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A request that went through the same normalising as in the data plane.
-pub struct Asked {
+pub(crate) struct Asked {
     method: String,
     host: String,
     path: String,
@@ -20,7 +25,7 @@ pub struct Asked {
 impl Asked {
     /// `METHOD AUTHORITY TARGET`, then ` | ` before each header line or `@CLIENT`. `None` when host or path are
     /// refused. Header values are taken as Latin-1, so `\u{ff}` is the byte FF.
-    pub fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut parts = line.split(" | ");
         let [method, authority, target] = parts.next()?.split(' ').collect::<Vec<_>>().try_into().ok()?;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -53,15 +58,14 @@ impl Asked {
     }
 
     /// On this entry point.
-    #[expect(dead_code, reason = "not every test file that includes this module needs it")]
-    pub fn on(mut self, entry_point: u16, tls: bool) -> Self {
+    pub(crate) fn on(mut self, entry_point: u16, tls: bool) -> Self {
         self.entry_point = EntryPointId(entry_point);
         self.tls = tls;
         self
     }
 
     /// As the decision sees it; only looks.
-    pub fn meta(&self) -> RequestMeta<'_> {
+    pub(crate) fn meta(&self) -> RequestMeta<'_> {
         RequestMeta {
             entry_point: self.entry_point,
             tls: self.tls,

@@ -1,0 +1,134 @@
+//! The serving path allocates nothing in the common case.
+#![expect(
+    unsafe_code,
+    reason = "a global allocator that counts can't be written without"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::hint::black_box;
+
+use crate::asked::Asked;
+use crate::built::{Row, endpoint, service, snapshot};
+use constellation_table::{RequestMeta, Turn, decide, host, path};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged; counting touches a plain thread-local cell
+// that needs neither allocation nor destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `System` through `alloc` above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn deciding_allocates_nothing() {
+    let eight = service(
+        "eight",
+        (0..8).map(|n| endpoint(&format!("e{n}"), n + 1, None)).collect(),
+    );
+    let many = service(
+        "many",
+        (0..100).map(|n| endpoint(&format!("e{n}"), 1, None)).collect(),
+    );
+    let partly = service(
+        "partly",
+        (0..4)
+            .map(|n| endpoint(&format!("e{n}"), 1, (n > 1).then_some("down")))
+            .collect(),
+    );
+    let none = service("none", vec![endpoint("e", 1, Some("down"))]);
+    let mut routers: Vec<_> = (0..10_000)
+        .map(|n| Row::plain(&format!("r{n}"), &format!("Host(`h{n}.test`)")).forward(&eight))
+        .collect();
+    for (name, rule, service) in [
+        ("many", "Host(`many`)", &many),
+        ("partly", "Host(`partly`)", &partly),
+        ("none", "Host(`none`)", &none),
+        ("wildcard", "Host(`*.w.test`) && !Method(`POST`)", &eight),
+        ("header", "Host(`header`) && Header(`X-A`, `b`)", &eight),
+        ("query", "Host(`query`) && Query(`q`, `1`)", &eight),
+        ("client", "Host(`client`) && ClientIP(`127.0.0.0/8`)", &eight),
+        (
+            "pattern",
+            "HostRegexp(`^p[0-9]+$`) && PathRegexp(`^/[a-z]+$`)",
+            &eight,
+        ),
+        ("prefix", "PathPrefix(`/api`) || Path(`/x`)", &eight),
+    ] {
+        routers.push(Row::plain(name, rule).forward(service));
+    }
+    routers.push(Row::plain("redirect", "Host(`redirect`)").redirect());
+    let snapshot = snapshot(routers);
+
+    for line in [
+        "GET h1234.test /a",
+        "GET h9999.test. /",
+        "GET many /",
+        "GET partly /",
+        "GET none /",
+        "GET a.w.test /",
+        "POST a.w.test /",
+        "GET header / | X-A: a | X-A: b",
+        "GET query /?p=2&q=1",
+        "GET client /",
+        "GET p12 /abc",
+        "GET nobody /api/v1",
+        "GET nobody /",
+        "GET redirect /",
+    ] {
+        let asked = Asked::parse(line).unwrap();
+        let request = RequestMeta {
+            turn: Turn::Take,
+            ..asked.meta()
+        };
+        // Regular expressions make their scratch space on first use, once per thread.
+        black_box(decide(&snapshot, &request));
+        let counted = allocations(|| {
+            for _ in 0..100 {
+                black_box(decide(&snapshot, &request));
+            }
+        });
+        assert_eq!(counted, 0, "{line}");
+    }
+}
+
+#[test]
+fn normalising_allocates_only_when_something_changes() {
+    let counted = allocations(|| {
+        assert!(matches!(
+            host::canonical("a.test:8080"),
+            Ok(Cow::Borrowed("a.test"))
+        ));
+        assert!(path::normalise("/a/b.html").is_ok());
+        assert!(path::normalise("/.well-known/a%2Fb").is_ok());
+    });
+    assert_eq!(counted, 0);
+    assert_ne!(
+        allocations(|| drop(black_box(path::normalise("/%61")))),
+        0,
+        "the counter counts"
+    );
+}

@@ -1,0 +1,12 @@
+//! The routing core through its public face: one binary, so that its helpers are compiled once.
+#![expect(clippy::panic, reason = "a test fails by panicking, helpers included")]
+
+mod allocation;
+mod asked;
+mod balancing;
+mod built;
+mod explaining;
+mod reference;
+mod robust;
+mod rule_errors;
+mod rules;
