@@ -32,17 +32,23 @@ impl Publication {
 
     /// A complete reading.
     pub(crate) fn publish(&mut self, contribution: Contribution) {
+        self.publish_partly(contribution, None);
+    }
+
+    /// A reading of which a part failed, if there is an `error`; what was known of that part stands in it.
+    pub(crate) fn publish_partly(&mut self, contribution: Contribution, error: Option<String>) {
         self.log_problems(&contribution);
         self.state.send_if_modified(|state| {
-            let same = state.contribution.as_deref() == Some(&contribution);
-            let well = state.status.connected && state.status.error.is_none();
-            state.status.connected = true;
-            state.status.error = None;
+            let same = state.contribution.as_deref() == Some(&contribution)
+                && state.status.connected == error.is_none()
+                && state.status.error == error;
+            state.status.connected = error.is_none();
+            state.status.error = error;
             state.status.last_read = Some(SystemTime::now());
             if !same {
                 state.contribution = Some(Arc::new(contribution));
             }
-            !(same && well)
+            !same
         });
     }
 

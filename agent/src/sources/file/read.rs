@@ -1,47 +1,218 @@
-//! Files to one contribution.
+//! Files to one contribution, with the last good content of a file standing in while it is broken.
 
-use constellation_config::FileSource;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use constellation_config::dynamic::{self, Dynamic};
+use constellation_config::{FileSource, Format, read_text};
 
 use super::PROVIDER;
-use crate::sources::Contribution;
+use super::discover::{Stamp, discover, stamps};
+use super::merge::Merger;
+use super::reference::{fingerprint, referenced};
+use crate::sources::{Contribution, Problem};
 
 /// Reads the documents of one provider.
 #[derive(Debug)]
 pub(super) struct Reader {
     source: FileSource,
+    /// The last good content of every file.
+    good: BTreeMap<PathBuf, Good>,
+    /// What the last reading looked at.
+    stamps: BTreeMap<PathBuf, Option<Stamp>>,
+}
+
+#[derive(Debug)]
+struct Good {
+    text: String,
+    document: Arc<Dynamic>,
+    read: SystemTime,
+    /// Found empty at the last reading, and the content before that still counts.
+    emptied: bool,
 }
 
 /// What a reading gave.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) contribution: Contribution,
+    /// Why the reading is not complete.
+    pub(super) error: Option<String>,
+    /// Directories in which a change would change the reading.
+    pub(super) watched: BTreeSet<PathBuf>,
+    /// A file was found empty where it had content: an editor may be in the middle of writing it, so look again soon.
+    pub(super) unsettled: bool,
 }
 
 impl Reader {
     pub(super) fn new(source: FileSource) -> Self {
-        Self { source }
+        Self {
+            source,
+            good: BTreeMap::new(),
+            stamps: BTreeMap::new(),
+        }
     }
 
+    /// Whether anything that the last reading looked at has changed.
+    pub(super) fn changed(&self) -> bool {
+        let found = discover(&self.source);
+        let paths = found.files.iter().map(|(path, _)| path).chain(&found.directories);
+        let looked_at = |path: &PathBuf| self.stamps.contains_key(path);
+        !paths.clone().all(looked_at) || stamps(self.stamps.keys().map(PathBuf::as_path)) != self.stamps
+    }
+
+    /// Reads everything.
     pub(super) fn read(&mut self) -> Reading {
-        let path = match &self.source {
-            FileSource::File(path) | FileSource::Directory(path) => path,
-        };
-        let mut contribution = Contribution {
-            provider: PROVIDER,
-            ..Contribution::default()
-        };
-        if let (Some(format), Ok(text)) = (
-            constellation_config::Format::of(path),
-            std::fs::read_to_string(path),
-        ) {
-            match constellation_config::dynamic::parse(&text, format, path) {
-                Ok(dynamic) => contribution.dynamic = dynamic,
-                Err(errors) => contribution.problems.push(crate::sources::Problem {
-                    subject: format!("file {}", path.display()),
-                    message: errors.to_string(),
-                }),
+        let found = discover(&self.source);
+        let mut merger = Merger::default();
+        let mut broken = Vec::new();
+        let mut unsettled = false;
+        // Stamps come before contents: what changes in between differs from its stamp at the next look.
+        let mut looked_at: BTreeSet<PathBuf> = found.directories.clone();
+        looked_at.extend(found.files.iter().map(|(path, _)| path.clone()));
+        let mut seen = stamps(looked_at.iter().map(PathBuf::as_path));
+        let mut references = BTreeSet::new();
+        for (path, format) in &found.files {
+            let problem = self.refresh(path, *format, &mut unsettled);
+            if let Some(good) = self.good.get(path) {
+                references.extend(referenced(&good.document));
+                merger.add(path, &good.document);
+            }
+            if let Some(problem) = problem {
+                broken.push(format!("{}: {}", problem.subject, problem.message));
+                merger.report(problem);
             }
         }
-        Reading { contribution }
+        for (path, reason) in &found.errors {
+            let problem = self.unreachable(path, reason, &found.files, &mut merger);
+            broken.push(format!("{}: {}", problem.subject, problem.message));
+            merger.report(problem);
+        }
+        if found.errors.is_empty() {
+            let files: BTreeSet<&PathBuf> = found.files.iter().map(|(path, _)| path).collect();
+            self.good.retain(|path, _| files.contains(path));
+        }
+        seen.extend(stamps(references.iter().map(PathBuf::as_path)));
+        let watched = self.watched(&found.directories, seen.keys());
+        self.stamps = seen;
+        let (dynamic, problems) = merger.finish();
+        Reading {
+            contribution: Contribution {
+                provider: PROVIDER,
+                dynamic,
+                problems,
+                revision: fingerprint(&references),
+                ..Contribution::default()
+            },
+            error: (!broken.is_empty()).then(|| broken.join("\n")),
+            watched,
+            unsettled,
+        }
+    }
+
+    /// Reads one file; the problem, if its content can't be used.
+    fn refresh(&mut self, path: &Path, format: Format, unsettled: &mut bool) -> Option<Problem> {
+        let known = self.good.get_mut(path);
+        let text = match read_text(path) {
+            Ok(text) => text,
+            Err(errors) => return Some(refused(path, &errors.to_string(), known.as_deref())),
+        };
+        if let Some(known) = known {
+            if known.text == text {
+                known.emptied = false;
+                return None;
+            }
+            // Writing a file in place starts with an empty one. Emptied for good it is empty at the next look, too.
+            if text.trim().is_empty() && !known.text.trim().is_empty() && !known.emptied {
+                known.emptied = true;
+                *unsettled = true;
+                return None;
+            }
+        }
+        match dynamic::parse(&text, format, path) {
+            Ok(document) => {
+                let good = Good {
+                    text,
+                    document: Arc::new(document),
+                    read: SystemTime::now(),
+                    emptied: false,
+                };
+                self.good.insert(path.to_owned(), good);
+                None
+            }
+            Err(errors) => Some(refused(path, &errors.to_string(), self.good.get(path))),
+        }
+    }
+
+    /// A directory that can't be looked into: what was found below it before stands.
+    fn unreachable(
+        &self,
+        path: &Path,
+        reason: &str,
+        files: &[(PathBuf, Format)],
+        merger: &mut Merger,
+    ) -> Problem {
+        let below = self.good.iter().filter(|(file, _)| file.starts_with(path));
+        let lost = below.filter(|(file, _)| files.iter().all(|(found, _)| found != *file));
+        let mut kept = 0;
+        for (file, good) in lost {
+            merger.add(file, &good.document);
+            kept += 1;
+        }
+        let kept = if kept > 0 {
+            "; what was read from it before stands"
+        } else {
+            ""
+        };
+        Problem {
+            subject: path.display().to_string(),
+            message: format!("{reason}{kept}"),
+        }
+    }
+
+    /// The directories to watch: those that were walked, those in which files and what they point at lie, and the one
+    /// around the whole, in which a directory may appear or be swapped.
+    fn watched<'a>(
+        &self,
+        walked: &BTreeSet<PathBuf>,
+        files: impl Iterator<Item = &'a PathBuf>,
+    ) -> BTreeSet<PathBuf> {
+        let mut watched = walked.clone();
+        let mut add_parent = |path: &Path| {
+            let parent = path.parent().map(|parent| match parent.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => parent,
+            });
+            // What doesn't exist yet will appear in the nearest directory that does.
+            if let Some(existing) = parent.and_then(|parent| parent.ancestors().find(|path| path.is_dir())) {
+                watched.insert(existing.to_owned());
+            }
+        };
+        let (FileSource::File(root) | FileSource::Directory(root)) = &self.source;
+        add_parent(root);
+        for path in files {
+            add_parent(path);
+            if let Ok(real) = std::fs::canonicalize(path)
+                && real != *path
+            {
+                add_parent(&real);
+            }
+        }
+        watched
+    }
+}
+
+fn refused(path: &Path, errors: &str, good: Option<&Good>) -> Problem {
+    let stands = match good {
+        Some(good) => {
+            let read = humantime::format_rfc3339_seconds(good.read);
+            format!("\nits last good content, read at {read}, stands until this is corrected")
+        }
+        None => String::new(),
+    };
+    Problem {
+        subject: format!("file {}", path.display()),
+        message: format!("{errors}{stands}"),
     }
 }

@@ -19,11 +19,6 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// The child of that name, in any case.
-    pub(super) fn child(&self, name: &str) -> Option<&Node> {
-        self.children.iter().find(|child| same(&child.name, name))
-    }
-
     fn insert(&mut self, path: &[String], value: &str) {
         let Some((name, rest)) = path.split_first() else {
             value.clone_into(&mut self.value);
