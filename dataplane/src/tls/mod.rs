@@ -19,6 +19,9 @@ mod self_signed;
 mod tickets;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;

@@ -111,22 +111,12 @@ impl TlsView {
                     usable: None,
                 })
             });
-            let map = by_entry_point.entry(*entry_point).or_default();
-            let chosen = map.entry(host).or_insert_with(|| Arc::clone(&asked));
-            if chosen.name != asked.name
-                && let Some(default) = &default
-            {
-                let message = format!(
-                    "routers of this host ask for different TLS options ({} and {}), so the default ones apply, as in \
-                     Traefik; give all routers of the host the same tls.options",
-                    chosen.name, asked.name
-                );
-                problems.push(TlsProblem {
-                    subject: format!("host {host}"),
-                    message,
-                });
-                *chosen = Arc::clone(default);
-            }
+            // Routers that disagree about a host were heard by compile: one answer per host comes in.
+            by_entry_point
+                .entry(*entry_point)
+                .or_default()
+                .entry(host)
+                .or_insert(asked);
         }
         Self {
             index: Some(index),
