@@ -1,0 +1,24 @@
+//! The testkit's back end as a process of its own, for containers: `testkit-backend NAME PORT`.
+//!
+//! Ends at SIGTERM at once, as most servers that know nothing of draining do; requests under way are cut.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "part of the testkit")]
+
+use constellation_tests::backend::Backend;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().expect("the back end's name");
+    let port: u16 = arguments
+        .next()
+        .expect("the port")
+        .parse()
+        .expect("a port number");
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    let backend = Backend::listen(&name, ([0, 0, 0, 0], port).into(), None).await;
+    tokio::select! {
+        () = backend.serve() => {}
+        _ = terminate.recv() => {}
+    }
+}

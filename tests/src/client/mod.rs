@@ -1,0 +1,10 @@
+//! Clients: bytes on a socket ([`wire`]), HTTP/1.1 and HTTP/2 ([`http`]), TLS ([`tls`]), WebSocket ([`websocket`]),
+//! and the curl of this machine ([`curl`]).
+
+pub mod curl;
+pub mod http;
+pub mod tls;
+pub mod websocket;
+pub mod wire;
+
+pub use self::http::{Answer, Client, get};

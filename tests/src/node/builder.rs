@@ -1,0 +1,199 @@
+//! Prepares a node's files, starts it, and waits until it is ready.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::{Node, cli};
+use crate::client::{Client, http::request};
+use crate::eventually;
+
+/// What a node is started with.
+#[derive(Debug)]
+pub struct NodeBuilder {
+    directory: TempDir,
+    config: Value,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    wait_ready: bool,
+}
+
+impl NodeBuilder {
+    pub(super) fn new() -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("constellation-test-")
+            .tempdir()
+            .unwrap();
+        fs::create_dir(directory.path().join("dynamic")).unwrap();
+        fs::create_dir(directory.path().join("run")).unwrap();
+        let config = json!({
+            "node": { "name": "test-node" },
+            "entryPoints": { "web": { "address": "127.0.0.1:0" } },
+            "providers": { "file": { "directory": directory.path().join("dynamic"), "watch": true } },
+            "control": { "address": "127.0.0.1:0" },
+            "proxy": { "workers": 2 },
+        });
+        Self {
+            directory,
+            config,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            wait_ready: true,
+        }
+    }
+
+    /// Where the node's files are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Merges `value` into the static configuration; objects are merged, everything else is replaced, `null` removes.
+    #[must_use]
+    pub fn config(mut self, value: Value) -> Self {
+        merge(&mut self.config, value);
+        self
+    }
+
+    /// Adds the entry point `websecure` with TLS for all routers.
+    #[must_use]
+    pub fn websecure(self) -> Self {
+        self.config(json!({
+            "entryPoints": { "websecure": { "address": "127.0.0.1:0", "http": { "tls": {} } } }
+        }))
+    }
+
+    /// Writes a file of dynamic configuration.
+    #[must_use]
+    pub fn dynamic(self, name: &str, text: &str) -> Self {
+        fs::write(self.directory().join("dynamic").join(name), text).unwrap();
+        self
+    }
+
+    /// Adds arguments to `run`.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Returns from [`NodeBuilder::start`] once the node listens, whatever `/health` says.
+    #[must_use]
+    pub fn not_waiting_for_health(mut self) -> Self {
+        self.wait_ready = false;
+        self
+    }
+
+    /// Starts the node and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it ends before that; its standard error is part of the message.
+    pub async fn start(self) -> Node {
+        let config_file = self.directory().join("node.json");
+        fs::write(&config_file, serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
+        let mut arguments = vec![
+            "run".to_owned(),
+            "--config".to_owned(),
+            config_file.display().to_string(),
+        ];
+        arguments.extend(self.arguments);
+        start(self.directory, &arguments, &self.environment, self.wait_ready).await
+    }
+
+    /// Starts `run` with these arguments and without a configuration file of ours.
+    pub async fn start_with(self, arguments: &[&str]) -> Node {
+        let mut all = vec!["run".to_owned()];
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        start(self.directory, &all, &self.environment, self.wait_ready).await
+    }
+}
+
+async fn start(
+    directory: TempDir,
+    arguments: &[String],
+    environment: &[(String, String)],
+    ready: bool,
+) -> Node {
+    let run = directory.path().join("run");
+    let mut child = Command::new(cli::binary())
+        .args(arguments)
+        .env_clear()
+        .envs(cli::inherited())
+        .env("RUNTIME_DIRECTORY", &run)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(directory.path().join("stdout")).unwrap())
+        .stderr(fs::File::create(directory.path().join("stderr")).unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let file = run.join(format!("node-{}.json", child.id().unwrap()));
+    let running = eventually("the node listens", async || {
+        assert_runs(&mut child, directory.path());
+        let text = fs::read(&file).map_err(|error| error.to_string())?;
+        serde_json::from_slice::<Value>(&text).map_err(|error| error.to_string())
+    })
+    .await;
+    let address = |value: &Value| value.as_str().unwrap().parse().unwrap();
+    let entry_points = running["entryPoints"].as_array().unwrap().iter();
+    let node = Node {
+        child,
+        directory,
+        control: address(&running["control"]),
+        entry_points: entry_points
+            .map(|pair| (pair[0].as_str().unwrap().to_owned(), address(&pair[1])))
+            .collect(),
+    };
+    if ready {
+        eventually("the node is ready", async || healthy(&node).await).await;
+    }
+    node
+}
+
+async fn healthy(node: &Node) -> Result<(), String> {
+    let mut client = Client::h1(node.control())
+        .await
+        .map_err(|error| error.to_string())?;
+    let health = client
+        .send(request(http::Method::GET, "localhost", "/health"))
+        .await;
+    let health = health.map_err(|error| error.to_string())?;
+    if health.status.is_success() {
+        Ok(())
+    } else {
+        Err(format!("{}: {}\n{}", health.status, health.text(), node.log()))
+    }
+}
+
+fn assert_runs(child: &mut Child, directory: &Path) {
+    if let Some(status) = child.try_wait().unwrap() {
+        let log = fs::read_to_string(directory.join("stderr")).unwrap_or_default();
+        panic!("the node ended before it was ready ({status}):\n{log}");
+    }
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                if value.is_null() {
+                    into.remove(&key);
+                } else {
+                    merge(into.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
