@@ -153,7 +153,7 @@ impl Publisher {
             .take()
             .unwrap_or_else(|| Compiler::new(self.statics.clone()));
         if reread {
-            compiler.files().forget();
+            compiler.reread_files();
         }
         let readings = contributions.clone();
         let tls = Arc::clone(&self.tls);

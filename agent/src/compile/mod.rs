@@ -28,6 +28,7 @@ use constellation_dataplane::tls::TlsSpec;
 use constellation_table::{Router, Service, Snapshot, Transport};
 
 use self::carry::Previous;
+use self::pem::PemFiles;
 use self::routers::{RouterCompiler, RouterEntry};
 use self::rules::RuleCache;
 use self::services::{ServiceEntry, ServiceInput};
@@ -36,7 +37,6 @@ use self::transports::TransportEntry;
 use crate::report::DisabledRouter;
 use crate::sources::{Contribution, Problem};
 
-pub use self::pem::PemFiles;
 pub use self::statics::{EntryPointRules, Redirection, Statics};
 
 /// What one compile gives.
@@ -96,6 +96,7 @@ pub struct Compiler {
     providers: Vec<ProviderEntries>,
     option_names: OptionNames,
     tls: TlsSpec,
+    reread: bool,
 }
 
 /// What the last compile made of one source's reading; every list is in the order of the reading's map.
@@ -120,16 +121,21 @@ impl Compiler {
             providers: Vec::new(),
             option_names: OptionNames::default(),
             tls: TlsSpec::default(),
+            reread: false,
         }
     }
 
-    /// The PEM files of the last compile: whether they changed, and to have them read again.
-    pub fn files(&mut self) -> &mut PemFiles {
-        &mut self.files
+    /// Makes the next compile read every file again and count as a change of TLS, as SIGHUP asks for.
+    pub fn reread_files(&mut self) {
+        self.files.forget();
+        self.reread = true;
     }
 
     /// Compiles the latest reading of every source, one per provider, into the tables of generation `generation`.
     pub fn compile(&mut self, contributions: &[Arc<Contribution>], generation: u64) -> Compiled {
+        if self.revised(contributions) {
+            self.reread_files();
+        }
         self.files.begin();
         let mut changes = Changes::default();
         let mut replaced = HashSet::new();
@@ -195,6 +201,17 @@ impl Compiler {
             .collect();
         self.rules.sweep();
         self.finish(contributions, generation, changes)
+    }
+
+    /// Whether a source says that something its objects point at has changed.
+    fn revised(&self, contributions: &[Arc<Contribution>]) -> bool {
+        let last = |provider| {
+            let mut last = self.providers.iter().map(|entries| &entries.contribution);
+            last.find(|last| last.provider == provider)
+        };
+        contributions
+            .iter()
+            .any(|now| last(now.provider).is_some_and(|last| last.revision != now.revision))
     }
 
     /// What the last compile made of each provider in `contributions`; the rest is counted as gone.
@@ -405,7 +422,7 @@ impl Compiler {
         }
         let tls = tls::gather(contributions, &served_tls, &self.statics, &mut problems);
         self.files.end();
-        changes.tls = tls != self.tls;
+        changes.tls = tls != self.tls || std::mem::take(&mut self.reread);
         self.tls = tls.clone();
         disabled.sort_by(|a, b| a.name.cmp(&b.name));
         let mut compiled = Compiled {

@@ -1,50 +1,29 @@
-//! PEM by path or inline, read once and read again only when the file changed.
+//! PEM by path or inline, read once and kept until somebody says that files changed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-/// The PEM files that configuration names, as they were when they were read last.
+/// The PEM files that transports name, as they were when they were read.
 ///
-/// A file that could not be read is remembered too, so that [`PemFiles::changed`] notices when it appears.
+/// Sources notice changes of files and say so by [`crate::sources::Contribution::revision`]; certificates towards
+/// clients are not here but in the data plane's TLS context.
 #[derive(Debug, Default)]
-pub struct PemFiles {
+pub(super) struct PemFiles {
     files: BTreeMap<PathBuf, PemFile>,
 }
 
 #[derive(Debug)]
 struct PemFile {
-    stamp: Option<Stamp>,
     content: Result<Arc<[u8]>, String>,
     used: bool,
 }
 
-/// What tells two states of a file apart without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    length: u64,
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            modified: metadata.modified().ok(),
-            length: metadata.len(),
-        }
-    }
-
-    fn at(path: &Path) -> Option<Self> {
-        fs::metadata(path).ok().map(|m| Self::of(&m))
-    }
-}
-
 impl PemFiles {
-    /// Larger files are not PEM that anybody meant.
-    const MAX_BYTES: u64 = 1 << 20;
+    /// Larger files are not PEM that anybody meant; a system's whole bundle of roots is about 200 KiB.
+    const MAX_BYTES: u64 = 4 << 20;
 
     /// The PEM text that `source` is or names. The error names the file and what to do.
     pub(super) fn load(&mut self, source: &str) -> Result<Arc<[u8]>, String> {
@@ -54,33 +33,19 @@ impl PemFiles {
         if source.is_empty() {
             return Err("no file is named: write a path or the PEM text itself".to_owned());
         }
-        let path = Path::new(source);
-        if let Some(file) = self.files.get_mut(path) {
-            file.used = true;
-            return file.content.clone();
-        }
-        let stamp = Stamp::at(path);
-        let content = read(path).map_err(|error| format!("cannot read {source:?}: {error}"));
-        self.files.insert(
-            path.to_owned(),
-            PemFile {
-                stamp,
-                content: content.clone(),
-                used: true,
-            },
-        );
-        content
-    }
-
-    /// Whether a file that the last compile used has changed, appeared or gone. Looks at metadata only.
-    pub fn changed(&self) -> bool {
-        self.files
-            .iter()
-            .any(|(path, file)| Stamp::at(path) != file.stamp)
+        let path = PathBuf::from(source);
+        let file = self.files.entry(path).or_insert_with_key(|path| PemFile {
+            content: read(path).map_err(|error| {
+                format!("cannot read {source:?}: {error}; correct the path or the file's permissions")
+            }),
+            used: true,
+        });
+        file.used = true;
+        file.content.clone()
     }
 
     /// Makes the next compile read every file again.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.files.clear();
     }
 
@@ -97,15 +62,15 @@ impl PemFiles {
     }
 }
 
-fn read(path: &Path) -> io::Result<Arc<[u8]>> {
+fn read(path: &PathBuf) -> io::Result<Arc<[u8]>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?
         .take(PemFiles::MAX_BYTES + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > PemFiles::MAX_BYTES {
-        return Err(io::Error::other("it is larger than 1 MiB, which no PEM file is"));
+        return Err(io::Error::other("it is larger than 4 MiB, which no PEM file is"));
     }
-    if !bytes.windows(11).any(|w| w == b"-----BEGIN ") {
+    if !bytes.windows(11).any(|window| window == b"-----BEGIN ") {
         return Err(io::Error::other("it holds no PEM block (\"-----BEGIN ...\")"));
     }
     Ok(bytes.into())
@@ -123,25 +88,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_again_only_when_it_changed() {
+    fn a_file_is_read_once_until_it_is_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.pem");
         let name = path.to_str().unwrap();
         let mut files = PemFiles::default();
         assert!(files.load(name).unwrap_err().contains(name));
-        assert!(!files.changed());
         fs::write(&path, PEM).unwrap();
-        assert!(files.changed(), "a file that appears is a change");
-        assert!(files.load(name).is_err(), "until somebody forgets");
+        assert!(files.load(name).is_err());
         files.forget();
-        assert!(files.load(name).is_ok());
-        assert!(!files.changed());
+        let first = files.load(name).unwrap();
         fs::write(&path, format!("{PEM}{PEM}")).unwrap();
-        assert!(files.changed());
+        assert_eq!(files.load(name).unwrap(), first);
     }
 
     #[test]
-    fn what_a_compile_does_not_use_is_not_watched() {
+    fn what_a_compile_does_not_use_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.pem");
         fs::write(&path, PEM).unwrap();
@@ -149,8 +111,7 @@ mod tests {
         files.load(path.to_str().unwrap()).unwrap();
         files.begin();
         files.end();
-        fs::remove_file(&path).unwrap();
-        assert!(!files.changed());
+        assert!(files.files.is_empty());
     }
 
     #[test]
