@@ -10,10 +10,10 @@ mod signals;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use constellation_config::{Config, Loaded};
-use constellation_dataplane::access_log::AccessLog;
+use constellation_dataplane::access_log::{AccessLog, AccessLogWriter};
 use constellation_dataplane::metrics::{self, Metrics};
 use constellation_dataplane::tls::{TlsContext, TlsSpec};
 use constellation_dataplane::{DataPlane, Generation, Published};
@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use self::signals::{Signal, Signals};
 use crate::cli::{Exit, Failure, RunArgs, Settings, VERSION};
 use crate::compile::Statics;
+use crate::control::{ControlServer, ControlState, EntryPointFacts};
 use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
 use crate::runtime_file::{RunningNode, RuntimeFile};
@@ -55,7 +56,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::System, format!("cannot start the control threads: {error}")))?;
-    let outcome = runtime.block_on(async { Node::start(args, loaded).await?.serve(&args.settings).await });
+    let outcome = runtime.block_on(async { Node::start(loaded).await?.serve(&args.settings).await });
     // Everything awaited has ended; what a library left behind must not hold up the exit.
     runtime.shutdown_background();
     outcome
@@ -64,19 +65,25 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 /// A node whose listeners are bound and whose tasks run.
 struct Node {
     config: Config,
-    facts: NodeFacts,
-    control: SocketAddr,
+    facts: Arc<NodeFacts>,
+    control: ControlServer,
     data_plane: DataPlane,
+    access_log: AccessLog,
+    access_log_writer: Option<AccessLogWriter>,
     sources: Vec<(&'static str, SourceHandle)>,
     recompile: Recompile,
     report: watch::Receiver<Arc<Report>>,
     tasks: TaskTracker,
-    stop: CancellationToken,
+    draining: CancellationToken,
+    /// Ends the publisher, before the sources it listens to.
+    publishing: CancellationToken,
+    /// Ends the sources.
+    reading: CancellationToken,
     runtime_file: Option<RuntimeFile>,
 }
 
 impl Node {
-    async fn start(args: &RunArgs, loaded: Loaded) -> Result<Self, Failure> {
+    async fn start(loaded: Loaded) -> Result<Self, Failure> {
         let Loaded { config, file, .. } = loaded;
         let mut registry = Registry::default();
         let names: Vec<Arc<str>> = config
@@ -85,7 +92,11 @@ impl Node {
             .map(|e| e.name.as_str().into())
             .collect();
         let metrics = Arc::new(Metrics::register(&mut registry, &names));
-        let tls = TlsContext::new(&[config.node.name.clone(), "localhost".to_owned()])
+        metrics::register_build(&mut registry, VERSION);
+        metrics::register_process(&mut registry);
+        let (access_log, access_log_writer) = start_access_log(&config, &metrics)?;
+        let host_names = vec![config.node.name.clone(), "localhost".to_owned()];
+        let tls = TlsContext::new(&host_names)
             .map_err(|error| Failure::new(Exit::System, format!("cannot prepare TLS: {error}")))?;
         let (tls_view, _) = tls.build(&TlsSpec::default());
         let published = Published::new(Generation {
@@ -96,49 +107,66 @@ impl Node {
         metrics::register_generation(&mut registry, published.clone());
 
         let control_listener = failure::bind_control(config.control.address).await?;
-        let control = control_listener
-            .local_addr()
-            .map_err(|error| Failure::new(Exit::System, format!("control.address: {error}")))?;
         let data_plane = DataPlane::start(
             settings::of(&config),
             published.clone(),
             Arc::clone(&metrics),
-            AccessLog::off(),
+            access_log.clone(),
         )
         .map_err(|error| failure::data_plane(&error))?;
-        let facts = NodeFacts {
+        let statics =
+            Statics::new(&config, data_plane.bound()).map_err(|error| Failure::new(Exit::Config, error))?;
+
+        let (publishing, reading) = (CancellationToken::new(), CancellationToken::new());
+        let tasks = TaskTracker::new();
+        let sources = start_sources(&config, &reading)?;
+        let states: Vec<(&'static str, watch::Receiver<SourceState>)> = sources
+            .iter()
+            .map(|(provider, handle)| (*provider, handle.state.clone()))
+            .collect();
+        let (publisher, report) =
+            Publisher::new(states, statics, tls, published.clone(), Arc::clone(&metrics));
+        let recompile = publisher.recompile();
+        tasks.spawn(publisher.run(publishing.clone()));
+        tasks.spawn(systemd::watchdog(publishing.clone()));
+
+        let facts = Arc::new(NodeFacts {
             name: config.node.name.clone(),
             version: VERSION,
             started: SystemTime::now(),
             config_file: file.as_ref().map(|file| file.display().to_string()),
             entry_points: data_plane.bound().to_vec(),
+        });
+        let draining = CancellationToken::new();
+        let state = ControlState {
+            facts: Arc::clone(&facts),
+            entry_points: entry_point_facts(&config, data_plane.bound()),
+            published,
+            registry: Arc::new(registry),
+            metrics,
+            report: report.clone(),
+            draining: draining.clone(),
+            host_names,
+            token: config.control.token.clone(),
         };
-        let statics =
-            Statics::new(&config, data_plane.bound()).map_err(|error| Failure::new(Exit::Config, error))?;
-
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
-        let sources = start_sources(&config, &stop)?;
-        let states: Vec<(&'static str, watch::Receiver<SourceState>)> = sources
-            .iter()
-            .map(|(provider, handle)| (*provider, handle.state.clone()))
-            .collect();
-        let (publisher, report) = Publisher::new(states, statics, tls, published, metrics);
-        let recompile = publisher.recompile();
-        tasks.spawn(publisher.run(stop.clone()));
-        tasks.spawn(systemd::watchdog(stop.clone()));
-        drop((control_listener, args));
-        let runtime_file = write_runtime_file(&facts, control, file);
+        let control = ControlServer::start(control_listener, state).map_err(|error| {
+            Failure::new(Exit::System, format!("cannot start the control server: {error}"))
+        })?;
+        let runtime_file = write_runtime_file(&facts, control.address(), file);
         Ok(Self {
             config,
             facts,
             control,
             data_plane,
+            access_log,
+            access_log_writer,
             sources,
             recompile,
             report,
             tasks,
-            stop,
+            draining,
+            publishing,
+            reading,
             runtime_file,
         })
     }
@@ -175,8 +203,11 @@ impl Node {
             .map(|(name, address)| format!("{name}={address}"))
             .collect();
         let listeners = listeners.join(" ");
-        tracing::info!(node = %self.facts.name, version = VERSION, control = %self.control, %listeners, "ready");
-        systemd::ready(&format!("serving on {listeners}, control {}", self.control));
+        tracing::info!(node = %self.facts.name, version = VERSION, control = %self.control.address(), %listeners, "ready");
+        systemd::ready(&format!(
+            "serving on {listeners}, control {}",
+            self.control.address()
+        ));
     }
 
     /// SIGHUP: sources and files are read again; what only a restart can change is named.
@@ -186,6 +217,7 @@ impl Node {
             source.reload.request();
         }
         self.recompile.request();
+        self.access_log.reopen();
         match settings.load() {
             Ok(loaded) => {
                 let changed = changed_sections(&self.config, &loaded.config);
@@ -206,43 +238,74 @@ impl Node {
         systemd::ready("serving");
     }
 
+    /// Says that the node is going, lets requests finish, then ends every task. A second signal ends it at once.
     async fn drain(self, mut signals: Signals) -> Result<(), Failure> {
         let shutdown = self.config.shutdown;
         tracing::info!(accept_grace = ?shutdown.accept_grace, drain = ?shutdown.drain, "draining");
         systemd::stopping(shutdown.accept_grace + shutdown.drain);
-        let Self {
-            data_plane,
-            sources,
-            tasks,
-            stop,
-            runtime_file,
-            ..
-        } = self;
-        let drained = async {
-            tokio::time::sleep(shutdown.accept_grace).await;
-            let cut = data_plane.drain().await;
-            if cut > 0 {
-                tracing::warn!(connections = cut, "the drain time is over: connections were cut");
+        self.draining.cancel();
+        tokio::select! {
+            () = self.end(shutdown.accept_grace) => {
+                tracing::info!("stopped");
+                Ok(())
             }
-            stop.cancel();
-            for (provider, source) in sources {
-                if let Err(error) = source.task.await {
-                    tracing::error!(source = provider, %error, "the source ended badly");
-                }
-            }
-            tasks.close();
-            tasks.wait().await;
-        };
-        let outcome = tokio::select! {
-            () = drained => Ok(()),
             () = signals.stop() => Err(Failure::new(Exit::Failure, "a second signal cut the drain short")),
-        };
-        drop(runtime_file);
-        if outcome.is_ok() {
-            tracing::info!("stopped");
         }
-        outcome
     }
+
+    async fn end(self, accept_grace: Duration) {
+        tokio::time::sleep(accept_grace).await;
+        let cut = self.data_plane.drain().await;
+        if cut > 0 {
+            tracing::warn!(connections = cut, "the drain time is over: connections were cut");
+        }
+        self.publishing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.reading.cancel();
+        for (provider, source) in self.sources {
+            if let Err(error) = source.task.await {
+                tracing::error!(source = provider, %error, "the source ended badly");
+            }
+        }
+        if let Some(writer) = self.access_log_writer {
+            let stopped = tokio::task::spawn_blocking(move || writer.stop(ACCESS_LOG_FLUSH)).await;
+            if !matches!(stopped, Ok(true)) {
+                tracing::warn!("the access log may lack its last lines");
+            }
+        }
+        // Health answers until the very end.
+        self.control.stop().await;
+        drop(self.runtime_file);
+    }
+}
+
+/// How long the last lines of the access log may take.
+const ACCESS_LOG_FLUSH: Duration = Duration::from_secs(2);
+
+fn start_access_log(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<(AccessLog, Option<AccessLogWriter>), Failure> {
+    let Some(access_log) = &config.access_log else {
+        return Ok((AccessLog::off(), None));
+    };
+    let settings = settings::of_access_log(access_log);
+    let (log, writer) = AccessLog::start(settings, metrics.access_log_dropped())
+        .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+    Ok((log, Some(writer)))
+}
+
+fn entry_point_facts(config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Arc<[EntryPointFacts]> {
+    let of = |name: &str| {
+        let bound = bound.iter().filter(|(entry_point, _)| &**entry_point == name);
+        bound.map(|(_, address)| *address).collect()
+    };
+    let entry_points = config.entry_points.iter().map(|entry_point| EntryPointFacts {
+        name: entry_point.name.as_str().into(),
+        addresses: of(&entry_point.name),
+    });
+    entry_points.collect()
 }
 
 /// A provider option that can't be used is an error of the configuration, and found before anything runs.

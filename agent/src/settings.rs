@@ -1,9 +1,11 @@
 //! From the static configuration to the data plane's settings.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use constellation_config::Config;
+use constellation_config::{AccessLogFormat, Config, FieldMode};
+use constellation_dataplane::access_log;
 use constellation_dataplane::settings::{EntryPoint, ForwardedHeaders, Limits, Settings};
 use constellation_table::EntryPointId;
 
@@ -49,6 +51,42 @@ fn of_entry_point(entry_point: &constellation_config::EntryPoint, id: u16) -> En
             max_requests_per_connection: limits.max_requests_per_connection,
         },
         default_tls_options: "default".into(),
+    }
+}
+
+/// What the access log is told at start.
+pub fn of_access_log(config: &constellation_config::AccessLog) -> access_log::Settings {
+    let modes = |default: FieldMode, named: &BTreeMap<String, FieldMode>| access_log::Modes {
+        default: field_mode(default),
+        named: named
+            .iter()
+            .map(|(name, mode)| (name.clone(), field_mode(*mode)))
+            .collect(),
+    };
+    let statuses = config.filters.status_codes.iter();
+    access_log::Settings {
+        file: config.file_path.clone(),
+        format: match config.format {
+            AccessLogFormat::Common => access_log::Format::Common,
+            AccessLogFormat::Json => access_log::Format::Json,
+        },
+        queue: config.buffering_size,
+        sampling: config.sampling,
+        filters: access_log::Filters {
+            statuses: statuses.map(|range| range.from..=range.to).collect(),
+            min_duration: config.filters.min_duration,
+            retried: config.filters.retry_attempts,
+        },
+        fields: modes(config.field_mode, &config.field_modes),
+        headers: modes(config.header_mode, &config.header_modes),
+    }
+}
+
+fn field_mode(mode: FieldMode) -> access_log::FieldMode {
+    match mode {
+        FieldMode::Keep => access_log::FieldMode::Keep,
+        FieldMode::Drop => access_log::FieldMode::Drop,
+        FieldMode::Redact => access_log::FieldMode::Redact,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Exit, Failure, Settings};
@@ -111,8 +112,13 @@ fn base_of(url: &str) -> Result<String, Failure> {
 }
 
 impl Node {
+    /// The control address as a URL.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The JSON answer to `GET path?query`.
-    pub(super) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Failure> {
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, Failure> {
         let url = format!("{}{path}", self.base);
         let mut request = self.agent.get(&url).query_pairs(query.iter().copied());
         if let Some(token) = &self.token {
@@ -126,18 +132,18 @@ impl Node {
             .limit(MAX_ANSWER)
             .read_to_string();
         let body = body.map_err(|error| self.no_answer(&error))?;
-        let value: Value = serde_json::from_str(&body).map_err(|error| {
-            Failure::new(
-                Exit::Unavailable,
-                format!(
-                    "{url} answered {status} with something that is not JSON ({error}): is it the control address \
-                     of a Constellation node?"
-                ),
-            )
-        })?;
         if status.is_success() {
-            return Ok(value);
+            return serde_json::from_str(&body).map_err(|error| {
+                Failure::new(
+                    Exit::Unavailable,
+                    format!(
+                        "{url} answered with something else than was asked for ({error}): is it the control address \
+                         of a Constellation node of this version?"
+                    ),
+                )
+            });
         }
+        let value: Value = serde_json::from_str(&body).unwrap_or_default();
         let detail = value
             .get("detail")
             .or_else(|| value.get("title"))

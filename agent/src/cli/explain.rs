@@ -1,11 +1,17 @@
 //! `constellation explain URL`: which route and which endpoint a request would get, and why the others lost.
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
+use constellation_table::Explanation;
 
 use super::client::NodeChoice;
-use super::{Failure, Settings, print_json};
+use super::{Exit, Failure, Settings, print, print_json};
+use crate::compile::{Compiler, Statics};
+use crate::control::{EntryPointFacts, Question};
+use crate::sources;
 
 /// `explain`.
 #[derive(Debug, Args)]
@@ -28,19 +34,71 @@ pub(super) struct ExplainArgs {
     client_ip: Option<IpAddr>,
     #[command(flatten)]
     node: NodeChoice,
-    #[command(flatten)]
-    settings: Settings,
-    /// Print the node's answer as JSON.
+    /// Ask no node: answer from the file provider of this configuration. What Docker adds is not known then.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "control")]
+    config: Option<PathBuf>,
+    /// Print the answer as JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &ExplainArgs) -> Result<(), Failure> {
+    let explanation = match &args.config {
+        Some(file) => ask_files(args, file)?,
+        None => ask_node(args)?,
+    };
+    if args.json {
+        print_json(&explanation)
+    } else {
+        print(&format!("{}\n", explanation.to_string().trim_end()))
+    }
+}
+
+fn ask_node(args: &ExplainArgs) -> Result<Explanation, Failure> {
     let client_ip = args.client_ip.map(|ip| ip.to_string());
     let mut query = vec![("url", args.url.as_str()), ("method", args.method.as_str())];
     query.extend(args.header.iter().map(|header| ("header", header.as_str())));
     query.extend(args.entrypoint.iter().map(|name| ("entrypoint", name.as_str())));
-    query.extend(client_ip.iter().map(|ip| ("clientIp", ip.as_str())));
-    let answer = args.node.find(&args.settings)?.get("/api/v1/explain", &query)?;
-    print_json(&answer)
+    query.extend(client_ip.iter().map(|ip| ("client_ip", ip.as_str())));
+    args.node
+        .find(&Settings::default())?
+        .get("/api/v1/explain", &query)
+}
+
+fn ask_files(args: &ExplainArgs, file: &Path) -> Result<Explanation, Failure> {
+    let settings = Settings {
+        config: Some(file.to_owned()),
+        ..Settings::default()
+    };
+    let config = settings.load()?.config;
+    let statics = Statics::new(&config, &[]).map_err(|error| Failure::new(Exit::Config, error))?;
+    let reading = config
+        .providers
+        .file
+        .as_ref()
+        .map(|files| Arc::new(sources::file::read_once(&files.source)));
+    if reading.is_none() {
+        super::complain(
+            "the configuration has no file provider (providers.file), so no router is known here",
+        );
+    }
+    let compiled = Compiler::new(statics).compile(reading.as_slice(), 0);
+    for problem in &compiled.problems {
+        super::complain(&format!("{}: {}", problem.subject, problem.message));
+    }
+    let entry_points = config.entry_points.iter().map(|entry_point| EntryPointFacts {
+        name: entry_point.name.as_str().into(),
+        addresses: entry_point.addresses.clone(),
+    });
+    let entry_points: Vec<EntryPointFacts> = entry_points.collect();
+    let question = Question {
+        url: args.url.clone(),
+        method: Some(args.method.clone()),
+        headers: args.header.clone(),
+        entry_point: args.entrypoint.clone(),
+        client_ip: args.client_ip.map(|ip| ip.to_string()),
+    };
+    question
+        .ask(&compiled.snapshot, &entry_points)
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }

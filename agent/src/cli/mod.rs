@@ -6,6 +6,7 @@
 mod check;
 mod client;
 mod completions;
+mod config;
 mod exit;
 mod explain;
 mod routes;
@@ -40,6 +41,8 @@ enum Command {
     Run(RunArgs),
     /// Check a file: ends with 0, or prints every error and ends with 78.
     Check(check::CheckArgs),
+    /// Print the schema, an example, or the configuration in force.
+    Config(config::ConfigArgs),
     /// List the routes of the running node.
     Routes(routes::RoutesArgs),
     /// Show how the running node fares.
@@ -111,6 +114,7 @@ pub fn main() -> Exit {
     let outcome = match Cli::parse().command {
         Command::Run(args) => crate::app::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Routes(args) => routes::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
@@ -121,12 +125,16 @@ pub fn main() -> Exit {
         Ok(()) => Exit::Ok,
         Err(failure) => {
             if !failure.message.is_empty() {
-                // Nothing is left to do when standard error is gone.
-                writeln!(io::stderr(), "constellation: {}", failure.message).unwrap_or_default();
+                complain(&failure.message);
             }
             failure.exit
         }
     }
+}
+
+/// Writes to standard error; nothing is left to do when that is gone.
+fn complain(message: &str) {
+    writeln!(io::stderr(), "constellation: {message}").unwrap_or_default();
 }
 
 /// Writes a result to standard output. A reader that has had enough (`| head`) is no failure.

@@ -1,9 +1,11 @@
 //! `constellation routes`: the routes of the running node.
 
 use clap::Args;
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::client::NodeChoice;
-use super::{Failure, Settings, print_json};
+use super::{Failure, Settings, print, print_json, table};
 
 /// `routes`.
 #[derive(Debug, Args)]
@@ -17,7 +19,112 @@ pub(super) struct RoutesArgs {
     json: bool,
 }
 
+/// What the table shows of `/api/v1/routes`.
+#[derive(Debug, Deserialize)]
+struct Routes {
+    routes: Vec<Route>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Route {
+    name: String,
+    reason: Option<String>,
+    rule: String,
+    priority: Option<i64>,
+    entry_points: Vec<String>,
+    tls: Option<bool>,
+    service: Option<String>,
+    redirect_to: Option<String>,
+    endpoints: usize,
+    ready_endpoints: usize,
+}
+
 pub(super) fn run(args: &RoutesArgs) -> Result<(), Failure> {
-    let answer = args.node.find(&args.settings)?.get("/api/v1/routes", &[])?;
-    print_json(&answer)
+    let node = args.node.find(&args.settings)?;
+    if args.json {
+        return print_json(&node.get::<Value>("/api/v1/routes", &[])?);
+    }
+    let Routes { routes } = node.get("/api/v1/routes", &[])?;
+    if routes.is_empty() {
+        return print("no routes: add a file to the file provider, or labels to a container\n");
+    }
+    print(&render(&routes))
+}
+
+fn render(routes: &[Route]) -> String {
+    let (served, disabled): (Vec<&Route>, Vec<&Route>) =
+        routes.iter().partition(|route| route.reason.is_none());
+    let rows: Vec<_> = served.into_iter().map(row).collect();
+    let header = [
+        "ROUTER",
+        "ENTRY POINTS",
+        "TLS",
+        "PRIORITY",
+        "SERVICE",
+        "READY",
+        "RULE",
+    ];
+    let mut text = if rows.is_empty() {
+        String::new()
+    } else {
+        table::render(header, &rows)
+    };
+    for route in disabled {
+        let reason = route.reason.as_deref().unwrap_or_default();
+        text.push_str(&format!("not served: {}: {reason}\n", route.name));
+    }
+    text
+}
+
+fn row(route: &Route) -> [String; 7] {
+    let service = match (&route.service, &route.redirect_to) {
+        (Some(service), _) => service.clone(),
+        (None, Some(target)) => format!("-> {target}"),
+        (None, None) => "-".to_owned(),
+    };
+    let ready = if route.service.is_some() {
+        format!("{}/{}", route.ready_endpoints, route.endpoints)
+    } else {
+        "-".to_owned()
+    };
+    [
+        route.name.clone(),
+        route.entry_points.join(","),
+        if route.tls == Some(true) { "yes" } else { "no" }.to_owned(),
+        route
+            .priority
+            .map_or_else(|| "-".to_owned(), |priority| priority.to_string()),
+        service,
+        ready,
+        route.rule.clone(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn served_routes_make_a_table_and_the_others_say_why() {
+        let answer = json!({"generation": 3, "routes": [
+            {"name": "a@file", "status": "enabled", "rule": "Host(`a`)", "priority": 9, "entry_points": ["web", "alt"],
+             "tls": false, "service": "s@file", "endpoints": 2, "ready_endpoints": 1},
+            {"name": "r@internal", "status": "enabled", "rule": "PathPrefix(`/`)", "priority": 1, "entry_points": ["web"],
+             "tls": true, "service": null, "redirect_to": "https:8443", "endpoints": 0, "ready_endpoints": 0},
+            {"name": "b@docker", "status": "disabled", "reason": "it has no rule", "rule": "", "priority": null,
+             "entry_points": [], "tls": null, "service": null, "endpoints": 0, "ready_endpoints": 0},
+        ]});
+        let Routes { routes } = serde_json::from_value(answer).unwrap();
+        assert_eq!(
+            render(&routes),
+            "\
+ROUTER      ENTRY POINTS  TLS  PRIORITY  SERVICE        READY  RULE
+a@file      web,alt       no   9         s@file         1/2    Host(`a`)
+r@internal  web           yes  1         -> https:8443  -      PathPrefix(`/`)
+not served: b@docker: it has no rule
+"
+        );
+    }
 }

@@ -1,9 +1,14 @@
 //! `constellation status`: how the running node fares.
 
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
 use clap::Args;
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::client::NodeChoice;
-use super::{Failure, Settings, print_json};
+use super::{Failure, Settings, print, print_json};
 
 /// `status`.
 #[derive(Debug, Args)]
@@ -17,7 +22,137 @@ pub(super) struct StatusArgs {
     json: bool,
 }
 
+/// What the summary shows of `/api/v1/status`.
+#[derive(Debug, Deserialize)]
+struct Status {
+    node: String,
+    version: String,
+    status: String,
+    draining: bool,
+    uptime_seconds: u64,
+    config_file: Option<String>,
+    generation: u64,
+    routers: usize,
+    services: usize,
+    healthy_services: usize,
+    entry_points: Vec<EntryPoint>,
+    sources: Vec<Source>,
+    problems: Vec<Problem>,
+    last_reload_error: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct EntryPoint {
+    name: String,
+    address: SocketAddr,
+}
+
+#[derive(Debug, Deserialize)]
+struct Source {
+    name: String,
+    connected: bool,
+    error: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Problem {
+    subject: String,
+    message: String,
+}
+
 pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let answer = args.node.find(&args.settings)?.get("/api/v1/status", &[])?;
-    print_json(&answer)
+    let node = args.node.find(&args.settings)?;
+    if args.json {
+        return print_json(&node.get::<Value>("/api/v1/status", &[])?);
+    }
+    let status: Status = node.get("/api/v1/status", &[])?;
+    // Writing to a String can't fail.
+    let mut text = String::new();
+    render(&mut text, node.base(), &status).unwrap_or_default();
+    print(&text)
+}
+
+fn render(text: &mut String, control: &str, status: &Status) -> std::fmt::Result {
+    let state = if status.draining {
+        "draining"
+    } else {
+        &status.status
+    };
+    writeln!(
+        text,
+        "node         {} ({state}), version {}",
+        status.node, status.version
+    )?;
+    let uptime = std::time::Duration::from_secs(status.uptime_seconds);
+    writeln!(text, "up           {}", humantime::format_duration(uptime))?;
+    let file = status.config_file.as_deref().unwrap_or("none");
+    writeln!(text, "config file  {file}")?;
+    writeln!(text, "control      {control}")?;
+    for entry_point in &status.entry_points {
+        writeln!(
+            text,
+            "listening    {} on {}",
+            entry_point.name, entry_point.address
+        )?;
+    }
+    writeln!(
+        text,
+        "serving      {} routers, {} of {} services healthy, generation {}",
+        status.routers, status.healthy_services, status.services, status.generation
+    )?;
+    for source in &status.sources {
+        let state = match (&source.error, source.connected) {
+            (Some(error), _) => error,
+            (None, true) => "connected",
+            (None, false) => "not connected yet",
+        };
+        writeln!(text, "source       {}: {state}", source.name)?;
+    }
+    if let Some(error) = &status.last_reload_error {
+        writeln!(text, "last reload  {error}")?;
+    }
+    for problem in &status.problems {
+        writeln!(text, "problem      {}: {}", problem.subject, problem.message)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_summary_names_listeners_sources_and_problems() {
+        let answer = json!({
+            "service": "constellation", "node": "edge-1", "version": "0.1.0", "status": "degraded", "draining": false,
+            "uptime_seconds": 61, "config_file": null, "generation": 4, "routers": 2, "services": 2,
+            "healthy_services": 1, "entry_points": [{"name": "web", "address": "127.0.0.1:8000"}],
+            "sources": [{"name": "file", "connected": true, "error": null},
+                        {"name": "docker", "connected": false, "error": "no socket"}],
+            "problems": [{"subject": "router a@file", "message": "it has no rule"}], "last_reload_error": null,
+        });
+        let mut text = String::new();
+        render(
+            &mut text,
+            "http://127.0.0.1:8080",
+            &serde_json::from_value(answer).unwrap(),
+        )
+        .unwrap();
+        assert_eq!(
+            text,
+            "\
+node         edge-1 (degraded), version 0.1.0
+up           1m 1s
+config file  none
+control      http://127.0.0.1:8080
+listening    web on 127.0.0.1:8000
+serving      2 routers, 1 of 2 services healthy, generation 4
+source       file: connected
+source       docker: no socket
+problem      router a@file: it has no rule
+"
+        );
+    }
 }
