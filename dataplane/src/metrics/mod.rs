@@ -12,6 +12,9 @@ mod handles;
 mod labels;
 mod process;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
