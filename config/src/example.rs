@@ -232,7 +232,9 @@ mod tests {
     #[test]
     fn every_key_of_the_schema_is_in_the_example_and_nothing_else() {
         let text = uncommented();
-        let node = document::parse(&text, Format::Yaml, Path::new("example.yaml")).unwrap();
+        let node = document::parse(&text, Format::Yaml, Path::new("example.yaml"))
+            .unwrap()
+            .root;
         let (mut declared, mut shown) = (BTreeSet::new(), BTreeSet::new());
         keys(shape(), "", &mut declared);
         written(&node, shape(), "", &mut shown);

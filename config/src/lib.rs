@@ -20,7 +20,7 @@
 //! `TRAEFIK_WEBSECURE_PORT` (the port of the entry points `web` and `websecure`); `DOCKER_HOST`, and with
 //! `DOCKER_TLS_VERIFY` also `DOCKER_CERT_PATH` (`providers.docker`, where that is on); `SMARTPROXY_TIMEOUT`,
 //! `SMARTPROXY_IDLE_TIMEOUT` and `SMARTPROXY_MAX_IDLE_CONNS_PER_HOST` (`serversTransport`: time to connect, idle time,
-//! idle connections); `RUST_LOG` (`log.filter`).
+//! idle connections). `RUST_LOG` is read where the log is started.
 //!
 //! Variables of the earlier system that concern parts which this version doesn't have are not read: `BIND_PORT`,
 //! `RAFT_PORT`, `TRAEFIK_HTTP_PROVIDER_PORT`, `TRAEFIK_CERT_RESOLVER`, `PUBLIC_IP`, `TAILSCALE_IP`, `HEADSCALE_URL`,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::document::{self, Entry, Format, Node, Value};
+use crate::document::{self, Document, Entry, Format, Node, Value};
 use crate::layer::{self, Setting};
 use crate::raw::RawConfig;
 use crate::resolve::{self, Resolution};
@@ -51,9 +51,12 @@ impl Config {
     pub fn load(options: LoadOptions) -> Result<Loaded, ConfigErrors> {
         let env: BTreeMap<String, String> = options.env.into_iter().collect();
         let file = options.file.or_else(|| named_or_found(&env));
-        let mut root = match &file {
+        let Document { mut root, errors } = match &file {
             Some(path) => read_file(path)?,
-            None => Node::null(Origin::Default),
+            None => Document {
+                root: Node::null(Origin::Default),
+                errors: Vec::new(),
+            },
         };
         if root.is_null() {
             root = Node::map(root.origin, Vec::new());
@@ -65,7 +68,7 @@ impl Config {
             return Err(ConfigErrors(vec![error]));
         }
         let host_name = options.host_name.unwrap_or_else(kernel_host_name);
-        let (config, effective, warnings) = layered(root, &env, &options.flags, &host_name)?;
+        let (config, effective, warnings) = layered(root, errors, &env, &options.flags, &host_name)?;
         Ok(Loaded {
             config,
             effective,
@@ -83,13 +86,14 @@ pub(crate) fn shape() -> &'static Shape {
 
 fn layered(
     mut root: Node,
+    mut errors: Vec<ConfigError>,
     env: &BTreeMap<String, String>,
     flags: &[(String, String)],
     host_name: &str,
 ) -> Result<(Config, serde_json::Value, Vec<String>), ConfigErrors> {
     add_defaults(&mut root);
     let contract = layer::lay_contract(&root, env);
-    let mut errors = contract.errors;
+    errors.extend(contract.errors);
     let flags = flags
         .iter()
         .map(|(key, value)| {
@@ -185,7 +189,7 @@ fn add_defaults(root: &mut Node) {
     }
 }
 
-fn read_file(path: &Path) -> Result<Node, ConfigErrors> {
+fn read_file(path: &Path) -> Result<Document, ConfigErrors> {
     let Some(format) = Format::of(path) else {
         let message = "the name doesn't say which format the file has";
         let hint = "let it end in .yaml, .yml, .toml or .json".to_owned();

@@ -1,5 +1,11 @@
 //! The example file and the schema say the truth.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 use std::path::Path;
 
 use constellation_config::{Config, LoadOptions, example};

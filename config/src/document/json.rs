@@ -1,11 +1,9 @@
 //! JSON (RFC 8259), strict: no comments, no trailing commas. A reader of our own, because the errors of later steps
 //! need the place of every value.
 
-use std::collections::HashMap;
-
 use super::position::Lines;
-use super::{Entry, MAX_DEPTH, MAX_NODES, Node, Report, ScalarKind, Value};
-use crate::{ConfigError, Origin};
+use super::{Entry, MAX_DEPTH, MAX_NODES, Node, Report, ScalarKind, Value, too_deep};
+use crate::Origin;
 
 /// Why reading stops; the report says the rest.
 struct Stop;
@@ -51,10 +49,13 @@ impl Reader<'_, '_> {
         let origin = self.origin(start);
         self.nodes += 1;
         if depth > MAX_DEPTH {
-            return Err(self.refuse(start, &format!("is nested more than {MAX_DEPTH} levels deep")));
+            self.report.syntax(origin, too_deep());
+            return Err(Stop);
         }
         if self.nodes > MAX_NODES {
-            return Err(self.refuse(start, &format!("holds more than {MAX_NODES} values")));
+            self.report
+                .syntax(origin, format!("holds more than {MAX_NODES} values"));
+            return Err(Stop);
         }
         match self.peek() {
             Some(b'{') => self.map(origin, depth),
@@ -80,7 +81,6 @@ impl Reader<'_, '_> {
 
     fn map(&mut self, origin: Origin, depth: usize) -> Step<Node> {
         let mut entries = Vec::new();
-        let mut places: HashMap<String, Origin> = HashMap::new();
         self.at += 1;
         self.space();
         if self.eat(b'}') {
@@ -98,16 +98,11 @@ impl Reader<'_, '_> {
                 return Err(self.refuse(self.at, "expected `:` after the key"));
             }
             let node = self.value(depth + 1)?;
-            if let Some(first) = places.get(&key) {
-                self.report.duplicate(key_origin, &key, first);
-            } else {
-                places.insert(key.clone(), key_origin.clone());
-                entries.push(Entry {
-                    key,
-                    origin: key_origin,
-                    node,
-                });
-            }
+            entries.push(Entry {
+                key,
+                origin: key_origin,
+                node,
+            });
             if self.ends(b'}')? {
                 return Ok(Node::map(origin, entries));
             }
@@ -255,8 +250,8 @@ impl Reader<'_, '_> {
     }
 
     fn refuse(&mut self, at: usize, message: &str) -> Stop {
-        let error = ConfigError::new(self.origin(at), "", format!("not valid JSON: {message}"));
-        self.report.errors.push(error);
+        let origin = self.origin(at);
+        self.report.syntax(origin, format!("not valid JSON: {message}"));
         Stop
     }
 

@@ -1,6 +1,6 @@
 //! Documents: text in one of three formats, read into one tree of nodes with places.
 //!
-//! Only syntax is judged here, duplicate keys included; what keys mean is the business of `schema`. Every reader is
+//! Only syntax is judged here; what keys mean, and that none stands twice, is the business of `schema`. Every reader is
 //! bounded in depth and in the number of nodes, so that a hostile document costs no more than its size.
 
 mod json;
@@ -87,13 +87,22 @@ pub fn read_text(path: &Path) -> Result<String, ConfigErrors> {
     })
 }
 
-/// Parses a document. An empty one is a null node. The node is complete only when there are no errors.
-pub(crate) fn parse(text: &str, format: Format, path: &Path) -> Result<Node, ConfigErrors> {
+/// A document whose syntax is good enough to judge its keys.
+pub(crate) struct Document {
+    /// Null for an empty document.
+    pub(crate) root: Node,
+    /// What is wrong all the same.
+    pub(crate) errors: Vec<ConfigError>,
+}
+
+/// Parses a document.
+pub(crate) fn parse(text: &str, format: Format, path: &Path) -> Result<Document, ConfigErrors> {
     let path: Arc<Path> = path.into();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut report = Report {
         path,
         errors: Vec::new(),
+        incomplete: false,
     };
     let node = match format {
         Format::Yaml => yaml::parse(text, &mut report),
@@ -101,7 +110,10 @@ pub(crate) fn parse(text: &str, format: Format, path: &Path) -> Result<Node, Con
         Format::Json => json::parse(text, &mut report),
     };
     match node {
-        Some(node) if report.errors.is_empty() => Ok(node),
+        Some(root) if !report.incomplete => Ok(Document {
+            root,
+            errors: report.errors,
+        }),
         _ => {
             report.errors.truncate(MAX_ERRORS);
             Err(ConfigErrors(report.errors))
@@ -113,6 +125,8 @@ pub(crate) fn parse(text: &str, format: Format, path: &Path) -> Result<Node, Con
 struct Report {
     path: Arc<Path>,
     errors: Vec<ConfigError>,
+    /// Whether parts of the text are missing in the tree, so that judging it would mislead.
+    incomplete: bool,
 }
 
 impl Report {
@@ -124,21 +138,12 @@ impl Report {
         }
     }
 
-    fn duplicate(&mut self, origin: Origin, key: &str, first: &Origin) {
-        let first = match first {
-            Origin::File { line, .. } => format!("on line {line}"),
-            other => other.to_string(),
-        };
-        let error = ConfigError::new(
-            origin,
-            key,
-            format!("the key stands here again; it is first {first}"),
-        )
-        .hint("keep one of them");
-        self.errors.push(error);
-    }
-
     fn syntax(&mut self, origin: Origin, message: impl Into<String>) {
+        self.incomplete = true;
         self.errors.push(ConfigError::new(origin, "", message));
     }
+}
+
+fn too_deep() -> String {
+    format!("is nested more than {MAX_DEPTH} levels deep")
 }

@@ -13,11 +13,20 @@ pub(super) fn parse(text: &str, report: &mut Report) -> Option<Node> {
     let lines = Lines::of(text);
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        let (line, column) = lines.place(error.span().map_or(0, |span| span.start));
-        let message = format!("not valid TOML: {}", error.message().replace('\n', ", "));
-        report
-            .errors
-            .push(ConfigError::new(report.origin(line, column), "", message));
+        let span = error.span().unwrap_or_default();
+        let (line, column) = lines.place(span.start);
+        let origin = report.origin(line, column);
+        // The parser keeps the first one, so the rest of the tree can be judged.
+        if error.message() == "duplicate key" {
+            let key = text.get(span).unwrap_or_default().trim();
+            let error = ConfigError::new(origin, key, "the key stands here again");
+            report.errors.push(error.hint("keep one of them"));
+        } else {
+            report.syntax(
+                origin,
+                format!("not valid TOML: {}", error.message().replace('\n', ", ")),
+            );
+        }
     }
     let mut reader = Reader {
         text,

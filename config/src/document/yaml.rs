@@ -1,10 +1,10 @@
 //! YAML 1.2 by its core schema, with the merge key `<<` that Compose and Traefik users know from 1.1.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
-use super::{Entry, MAX_DEPTH, MAX_NODES, Node, Report, ScalarKind, Value};
+use super::{Entry, MAX_DEPTH, MAX_NODES, Node, Report, ScalarKind, Value, too_deep};
 use crate::{ConfigError, Origin};
 
 /// Why reading stops; the report says the rest.
@@ -63,8 +63,7 @@ impl<'t> Reader<'t, '_> {
         let origin = self.origin(span.start);
         self.count(1, &origin)?;
         if depth > MAX_DEPTH {
-            self.report
-                .syntax(origin, format!("is nested more than {MAX_DEPTH} levels deep"));
+            self.report.syntax(origin, too_deep());
             return Err(Stop);
         }
         let (anchor, node) = match event {
@@ -107,7 +106,6 @@ impl<'t> Reader<'t, '_> {
 
     fn map(&mut self, origin: Origin, depth: usize) -> Step<Node> {
         let mut entries: Vec<Entry> = Vec::new();
-        let mut places: HashMap<String, Origin> = HashMap::new();
         let mut merged = Vec::new();
         loop {
             let (event, span) = self.event()?;
@@ -134,11 +132,6 @@ impl<'t> Reader<'t, '_> {
             };
             let (event, span) = self.event()?;
             let node = self.node(event, span, depth + 1)?;
-            if let Some(first) = places.get(&key) {
-                self.report.duplicate(key_origin, &key, first);
-                continue;
-            }
-            places.insert(key.clone(), key_origin.clone());
             entries.push(Entry {
                 key,
                 origin: key_origin,
@@ -146,18 +139,13 @@ impl<'t> Reader<'t, '_> {
             });
         }
         for node in merged {
-            self.merge(&mut entries, &mut places, node)?;
+            self.merge(&mut entries, node);
         }
         Ok(Node::map(origin, entries))
     }
 
     /// Adds what `<<` brings: keys of the map itself win, then those of the first map merged.
-    fn merge(
-        &mut self,
-        entries: &mut Vec<Entry>,
-        places: &mut HashMap<String, Origin>,
-        node: Node,
-    ) -> Step<()> {
+    fn merge(&mut self, entries: &mut Vec<Entry>, node: Node) {
         let maps = match node.value {
             Value::Map(_) => vec![node],
             Value::List(items) if items.iter().all(|item| matches!(item.value, Value::Map(_))) => items,
@@ -166,19 +154,18 @@ impl<'t> Reader<'t, '_> {
                     .value(node.shown())
                     .expected("an alias of a map, or a list of such aliases");
                 self.report.errors.push(error);
-                return Ok(());
+                return;
             }
         };
+        let mut known: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
         for map in maps {
             let Value::Map(more) = map.value else { continue };
             for entry in more {
-                if !places.contains_key(&entry.key) {
-                    places.insert(entry.key.clone(), entry.origin.clone());
+                if known.insert(entry.key.clone()) {
                     entries.push(entry);
                 }
             }
         }
-        Ok(())
     }
 
     fn kind(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, origin: &Origin) -> ScalarKind {
@@ -215,6 +202,11 @@ impl<'t> Reader<'t, '_> {
 
     fn refused(&mut self, error: &ScanError) {
         let origin = self.origin(*error.marker());
+        // The scanner reads ahead of the nodes and has a limit of its own.
+        if error.info().contains("recursion limit") {
+            self.report.syntax(origin, too_deep());
+            return;
+        }
         let mut found = ConfigError::new(origin, "", format!("not valid YAML: {}", error.info()));
         if error.info().contains("tab") {
             found = found.hint("indent with spaces");

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use serde_json::Value as Json;
 
 use super::Dynamic;
-use crate::document::{self, Entry, Node, ScalarKind, Value};
+use crate::document::{self, Document, Entry, Node, ScalarKind, Value};
 use crate::schema::{Reading, Shape, Unknown, nearest, read};
 use crate::{ConfigError, ConfigErrors, Format, Origin};
 
@@ -29,30 +29,33 @@ const BELOW_SECTIONS: [&str; 6] = [
 /// options there), unless they look like a section misspelt or misplaced, which Traefik ignores as well and its users
 /// regret.
 pub fn parse(text: &str, format: Format, path: &Path) -> Result<Dynamic, ConfigErrors> {
-    let root = document::parse(text, format, path).map_err(|errors| about_templates(text, errors))?;
+    let Document { root, errors } =
+        document::parse(text, format, path).map_err(|errors| about_templates(text, errors))?;
     if !root.is_null() && !matches!(root.value, Value::Map(_)) {
         let error = ConfigError::new(root.origin.clone(), "", "the document is not a map")
             .value(root.shown())
             .expected("a map with keys of http, tcp, udp, tls");
         return Err(about_templates(text, ConfigErrors(vec![error])));
     }
-    from_node(&root).map_err(|errors| about_templates(text, errors))
+    from_node(&root, errors).map_err(|errors| about_templates(text, errors))
 }
 
 /// Reads a tree made from labels: maps, lists and scalars, rooted above `http`. The same leniencies apply, and a text
 /// that is empty switches an object on (`tls=`). The errors name the key; their origin is [`Origin::Label`].
 pub fn from_labels(tree: Json) -> Result<Dynamic, ConfigErrors> {
-    from_node(&label_node(tree))
+    from_node(&label_node(tree), Vec::new())
 }
 
-fn from_node(root: &Node) -> Result<Dynamic, ConfigErrors> {
+fn from_node(root: &Node, mut errors: Vec<ConfigError>) -> Result<Dynamic, ConfigErrors> {
     static SHAPE: OnceLock<Shape> = OnceLock::new();
     let shape = SHAPE.get_or_init(|| Shape::compile(schemars::schema_for!(Dynamic).as_value()));
-    if root.is_null() {
+    if root.is_null() && errors.is_empty() {
         return Ok(Dynamic::default());
     }
-    let Reading { value, errors } = read(root, shape, &explain);
+    let Reading { value, errors: found } = read(root, shape, &explain);
+    errors.extend(found);
     if !errors.is_empty() {
+        errors.sort_by(|a, b| a.origin.cmp(&b.origin));
         return Err(ConfigErrors(errors));
     }
     // The value fits the schema of the type, so this fails only where the two disagree.

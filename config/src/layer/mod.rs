@@ -48,11 +48,15 @@ pub(crate) fn lay(root: &mut Node, shape: &Shape, mut settings: Vec<Setting>) ->
     });
     settings
         .iter()
-        .filter_map(|setting| place(root, shape, &setting.key, setting).err())
+        .filter_map(|setting| {
+            place(root, shape, &setting.key, setting)
+                .err()
+                .map(|error| *error)
+        })
         .collect()
 }
 
-fn place(node: &mut Node, shape: &Shape, key: &[String], setting: &Setting) -> Result<(), ConfigError> {
+fn place(node: &mut Node, shape: &Shape, key: &[String], setting: &Setting) -> Result<(), Box<ConfigError>> {
     let Some((part, rest)) = key.split_first() else {
         *node = Node::text(setting.origin.clone(), setting.value.clone());
         return Ok(());
@@ -60,7 +64,7 @@ fn place(node: &mut Node, shape: &Shape, key: &[String], setting: &Setting) -> R
     if part.is_empty() {
         let error = ConfigError::new(setting.origin.clone(), "", "a part of the key is empty")
             .expected("parts of a key with `__` between them, such as CONSTELLATION__CONTROL__ADDRESS");
-        return Err(error);
+        return Err(Box::new(error));
     }
     if let Shape::List(item) = shape {
         return place_in_list(node, item, part, rest, setting);
@@ -107,10 +111,10 @@ fn place_in_list(
     part: &str,
     rest: &[String],
     setting: &Setting,
-) -> Result<(), ConfigError> {
+) -> Result<(), Box<ConfigError>> {
     let refuse = |message: String, expected: String| {
         let error = ConfigError::new(setting.origin.clone(), setting.key.join("."), message);
-        Err(error.expected(expected))
+        Err(Box::new(error.expected(expected)))
     };
     let Ok(index) = part.parse::<usize>() else {
         let expected = "the position in the list, from 0".to_owned();
@@ -129,7 +133,7 @@ fn place_in_list(
     };
     if index > items.len() {
         let message = format!(
-            "position {index} leaves a gap: the list has {} items",
+            "position {index} leaves a gap: the next free one is {}",
             items.len()
         );
         return refuse(message, format!("a position from 0 to {}", items.len()));
@@ -169,7 +173,9 @@ mod tests {
 
     fn laid(file: &str, settings: &[(&str, &str)]) -> Result<String, String> {
         let path = std::path::Path::new("f.yaml");
-        let mut root = crate::document::parse(file, crate::Format::Yaml, path).unwrap();
+        let mut root = crate::document::parse(file, crate::Format::Yaml, path)
+            .unwrap()
+            .root;
         let settings = settings
             .iter()
             .map(|(key, value)| Setting::at(key, *value, Origin::Flag { name: (*key).into() }))
@@ -185,7 +191,8 @@ mod tests {
         let web = r#"{"entryPoints":{"web":{"address":[":1"]}}}"#;
         let two = r#"{"entryPoints":{"web":{"address":[":1",":2"]}}}"#;
         let dashed = r#"{"entryPoints":{"Web-Secure":{"asDefault":true}}}"#;
-        let table: [(&str, &[(&str, &str)], &str); 8] = [
+        type Pairs = &'static [(&'static str, &'static str)];
+        let table: [(&str, Pairs, &str); 8] = [
             ("", &[("ENTRYPOINTS.WEB.ADDRESS", ":1")], web),
             (
                 "entryPoints: {web: {address: x}}",
@@ -236,7 +243,7 @@ mod tests {
         let table = [
             (
                 "entryPoints.web.address.2",
-                "flag for entryPoints.web.address.2: entryPoints.web.address.2: position 2 leaves a gap: the list has 0 items\n    expected: a position from 0 to 0",
+                "flag for entryPoints.web.address.2: entryPoints.web.address.2: position 2 leaves a gap: the next free one is 0\n    expected: a position from 0 to 0",
             ),
             (
                 "entryPoints.web.address.x",

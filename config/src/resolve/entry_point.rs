@@ -136,15 +136,20 @@ fn redirection(
         }
         None if all.contains_key(&raw.to) => RedirectionTarget::EntryPoint(raw.to.clone()),
         None => {
-            let names: Vec<&str> = all.keys().map(String::as_str).collect();
+            let others = all.keys().map(String::as_str).filter(|other| *other != name);
+            let names: Vec<&str> = others.collect();
             let meant =
                 nearest(&raw.to, names.iter().copied()).map(|meant| format!("did you mean `{meant}`?"));
             let message = match raw.to.as_str() {
                 "" => "is missing",
                 _ => "is not the name of an entry point",
             };
+            let expected = match names.len() {
+                0 => "a port such as `:8443`, because there is no other entry point".to_owned(),
+                _ => format!("one of {}, or a port such as `:8443`", names.join(", ")),
+            };
             let error = judge.refuse(&to_key, message);
-            error.expects(format!("one of {}, or a port such as `:8443`", names.join(", ")));
+            error.expects(expected);
             error.hint = meant;
             return None;
         }

@@ -89,10 +89,7 @@ impl Judge<'_> {
     /// A duration that must be more than nothing.
     fn positive(&mut self, key: &str, time: Duration) -> Duration {
         if time.is_zero() {
-            let error = self.refuse(
-                key,
-                "must be more than 0: without this limit one client could hold a connection",
-            );
+            let error = self.refuse(key, "must be more than 0");
             error.expected = Some("a duration such as 10s".to_owned());
         }
         time
@@ -123,7 +120,8 @@ fn node(raw: &RawNode, host_name: &str, judge: &mut Judge<'_>) -> Node {
             .expects("letters, digits and `-`, at most 63, no `-` at the ends");
     }
     let domain = raw.domain.trim_end_matches('.').to_ascii_lowercase();
-    if !domain.is_empty() && !(domain.len() <= 253 && domain.split('.').all(is_label)) {
+    let is_domain = domain.len() <= 253 && domain.split('.').all(is_label);
+    if !domain.is_empty() && !is_domain {
         judge
             .refuse("node.domain", "is not a domain name")
             .expects("labels of letters, digits and `-` with dots between them, such as example.org");

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value as Json};
 
 use super::{Field, Shape, Text, nearest};
-use crate::document::{MAX_ERRORS, Node, Scalar, ScalarKind, Value};
+use crate::document::{Entry, MAX_ERRORS, Node, Scalar, ScalarKind, Value};
 use crate::{ConfigError, Origin, duration};
 
 /// What reading gives: a value that `serde` takes as it is, without the parts that are wrong, and what is wrong.
@@ -56,10 +56,14 @@ impl Reader<'_> {
             return None;
         }
         match (shape, &node.value) {
-            (Shape::Any, _) => Some(any(node)),
+            (Shape::Any, _) => {
+                self.no_key_twice(node);
+                Some(any(node))
+            }
             (Shape::Object(fields), Value::Map(_)) => Some(self.object(node, fields)),
             (Shape::Object(_), Value::Scalar(scalar)) => self.switch(node, scalar),
             (Shape::Map(shape), Value::Map(entries)) => {
+                self.names_once(entries);
                 let mut map = Map::new();
                 for entry in entries {
                     let value = self.below(&entry.key, |reader| reader.node(&entry.node, shape));
@@ -98,18 +102,53 @@ impl Reader<'_> {
                 continue;
             };
             self.below(&field.name, |reader| {
+                let value = reader.node(&entry.node, &field.shape);
                 if let Some(first) = first.insert(&field.name, &entry.origin) {
-                    let message = format!("the key stands here again; it is first at {first}");
-                    reader.push(entry.origin.clone(), |error| {
-                        error.message = message;
-                        error.hint = Some("keep one of them; keys are the same in any case".to_owned());
-                    });
-                } else if let Some(value) = reader.node(&entry.node, &field.shape) {
+                    let hint = "keep one of them; keys are the same in any case";
+                    reader.again(&entry.origin, first, hint);
+                } else if let Some(value) = value {
                     map.insert(field.name.clone(), value);
                 }
             });
         }
         Json::Object(map)
+    }
+
+    /// Refuses names that stand twice in a map, where case counts.
+    fn names_once(&mut self, entries: &[Entry]) {
+        let mut first: HashMap<&str, &Origin> = HashMap::with_capacity(entries.len());
+        for entry in entries {
+            if let Some(first) = first.insert(&entry.key, &entry.origin) {
+                self.below(&entry.key, |reader| {
+                    reader.again(&entry.origin, first, "keep one of them")
+                });
+            }
+        }
+    }
+
+    /// The same for all levels below a node of any shape.
+    fn no_key_twice(&mut self, node: &Node) {
+        match &node.value {
+            Value::Scalar(_) => {}
+            Value::List(items) => items.iter().for_each(|item| self.no_key_twice(item)),
+            Value::Map(entries) => {
+                self.names_once(entries);
+                for entry in entries {
+                    self.below(&entry.key, |reader| reader.no_key_twice(&entry.node));
+                }
+            }
+        }
+    }
+
+    fn again(&mut self, origin: &Origin, first: &Origin, hint: &str) {
+        let first = match first {
+            Origin::File { line, .. } => format!("on line {line}"),
+            other => format!("in {other}"),
+        };
+        self.push(origin.clone(), |error| {
+            error.message = format!("the key stands here again; it is first {first}");
+            error.hint = Some(hint.to_owned());
+        });
     }
 
     fn list(&mut self, items: &[Node], shape: &Shape) -> Json {
