@@ -23,7 +23,7 @@ pub use explain::{
     Precedence, RefusalLine, RouterLine, Verdict, explain,
 };
 pub use request::{RequestMeta, Turn};
-pub use rule::Rule;
+pub use rule::{Rule, RuleError};
 pub use service::{
     Condition, Endpoint, EndpointSpec, Pem, Scheme, Service, ServiceSpec, Slot, Timeouts, Transport,
 };
