@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use pingora_core::apps::ServerApp;
@@ -151,7 +152,7 @@ impl Acceptor {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = self.close.cancelled() => return,
+                () = self.close.cancelled() => return self.take_waiting(&listener).await,
             };
             match accepted {
                 Ok((socket, client)) => self.take(socket, client),
@@ -164,6 +165,17 @@ impl Acceptor {
                 }
             }
         }
+    }
+
+    /// Takes what the kernel has completed already: closing the socket would reset these connections.
+    async fn take_waiting(&self, listener: &TcpListener) {
+        std::future::poll_fn(|cx| {
+            while let Poll::Ready(Ok((socket, client))) = listener.poll_accept(cx) {
+                self.take(socket, client);
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     fn take(&self, socket: TcpStream, client: SocketAddr) {

@@ -36,24 +36,20 @@ impl Answer {
         }
     }
 
-    /// The answer to a back end that failed.
+    /// The answer to a request that failed on its way; it ends the connection.
     pub(super) fn failure(status: u16) -> Self {
-        match status {
-            408 => Self {
-                close: true,
-                ..Self::text(408, "Request Timeout\n")
-            },
-            413 => Self {
-                close: true,
-                ..Self::text(413, "Content Too Large\n")
-            },
-            504 => Self::text(504, "Gateway Timeout\n"),
-            500 => Self::text(500, "Internal Server Error\n"),
-            400 => Self {
-                close: true,
-                ..Self::text(400, "Bad Request\n")
-            },
-            _ => Self::text(502, "Bad Gateway\n"),
+        let text = match status {
+            408 => "Request Timeout\n",
+            413 => "Content Too Large\n",
+            504 => "Gateway Timeout\n",
+            500 => "Internal Server Error\n",
+            400 => "Bad Request\n",
+            _ => "Bad Gateway\n",
+        };
+        let status = if text == "Bad Gateway\n" { 502 } else { status };
+        Self {
+            close: true,
+            ..Self::text(status, text)
         }
     }
 
@@ -105,11 +101,6 @@ impl Answer {
             header: Some(("Location", location)),
             ..Self::text(status, text)
         }
-    }
-
-    /// The status of the answer.
-    pub(super) fn status(&self) -> u16 {
-        self.status
     }
 
     /// Sends it.

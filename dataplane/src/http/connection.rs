@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::HeaderValue;
 use tokio::net::TcpStream;
 
+use super::refusal::Refusal;
 use crate::access_log::TlsDetails;
 use crate::settings::EntryPoint;
 
@@ -33,8 +34,9 @@ pub(super) struct Connection {
     released: AtomicBool,
     /// The current request became another protocol.
     upgraded: AtomicBool,
-    received: AtomicU64,
-    sent: AtomicU64,
+    requests: AtomicU32,
+    /// Why the connection was refused on the wire.
+    refused: OnceLock<Refusal>,
     /// The socket of a connection that must not be closed abruptly, handed over when its IO is dropped.
     lingering: Mutex<Option<TcpStream>>,
 }
@@ -78,10 +80,19 @@ impl Connection {
             tls: None,
             released: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
-            received: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
+            requests: AtomicU32::new(0),
+            refused: OnceLock::new(),
             lingering: Mutex::new(None),
         }
+    }
+
+    /// Counts a request; whether it is the last one that the entry point allows on a connection.
+    pub(super) fn is_last_request(&self) -> bool {
+        let count = self.requests.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        self.entry_point
+            .limits
+            .max_requests_per_connection
+            .is_some_and(|max| count >= max)
     }
 
     /// The response is over; the IO may look at the next request.
@@ -104,22 +115,14 @@ impl Connection {
         self.upgraded.load(Ordering::Relaxed)
     }
 
-    pub(super) fn add_received(&self, bytes: usize) {
-        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// The wire checks refused a request; the first reason stays.
+    pub(super) fn set_refused(&self, refusal: Refusal) {
+        self.refused.get_or_init(|| refusal);
     }
 
-    pub(super) fn add_sent(&self, bytes: usize) {
-        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// Bytes received so far, without TLS.
-    pub(super) fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    /// Bytes sent so far, without TLS.
-    pub(super) fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+    /// Why the connection ended, if the wire checks ended it.
+    pub(super) fn refused(&self) -> Option<Refusal> {
+        self.refused.get().copied()
     }
 
     pub(super) fn set_lingering(&self, socket: TcpStream) {

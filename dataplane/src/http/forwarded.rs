@@ -122,12 +122,62 @@ fn is_forwarding(name: &str) -> bool {
 }
 
 /// Whether the client asks to turn the connection into a WebSocket.
-pub(super) fn is_websocket(request: &RequestHeader) -> bool {
+fn is_websocket(request: &RequestHeader) -> bool {
     request
         .headers
         .get(header::UPGRADE)
         .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        && has_connection_option(request, b"upgrade")
+}
+
+/// The protocol a request wants to change to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upgrade {
+    /// None, or none that we offer.
+    None,
+    /// WebSocket.
+    WebSocket,
+    /// Another one, which the back end may accept or not.
+    Other,
+}
+
+/// Decides which upgrade a request asks for. One that is not meant for us to pass on loses its header: it must be
+/// named by `Connection`, be one protocol, come by HTTP/1.1, and not be `h2c` (RFC 9113 section 3.1 took that away).
+pub(super) fn settle_upgrade(request: &mut RequestHeader) -> Upgrade {
+    let Some(value) = request.headers.get(header::UPGRADE) else {
+        return Upgrade::None;
+    };
+    let name = value.as_bytes();
+    let token = !name.is_empty() && name.iter().all(|b| super::head::is_token(*b) || *b == b'/');
+    let alone = request.headers.get_all(header::UPGRADE).iter().count() == 1;
+    let offered = token
+        && alone
+        && !name.eq_ignore_ascii_case(b"h2c")
+        && request.version == http::Version::HTTP_11
+        && has_connection_option(request, b"upgrade");
+    if !offered {
+        request.remove_header(&header::UPGRADE);
+        return Upgrade::None;
+    }
+    if is_websocket(request) {
+        Upgrade::WebSocket
+    } else {
+        Upgrade::Other
+    }
+}
+
+/// Removes what belongs to one hop only, but for the upgrade itself.
+pub(super) fn remove_hop_by_hop(request: &mut RequestHeader) {
+    for name in [
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "http2-settings",
+    ] {
+        request.remove_header(name);
+    }
 }
 
 fn has_connection_option(request: &RequestHeader, option: &[u8]) -> bool {

@@ -153,6 +153,7 @@ impl<S: Transport> Io<S> {
 
     fn refuse(&mut self, refusal: Refusal, in_head: bool) {
         tracing::debug!(client = %self.connection.client, reason = refusal.text(), "request refused");
+        self.connection.set_refused(refusal);
         if self.responding {
             self.state = State::Failed;
             return;
@@ -186,7 +187,6 @@ impl<S: Transport> Io<S> {
         let mut read = ReadBuf::uninit(&mut space);
         ready!(self.inner()?.poll_read(cx, &mut read))?;
         let count = read.filled().len();
-        self.connection.add_received(count);
         self.requests.push(read.filled());
         Poll::Ready(Ok(count))
     }
@@ -209,7 +209,6 @@ impl<S: Transport> Io<S> {
             to.advance(count);
         }
         let count = to.filled().len() - before;
-        self.connection.add_received(count);
         Poll::Ready(Ok(count))
     }
 
@@ -239,6 +238,13 @@ impl<S: Transport> Io<S> {
 impl<S: Transport> AsyncRead for Io<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // Whoever reads has nothing more to write for now: a part of a response must not wait for the next one.
+        if this.state == State::Open
+            && !this.pending.is_empty()
+            && let Poll::Ready(Err(error)) = this.poll_pending(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
         loop {
             if this.state != State::Open {
                 return this.poll_end(cx);
@@ -323,7 +329,6 @@ impl<S: Transport> AsyncWrite for Io<S> {
         }
         if this.h2 {
             let count = ready!(this.inner()?.poll_write_vectored(cx, pieces))?;
-            this.connection.add_sent(count);
             return Poll::Ready(Ok(count));
         }
         if !this.responding {
@@ -335,7 +340,6 @@ impl<S: Transport> AsyncWrite for Io<S> {
             for piece in pieces {
                 this.pending.extend_from_slice(piece);
             }
-            this.connection.add_sent(total);
             return Poll::Ready(Ok(total));
         }
         let count = loop {
@@ -362,7 +366,6 @@ impl<S: Transport> AsyncWrite for Io<S> {
                 break written - gathered;
             }
         };
-        this.connection.add_sent(count);
         Poll::Ready(Ok(count))
     }
 

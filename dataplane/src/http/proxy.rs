@@ -1,11 +1,13 @@
 //! The life of a request: one generation, one decision, the first candidate that works.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use constellation_table::{Decision, Endpoint, RequestMeta, Router, Service, Turn, decide, host, path};
+use constellation_table::{
+    Decision, Endpoint, EntryPointId, RequestMeta, Router, Service, Turn, decide, host, path,
+};
 use http::header;
 use http::{HeaderValue, Method, Version};
 use pingora_core::modules::http::HttpModules;
@@ -18,12 +20,13 @@ use smallvec::SmallVec;
 use super::Edge;
 use super::answer::{self, Answer};
 use super::connection::Connection;
-use super::forwarded;
+use super::forwarded::{self, Upgrade};
 use super::refusal::Refusal;
 use super::retry::{Attempt, Failure, Verdict, is_idempotent, retry_verdict};
 use super::upstream::{Addresses, EndpointState, Names, ServiceState, text_value};
 use crate::Generation;
-use crate::metrics::{EndpointFailure, InFlight, RouterMetrics};
+use crate::access_log::Record;
+use crate::metrics::{EndpointFailure, Finished, InFlight, Protocol, RouteMetrics, RouterMetrics};
 
 /// The pingora application of one worker.
 pub(crate) struct App {
@@ -59,17 +62,34 @@ pub(crate) struct Exchange {
     body: u64,
     /// The back end has begun to answer.
     answered: bool,
-    upgrade: bool,
+    upgrade: Upgrade,
     /// The status to give when every attempt has failed.
     failure: u16,
     attempt: Option<InFlight>,
     running: Option<InFlight>,
+    /// The target as received, when it was rewritten.
+    target: Option<Box<str>>,
+    /// When the current attempt began, and how long the ended ones took.
+    asked: Option<Instant>,
+    origin_duration: Duration,
+    origin_status: Option<u16>,
 }
 
 /// The route a request took.
 struct Route {
     router: Arc<Router>,
     service: Arc<Service>,
+}
+
+impl Route {
+    /// The counters of the router, looked up on its first request.
+    fn metrics(&self, edge: &Edge, entry_point: EntryPointId) -> Option<&RouteMetrics> {
+        let metrics: &RouterMetrics = self
+            .router
+            .slot
+            .get_or_init(|| edge.metrics.router(&self.router))?;
+        metrics.on(entry_point)
+    }
 }
 
 impl Exchange {
@@ -90,6 +110,14 @@ impl Exchange {
 
     fn has_others(&self) -> bool {
         self.candidate + 1 < self.candidates.len() || self.address + 1 < self.addresses.len()
+    }
+
+    /// The current attempt is over.
+    fn end_attempt(&mut self) {
+        self.attempt = None;
+        if let Some(asked) = self.asked.take() {
+            self.origin_duration += asked.elapsed();
+        }
     }
 
     /// Steps to the next address of this candidate, or to the next candidate.
@@ -122,9 +150,12 @@ impl App {
         };
         exchange.connection = Some(connection.clone());
         let limits = connection.entry_point.limits;
-        exchange.upgrade = session.is_upgrade_req();
+        if connection.is_last_request() {
+            session.set_keepalive(None);
+        }
+        exchange.upgrade = forwarded::settle_upgrade(session.req_header_mut());
         // An upgraded connection may be silent for hours.
-        session.set_read_timeout(limits.read_timeout.filter(|_| !exchange.upgrade));
+        session.set_read_timeout(limits.read_timeout.filter(|_| exchange.upgrade == Upgrade::None));
         session.set_write_timeout(limits.write_timeout);
         let request = session.req_header_mut();
         if let Err(refusal) = forwarded::apply_connection(request) {
@@ -136,6 +167,7 @@ impl App {
         let outcome = match decided {
             Ok((outcome, rewritten)) => {
                 if let Some(target) = rewritten {
+                    exchange.target = Some(String::from_utf8_lossy(request.raw_path()).into());
                     retarget(request, &target)?;
                 }
                 outcome
@@ -229,7 +261,7 @@ impl App {
     /// Decides what follows a failed attempt and prepares for it.
     fn follow(&self, session: &mut Session, exchange: &mut Exchange, failure: Failure, error: &mut Error) {
         let request = session.req_header();
-        let repeatable = is_idempotent(&request.method) && !exchange.upgrade;
+        let repeatable = is_idempotent(&request.method) && exchange.upgrade == Upgrade::None;
         let attempt = Attempt {
             failure,
             repeatable,
@@ -246,7 +278,7 @@ impl App {
             tracing::debug!(endpoint = %endpoint.name, ?failure, ?verdict, %error, "an attempt failed");
             state.metrics.failed(reason(failure, error));
         }
-        exchange.attempt = None;
+        exchange.end_attempt();
         match verdict {
             Verdict::Next => {
                 exchange.step(matches!(failure, Failure::Connect { .. }));
@@ -258,6 +290,77 @@ impl App {
                 error.set_retry(false);
             }
         }
+    }
+}
+
+impl App {
+    /// Counts and logs a request that ended.
+    fn account(&self, session: &mut Session, exchange: &Exchange, connection: &Connection) {
+        let request = session.req_header();
+        let status = session
+            .response_written()
+            .map_or(0, |response| response.status.as_u16());
+        let protocol = match request.version {
+            Version::HTTP_2 => Protocol::Http2,
+            _ if connection.is_upgraded() => Protocol::Upgrade,
+            _ => Protocol::Http1,
+        };
+        let finished = Finished {
+            method: request.method.as_str().into(),
+            status,
+            protocol,
+            duration: exchange.started.elapsed(),
+            request_bytes: session.body_bytes_read() as u64,
+            response_bytes: session.body_bytes_sent() as u64,
+        };
+        let entry_point = connection.entry_point.id;
+        let routed = exchange
+            .route
+            .as_ref()
+            .and_then(|route| route.metrics(&self.edge, entry_point));
+        let unrouted = || Some(self.edge.metrics.entry_point(entry_point)?.unrouted());
+        if let Some(metrics) = routed.or_else(unrouted) {
+            metrics.finish(&finished);
+        }
+        let retries = u32::try_from(exchange.attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+        let log = &self.edge.access_log;
+        if !log.wants(status, finished.duration, retries) {
+            return;
+        }
+        let endpoint = exchange.endpoint(&self.edge);
+        log.record(Record {
+            start: SystemTime::now()
+                .checked_sub(finished.duration)
+                .unwrap_or(SystemTime::UNIX_EPOCH),
+            duration: finished.duration,
+            origin_duration: exchange.origin_duration,
+            client: connection.client,
+            username: None,
+            entry_point: connection.entry_point.name.clone(),
+            method: request.method.clone(),
+            target: exchange
+                .target
+                .clone()
+                .unwrap_or_else(|| String::from_utf8_lossy(request.raw_path()).into()),
+            host: answer::authority(request).into(),
+            version: request.version,
+            status,
+            origin_status: exchange.origin_status,
+            request_bytes: finished.request_bytes,
+            response_bytes: finished.response_bytes,
+            origin_bytes: session.upstream_body_bytes_received() as u64,
+            router: exchange.route.as_ref().map(|r| r.router.spec.name.clone()),
+            service: exchange.route.as_ref().map(|r| r.service.name.clone()),
+            endpoint: endpoint.map(|(endpoint, _)| endpoint.name.clone()),
+            endpoint_url: endpoint.map(|(_, state)| state.url.clone()),
+            retries,
+            tls: connection.tls.as_ref().map(|tls| tls.details.clone()),
+            request_headers: log.request_headers(&request.headers),
+            response_headers: session
+                .response_written()
+                .map(|response| log.response_headers(&response.headers))
+                .unwrap_or_default(),
+        });
     }
 }
 
@@ -337,10 +440,14 @@ impl ProxyHttp for App {
             attempts: 0,
             body: 0,
             answered: false,
-            upgrade: false,
+            upgrade: Upgrade::None,
             failure: 502,
             attempt: None,
             running: None,
+            target: None,
+            asked: None,
+            origin_duration: Duration::ZERO,
+            origin_status: None,
         }
     }
 
@@ -392,7 +499,7 @@ impl ProxyHttp for App {
             let Some((_, state)) = exchange.endpoint(&self.edge) else {
                 continue;
             };
-            let peer = state.peer(address, exchange.has_others(), exchange.upgrade);
+            let peer = state.peer(address, exchange.has_others(), exchange.upgrade != Upgrade::None);
             let running = state.metrics.attempt();
             if exchange.attempts > 0 {
                 state.metrics.retried();
@@ -404,8 +511,9 @@ impl ProxyHttp for App {
             match peer {
                 Ok(mut peer) => {
                     exchange.attempt = Some(running);
-                    if exchange.upgrade {
-                        // `Connection` was reduced to `Upgrade` before, so nothing slips through with it.
+                    exchange.asked = Some(Instant::now());
+                    if exchange.upgrade == Upgrade::Other {
+                        // pingora then leaves the headers alone; we removed what must not pass.
                         peer.options.http_upstream_request_policy.h1_upgrade = H1UpgradePolicy::Preserve;
                     }
                     return Ok(peer);
@@ -435,6 +543,9 @@ impl ProxyHttp for App {
             let own = request.uri.path_and_query().map_or("/", |p| p.as_str());
             let target = format!("{}{own}", endpoint.base_path.trim_end_matches('/'));
             retarget(request, &target)?;
+        }
+        if exchange.upgrade == Upgrade::Other {
+            forwarded::remove_hop_by_hop(request);
         }
         // The one option of `TE` that concerns the next hop too; gRPC back ends insist on it.
         let trailers = |v: &HeaderValue| {
@@ -466,7 +577,7 @@ impl ProxyHttp for App {
             .connection
             .as_ref()
             .and_then(|c| c.entry_point.limits.max_body_bytes);
-        if !exchange.upgrade && limit.is_some_and(|limit| exchange.body > limit) {
+        if exchange.upgrade == Upgrade::None && limit.is_some_and(|limit| exchange.body > limit) {
             return Err(
                 Error::explain(ErrorType::HTTPStatus(413), "the request body is too large").into_down(),
             );
@@ -480,6 +591,7 @@ impl ProxyHttp for App {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        exchange.origin_status = Some(response.status.as_u16());
         exchange.answered = !response.status.is_informational() || response.status.as_u16() == 101;
         Ok(())
     }
@@ -499,6 +611,12 @@ impl ProxyHttp for App {
         }
         for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "upgrade"] {
             response.remove_header(name);
+        }
+        if session.req_header().version == Version::HTTP_10
+            && response.remove_header(&header::TRANSFER_ENCODING).is_some()
+        {
+            // Such a client knows no chunks: the end of the connection is the end of the body.
+            session.set_keepalive(None);
         }
         if session.is_process_shutting_down() {
             session.set_keepalive(None);
@@ -592,12 +710,14 @@ impl ProxyHttp for App {
         }
     }
 
-    async fn logging(&self, _session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
+        exchange.end_attempt();
         exchange.running = None;
-        exchange.attempt = None;
-        if let Some(connection) = &exchange.connection {
-            connection.release();
-        }
+        let Some(connection) = exchange.connection.clone() else {
+            return;
+        };
+        self.account(session, exchange, &connection);
+        connection.release();
     }
 
     fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {

@@ -2,6 +2,8 @@
 //!
 //! A refusal is decided before anything reaches a back end, is written by the connection itself and ends it.
 
+use crate::metrics::Refusal as Label;
+
 /// Why the bytes of a client are not a request that may be forwarded.
 ///
 /// Source of the rules: RFC 9112 sections 2.2 (lines), 3 (request line), 5 (fields), 6 and 7 (framing); where the RFC
@@ -70,8 +72,6 @@ pub enum Refusal {
     BodyTooLarge,
     /// The header section did not arrive in time.
     HeaderTimeout,
-    /// Plain HTTP where only TLS is served.
-    PlainOnTls,
     /// The connection's TLS options are not those of the requested host.
     Misdirected,
     /// A percent sign that starts no escape, or another path that can't be normalised.
@@ -113,7 +113,7 @@ impl Refusal {
         }
     }
 
-    /// What the client is told; also the label in metrics and the reason in the access log.
+    /// What the client is told.
     pub fn text(self) -> &'static str {
         match self {
             Self::BareLf => "a line ends without a carriage return",
@@ -147,10 +147,32 @@ impl Refusal {
             Self::ChunkEnd => "malformed chunk",
             Self::BodyTooLarge => "the request body is too large",
             Self::HeaderTimeout => "the request headers did not arrive in time",
-            Self::PlainOnTls => "client sent an HTTP request to an HTTPS server",
             Self::Misdirected => "the requested host needs a connection of its own",
             Self::Path => "malformed path",
             Self::ConnectionOptions => "malformed Connection header",
+        }
+    }
+
+    /// The reason in metrics.
+    pub fn label(self) -> Label {
+        match self {
+            Self::Connect | Self::Method | Self::MethodUnknown => Label::Method,
+            Self::VersionUnsupported | Self::Version => Label::Version,
+            Self::TargetTooLong => Label::UriTooLong,
+            Self::HeadTooLarge => Label::HeaderTooLarge,
+            Self::TooManyHeaders => Label::TooManyHeaders,
+            Self::HostMissing | Self::HostRepeated | Self::HostInvalid | Self::HostMismatch => Label::Host,
+            Self::ContentLength
+            | Self::ContentLengthAndTransferEncoding
+            | Self::TransferEncoding
+            | Self::ChunkSize
+            | Self::ChunkEnd => Label::Framing,
+            Self::TransferCoding | Self::Expectation => Label::Unsupported,
+            Self::BodyTooLarge => Label::BodyTooLarge,
+            Self::HeaderTimeout => Label::HeaderTimeout,
+            Self::Misdirected => Label::Misdirected,
+            Self::Path | Self::Fragment => Label::Path,
+            _ => Label::Malformed,
         }
     }
 

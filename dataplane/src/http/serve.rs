@@ -63,6 +63,8 @@ pub(crate) async fn serve_connection(
     let mut first = Vec::new();
     let mut stop = stopping.clone();
     let protocol = tokio::select! {
+        // Who was accepted and has spoken is served, also while we drain.
+        biased;
         protocol = timeout_at(deadline, detect(&mut socket, &mut first)) => protocol,
         _ = stop.wait_for(|stop| *stop) => return,
     };
@@ -75,7 +77,10 @@ pub(crate) async fn serve_connection(
         }
         Err(_) => {
             if !first.is_empty() {
-                refuse(&mut socket, Refusal::HeaderTimeout).await;
+                if let Some(metrics) = proxy.edge.metrics.entry_point(entry_point.settings.id) {
+                    metrics.refused(Refusal::HeaderTimeout.label());
+                }
+                send_off(&mut socket, &Refusal::HeaderTimeout.to_wire()).await;
             }
             return;
         }
@@ -215,16 +220,18 @@ async fn hand_over<S: Transport + AsRawFd>(
     let io = Io::new(stream, connection.clone(), requests, h2, info, handle);
     // It ends the connection by itself; what it returns is a stream to be used again, which it never is.
     drop(proxy.app.process_new(Box::new(io), &stopping).await);
+    if let (Some(refusal), Some(metrics)) = (
+        connection.refused(),
+        proxy.edge.metrics.entry_point(connection.entry_point.id),
+    ) {
+        metrics.refused(refusal.label());
+    }
     if let Some(socket) = connection.take_lingering() {
         linger(socket).await;
     }
 }
 
 /// Answers a connection that never became one of pingora's.
-async fn refuse(socket: &mut TcpStream, refusal: Refusal) {
-    send_off(socket, &refusal.to_wire()).await;
-}
-
 async fn send_off(socket: &mut TcpStream, last_words: &[u8]) {
     let sent = timeout(LINGER, async {
         socket.write_all(last_words).await?;

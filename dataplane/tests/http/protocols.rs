@@ -1,0 +1,218 @@
+//! WebSockets, other upgrades, and HTTP/2 on either side.
+
+use bytes::Bytes;
+use constellation_dataplane::table::Scheme;
+use http::{HeaderMap, Request};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::support::{Act, Backend, Node, Plan, generation, service, soon};
+
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+const SWITCHED: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+#[tokio::test]
+async fn a_websocket_outlives_changes_of_the_configuration() {
+    let backend = Backend::start(|_, _| Act::Echo(SWITCHED.to_vec())).await;
+    let mut plan = Plan::to(&[(Scheme::Http, backend.address)]);
+    // Silence on a WebSocket is not a pause in a body.
+    plan.limits.read_timeout = Some(std::time::Duration::from_millis(100));
+    let node = plan.start();
+    let mut client = node.connect().await;
+    // The first frame comes along with the request, as a hasty client sends it.
+    client.send(format!("{UPGRADE}\r\nframe0")).await;
+    let head = client.response_head().await;
+    assert_eq!(head.status, 101);
+    assert_eq!(head.header("upgrade"), Some("websocket"));
+    assert_eq!(client.exact(6).await, b"frame0");
+    for number in 2..52 {
+        node.published
+            .publish(generation(number, vec![("Path(`/`)", service("other", &[]))]));
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    client.send("frame1").await;
+    assert_eq!(client.exact(6).await, b"frame1");
+    let seen = backend.seen().remove(0);
+    assert_eq!(seen.header("connection"), ["Upgrade"]);
+    assert_eq!(seen.header("x-forwarded-proto"), ["ws"]);
+    drop(client);
+}
+
+/// What a client sends after its request must not reach the back end as raw bytes unless the back end switched.
+#[tokio::test]
+async fn a_refused_upgrade_smuggles_nothing() {
+    let backend = Backend::fixed("no").await;
+    let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
+    let mut client = node.connect().await;
+    client
+        .send(format!("{UPGRADE}\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n"))
+        .await;
+    assert_eq!(client.response().await.text(), "no");
+    assert_eq!(client.response().await.text(), "no");
+    let seen = backend.seen();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(
+        seen[1].header("x-forwarded-for"),
+        ["127.0.0.1"],
+        "the second went through the routing as well"
+    );
+}
+
+#[tokio::test]
+async fn other_protocols_can_be_upgraded_to() {
+    let backend = Backend::start(|_, _| {
+        Act::Echo(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n".to_vec())
+    })
+    .await;
+    let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
+    let mut client = node.connect().await;
+    client
+        .send("POST /attach HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        .await;
+    assert_eq!(client.response_head().await.status, 101);
+    client.send("raw").await;
+    assert_eq!(client.exact(3).await, b"raw");
+}
+
+/// An HTTP/2 connection to the node with prior knowledge.
+async fn h2_client(node: &Node) -> h2::client::SendRequest<Bytes> {
+    let socket = TcpStream::connect(node.address).await.unwrap();
+    let (sender, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(async move { connection.await.unwrap_or_default() });
+    sender
+}
+
+/// A gRPC-like back end: echoes the body and ends with trailers.
+async fn h2_backend() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(socket).await.unwrap();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    tokio::spawn(async move {
+                        let te = request.headers().get("te").cloned();
+                        let mut body = request.into_body();
+                        let response = http::Response::builder()
+                            .header("x-te", te.unwrap())
+                            .body(())
+                            .unwrap();
+                        let mut stream = respond.send_response(response, false).unwrap();
+                        while let Some(Ok(data)) = body.data().await {
+                            body.flow_control().release_capacity(data.len()).unwrap();
+                            stream.send_data(data, false).unwrap();
+                        }
+                        let mut trailers = HeaderMap::new();
+                        trailers.insert("grpc-status", "0".parse().unwrap());
+                        stream.send_trailers(trailers).unwrap();
+                    });
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn grpc_streams_both_ways_and_ends_with_trailers() {
+    let backend = h2_backend().await;
+    let node = Plan::to(&[(Scheme::H2c, backend)]).start();
+    let mut sender = h2_client(&node).await;
+    let request = Request::post("http://a.test/pkg.Service/Method")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    let (response, mut stream) = sender.send_request(request, false).unwrap();
+    let response = soon("the head", response).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["x-te"], "trailers");
+    let mut body = response.into_body();
+    for message in ["one", "two", "three"] {
+        stream.send_data(Bytes::from(message), false).unwrap();
+        let echo = soon("an echo", body.data()).await.unwrap().unwrap();
+        assert_eq!(echo, message, "each message comes back before the next is sent");
+        body.flow_control().release_capacity(echo.len()).unwrap();
+    }
+    stream.send_data(Bytes::new(), true).unwrap();
+    let trailers = soon("the trailers", body.trailers()).await.unwrap().unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
+}
+
+#[tokio::test]
+async fn http2_clients_reach_http1_back_ends() {
+    let backend = Backend::fixed("hello").await;
+    let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
+    let mut sender = h2_client(&node).await;
+    for path in ["/x/../y?q", "/z"] {
+        let request = Request::get(format!("http://a.test:80{path}"))
+            .header("cookie", "a=1")
+            .header("cookie", "b=2");
+        let (response, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+        let response = soon("the response", response).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(!response.headers().contains_key("connection"));
+        let mut body = response.into_body();
+        assert_eq!(soon("the body", body.data()).await.unwrap().unwrap(), "hello");
+    }
+    let seen = backend.seen();
+    assert!(
+        seen[0].head.starts_with("GET /y?q HTTP/1.1\r\n"),
+        "{}",
+        seen[0].head
+    );
+    assert_eq!(seen[0].header("host"), ["a.test:80"]);
+    assert_eq!(seen[0].header("x-forwarded-host"), ["a.test:80"]);
+    assert_eq!(seen[0].header("x-forwarded-for"), ["127.0.0.1"]);
+}
+
+#[tokio::test]
+async fn http1_clients_reach_http2_back_ends() {
+    let backend = h2_backend().await;
+    let node = Plan::to(&[(Scheme::H2c, backend)]).start();
+    let mut client = node.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nTe: trailers\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")
+        .await;
+    let answer = String::from_utf8(client.rest().await).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("hello"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn http2_refusals() {
+    let backend = Backend::fixed("reached").await;
+    let mut plan = Plan::to(&[(Scheme::Http, backend.address)]);
+    plan.limits.max_body_bytes = Some(10);
+    let node = plan.start();
+    let mut sender = h2_client(&node).await;
+    // Host that differs from :authority
+    let request = Request::get("http://a.test/")
+        .header("host", "b.test")
+        .body(())
+        .unwrap();
+    let (response, _) = sender.send_request(request, true).unwrap();
+    match soon("the refusal", response).await {
+        Ok(response) => assert_eq!(response.status(), 400),
+        Err(error) => assert!(error.is_reset(), "{error}"),
+    }
+    // A bad path
+    let (response, _) = sender
+        .send_request(Request::get("http://a.test/%zz").body(()).unwrap(), true)
+        .unwrap();
+    assert_eq!(soon("the refusal", response).await.unwrap().status(), 400);
+    assert!(backend.seen().is_empty());
+    // A body too large
+    let (response, mut stream) = sender
+        .send_request(Request::post("http://a.test/").body(()).unwrap(), false)
+        .unwrap();
+    stream
+        .send_data(Bytes::from_static(b"much too large"), true)
+        .unwrap();
+    assert_eq!(soon("the refusal", response).await.unwrap().status(), 413);
+    assert!(backend.seen().is_empty());
+}
