@@ -8,11 +8,11 @@ mod failure;
 mod signals;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use constellation_config::{Config, Loaded};
+use constellation_config::{Config, DockerProvider, Loaded};
 use constellation_dataplane::access_log::{AccessLog, AccessLogWriter};
 use constellation_dataplane::metrics::{self, Metrics};
 use constellation_dataplane::tls::{TlsContext, TlsSpec};
@@ -24,14 +24,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::signals::{Signal, Signals};
-use crate::cli::{Exit, Failure, RunArgs, Settings, VERSION};
+use crate::cli::{Exit, Failure, RunArgs, VERSION, print};
 use crate::compile::Statics;
 use crate::control::{ControlServer, ControlState, EntryPointFacts};
 use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
 use crate::runtime_file::{RunningNode, RuntimeFile};
 use crate::sources::{self, SourceHandle, SourceState};
-use crate::{logging, settings, systemd};
+use crate::{demo, logging, settings, systemd};
 
 /// Runs the node until it is told to stop and has drained.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -45,7 +45,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             "another TLS provider was installed before ours",
         ));
     }
-    let loaded = args.settings.load()?;
+    let loaded = load(args)?;
     logging::install(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -56,7 +56,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::System, format!("cannot start the control threads: {error}")))?;
-    let outcome = runtime.block_on(async { Node::start(loaded).await?.serve(&args.settings).await });
+    let outcome = runtime.block_on(async { Node::start(loaded, args.demo).await?.serve(args).await });
     // Everything awaited has ended; what a library left behind must not hold up the exit.
     runtime.shutdown_background();
     outcome
@@ -83,7 +83,7 @@ struct Node {
 }
 
 impl Node {
-    async fn start(loaded: Loaded) -> Result<Self, Failure> {
+    async fn start(loaded: Loaded, demo: bool) -> Result<Self, Failure> {
         let Loaded { config, file, .. } = loaded;
         let mut registry = Registry::default();
         let names: Vec<Arc<str>> = config
@@ -119,7 +119,7 @@ impl Node {
 
         let (publishing, reading) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
-        let sources = start_sources(&config, &reading)?;
+        let sources = start_sources(&config, demo, &reading).await?;
         let states: Vec<(&'static str, watch::Receiver<SourceState>)> = sources
             .iter()
             .map(|(provider, handle)| (*provider, handle.state.clone()))
@@ -172,7 +172,7 @@ impl Node {
     }
 
     /// Serves until a signal asks to stop, then drains.
-    async fn serve(self, settings: &Settings) -> Result<(), Failure> {
+    async fn serve(self, args: &RunArgs) -> Result<(), Failure> {
         let mut signals = Signals::install()
             .map_err(|error| Failure::new(Exit::System, format!("cannot receive signals: {error}")))?;
         let mut report = self.report.clone();
@@ -185,9 +185,12 @@ impl Node {
                     }
                     said_ready = true;
                     self.say_ready();
+                    if args.demo {
+                        print(&self.guide())?;
+                    }
                 }
                 signal = signals.next() => match signal {
-                    Signal::Reload => self.reload(settings),
+                    Signal::Reload => self.reload(args),
                     Signal::Stop => break,
                 },
             }
@@ -210,15 +213,39 @@ impl Node {
         ));
     }
 
+    fn guide(&self) -> String {
+        let bound = |tls: bool| {
+            let of_kind = self
+                .config
+                .entry_points
+                .iter()
+                .filter(|e| e.tls.is_some() == tls && e.redirection.is_none());
+            let names: Vec<&str> = of_kind.map(|e| e.name.as_str()).collect();
+            let mut listeners = self.facts.entry_points.iter();
+            listeners
+                .find(|(name, _)| names.contains(&&**name))
+                .map(|(_, address)| *address)
+        };
+        let program = std::env::args()
+            .next()
+            .unwrap_or_else(|| "constellation".to_owned());
+        let addresses = demo::guide::Addresses {
+            plain: bound(false),
+            tls: bound(true),
+            control: self.control.address(),
+        };
+        demo::guide::text(&addresses, &program)
+    }
+
     /// SIGHUP: sources and files are read again; what only a restart can change is named.
-    fn reload(&self, settings: &Settings) {
+    fn reload(&self, args: &RunArgs) {
         systemd::reloading();
         for (_, source) in &self.sources {
             source.reload.request();
         }
         self.recompile.request();
         self.access_log.reopen();
-        match settings.load() {
+        match load(args) {
             Ok(loaded) => {
                 let changed = changed_sections(&self.config, &loaded.config);
                 if changed.is_empty() {
@@ -308,9 +335,26 @@ fn entry_point_facts(config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Arc<[
     entry_points.collect()
 }
 
+/// The configuration in force. A demo on a machine without Docker has nothing to complain about.
+fn load(args: &RunArgs) -> Result<Loaded, Failure> {
+    let mut loaded = args.settings.load()?;
+    let missing = |docker: &mut DockerProvider| {
+        let socket = docker.endpoint.strip_prefix("unix://");
+        socket.is_some_and(|socket| !Path::new(socket).exists())
+    };
+    if args.demo
+        && let Some(docker) = loaded.config.providers.docker.take_if(missing)
+    {
+        let note = format!("no Docker engine at {}: labels are not read", docker.endpoint);
+        loaded.warnings.push(note);
+    }
+    Ok(loaded)
+}
+
 /// A provider option that can't be used is an error of the configuration, and found before anything runs.
-fn start_sources(
+async fn start_sources(
     config: &Config,
+    demo: bool,
     stop: &CancellationToken,
 ) -> Result<Vec<(&'static str, SourceHandle)>, Failure> {
     let mut sources = Vec::new();
@@ -322,6 +366,12 @@ fn start_sources(
     if let Some(file) = &config.providers.file {
         let handle = sources::file::spawn(file.clone(), stop.clone());
         sources.push(("file", handle));
+    }
+    if demo {
+        let handle = demo::children::spawn(stop.clone()).await.map_err(|error| {
+            Failure::new(Exit::System, format!("cannot start the demo back ends: {error}"))
+        })?;
+        sources.push((demo::children::PROVIDER, handle));
     }
     Ok(sources)
 }

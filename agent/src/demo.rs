@@ -1,8 +1,13 @@
 //! The demo back end: a small HTTP/1.1 server that names itself, for trying routes with.
 //!
-//! `/` says who answered, `/headers` what arrived, `/sse` counts to five, `/ws` echoes WebSocket messages. It ends on
+//! `run --demo` starts two of them ([`children`]) and prints what to try ([`guide`]).
+//!
+//! `/` says who answered, `/headers` what arrived, `/sse` counts to five, `/ws` echoes WebSocket messages (`/ws?greet`
+//! only greets and closes). It ends on
 //! SIGTERM, and when its standard input closes, so that it never outlives the node that started it.
 
+pub mod children;
+pub mod guide;
 mod server;
 
 use std::net::SocketAddr;

@@ -200,11 +200,7 @@ impl Publisher {
             }
             log_changes(generation, &changes);
         }
-        for problem in &problems {
-            if !self.report.borrow().problems.contains(problem) {
-                tracing::warn!(subject = %problem.subject, "{}", problem.message);
-            }
-        }
+        self.log_new(&problems);
         self.metrics.problems(problems.len());
         self.refresh_report(|report| {
             report.ready = true;
@@ -216,6 +212,32 @@ impl Publisher {
                 report.published = Some(now);
             }
         });
+    }
+
+    /// Logs what compile found and had not found the last time. Sources log their own problems.
+    fn log_new(&self, problems: &[Problem]) {
+        const SHOWN: usize = 20;
+        let order = |a: &Problem, b: &Problem| (&a.subject, &a.message).cmp(&(&b.subject, &b.message));
+        let mut of_sources: Vec<&Problem> = self.compiled.iter().flat_map(|c| &c.problems).collect();
+        of_sources.sort_by(|a, b| order(a, b));
+        let report = self.report.borrow().clone();
+        let is_new = |problem: &&Problem| {
+            report
+                .problems
+                .binary_search_by(|known| order(known, problem))
+                .is_err()
+                && of_sources
+                    .binary_search_by(|known| order(known, problem))
+                    .is_err()
+        };
+        let new: Vec<&Problem> = problems.iter().filter(is_new).collect();
+        for problem in new.iter().take(SHOWN) {
+            tracing::warn!("{}: {}", problem.subject, problem.message);
+        }
+        if new.len() > SHOWN {
+            let more = new.len() - SHOWN;
+            tracing::warn!("{more} more problems: `constellation status` lists all of them");
+        }
     }
 
     fn refuse(&mut self, error: &tokio::task::JoinError) {

@@ -61,9 +61,9 @@ enum Command {
 pub struct RunArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
-    /// Run the built-in quick start: two demo back ends on unprivileged ports, and URLs to try.
-    #[arg(long, conflicts_with = "config")]
-    pub(crate) quickstart: bool,
+    /// Start two small back ends with routes to them, and print what to try.
+    #[arg(long)]
+    pub(crate) demo: bool,
 }
 
 /// Where the static configuration comes from, least binding first: defaults, file, environment, `--set`.

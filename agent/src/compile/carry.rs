@@ -6,9 +6,12 @@ use std::vec;
 
 /// The definitions of the last compile, in name order, each with what compile made of it.
 pub(super) struct Previous<'a, D, E> {
-    entries: Option<Peekable<Zip<btree_map::Iter<'a, String, D>, vec::IntoIter<E>>>>,
+    entries: Option<Peekable<Entries<'a, D, E>>>,
     gone: Vec<E>,
 }
+
+/// Every definition beside what was made of it.
+type Entries<'a, D, E> = Zip<btree_map::Iter<'a, String, D>, vec::IntoIter<E>>;
 
 impl<'a, D, E> Previous<'a, D, E> {
     /// `entries` is what the last compile made of `definitions`, one entry each, in the same order.

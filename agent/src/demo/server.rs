@@ -105,9 +105,10 @@ async fn web_socket(State(demo): State<Demo>, mut request: Request) -> Response 
     };
     let upgrade = hyper::upgrade::on(&mut request);
     let name = demo.name.clone();
+    let greet_only = request.uri().query() == Some("greet");
     demo.sockets.spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => echo(TokioIo::new(upgraded), &name).await,
+            Ok(upgraded) => echo(TokioIo::new(upgraded), &name, greet_only).await,
             Err(error) => tracing::debug!(%error, "the connection was not upgraded"),
         }
     });
@@ -146,14 +147,21 @@ fn handshake_key(version: Version, headers: &HeaderMap) -> Result<String, &'stat
     key.map(str::to_owned).ok_or("Sec-WebSocket-Key is missing")
 }
 
-async fn echo<IO>(io: IO, name: &str)
+async fn echo<IO>(io: IO, name: &str, greet_only: bool)
 where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     let limits = WebSocketConfig::default().max_message_size(Some(1 << 20));
     let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits)).await;
-    let greeting = Message::text(format!("Hello from {name}: send something and it comes back"));
+    let greeting = Message::text(format!("Hello from {name}: send something and it comes back\n"));
     if socket.send(greeting).await.is_err() {
+        return;
+    }
+    if greet_only {
+        // Whoever greets and does not wait for the answer to its close frame ends the connection at once.
+        if let Err(error) = socket.close(None).await {
+            tracing::debug!(%error, "the client was faster");
+        }
         return;
     }
     while let Some(Ok(message)) = socket.next().await {
