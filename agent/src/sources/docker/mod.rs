@@ -19,6 +19,8 @@ mod merge;
 mod name;
 mod policy;
 mod template;
+#[cfg(test)]
+mod tests;
 mod unverified;
 
 use std::path::Path;
