@@ -20,7 +20,8 @@ fn state_differs(known: &Container, listed: &ContainerSummary) -> bool {
         Some(Listed::EXITED) => matches!(known.state, State::Exited { .. }),
         Some(Listed::CREATED) => matches!(known.state, State::Created),
         Some(Listed::DEAD | Listed::REMOVING) => matches!(known.state, State::Dead),
-        _ => true,
+        // An engine that doesn't say is asked.
+        _ => false,
     };
     !state || (known.state == State::Running && health_differs(known, listed))
 }
@@ -68,5 +69,63 @@ fn networks_differ(known: &Container, listed: &ContainerSummary) -> bool {
                 .eq(known.networks.iter().map(|(name, known)| (name, *known)))
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::docker::container::Addresses;
+
+    #[test]
+    fn sees_what_an_event_would_have_told() {
+        let known = Container {
+            name: "web".to_owned(),
+            state: State::Running,
+            health: Health::Healthy,
+            networks: BTreeMap::from([(
+                "front".to_owned(),
+                Addresses {
+                    v4: Some([10, 0, 0, 1].into()),
+                    v6: None,
+                },
+            )]),
+            ..Container::default()
+        };
+        let networks = r#"{"Networks": {"front": {"IPAddress": "10.0.0.1"}}}"#;
+        for (line, expected) in [
+            (r#"{"State": "running", "Status": "Up 3 hours (healthy)", "Names": ["/web"]}"#.to_owned(), false),
+            (r#"{"State": "running", "Status": "Up 4 hours (healthy)"}"#.to_owned(), false),
+            (format!(r#"{{"State": "running", "NetworkSettings": {networks}}}"#), false),
+            (r#"{"State": "running", "Status": "Up 3 hours (unhealthy)"}"#.to_owned(), true),
+            (r#"{"State": "running", "Status": "Up 1 second (health: starting)"}"#.to_owned(), true),
+            (r#"{"State": "exited", "Status": "Exited (0) 3 hours ago"}"#.to_owned(), true),
+            (r#"{"State": "paused"}"#.to_owned(), true),
+            (r#"{}"#.to_owned(), true),
+            (r#"{"State": "running", "Names": ["/other"]}"#.to_owned(), true),
+            (r#"{"State": "running", "Names": ["/db/alias", "/web"]}"#.to_owned(), false),
+            (r#"{"State": "running", "NetworkSettings": {"Networks": {}}}"#.to_owned(), true),
+            (
+                r#"{"State": "running", "NetworkSettings": {"Networks": {"front": {"IPAddress": "10.0.0.2"}}}}"#
+                    .to_owned(),
+                true,
+            ),
+        ] {
+            let listed: ContainerSummary = serde_json::from_str(&line).unwrap();
+            assert_eq!(differs(&known, &listed), expected, "{line}");
+        }
+        let stopped = Container {
+            state: State::Exited {
+                code: Some(0),
+                at: None,
+            },
+            ..known
+        };
+        let line = r#"{"State": "exited", "NetworkSettings": {"Networks": {"front": {"IPAddress": ""}}}}"#;
+        let listed: ContainerSummary = serde_json::from_str(line).unwrap();
+        assert!(
+            !differs(&stopped, &listed),
+            "a remembered address is no difference"
+        );
     }
 }

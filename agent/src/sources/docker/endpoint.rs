@@ -224,3 +224,90 @@ async fn read(path: &Path) -> Result<Vec<u8>, ConnectError> {
         .await
         .map_err(|error| ConnectError::file(path, &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Endpoint, TLS, environment, files that exist, and what comes of it.
+    type Case<'a> = (
+        &'a str,
+        Option<DockerTls>,
+        Vec<(&'a str, &'a str)>,
+        Vec<&'a str>,
+        &'a str,
+    );
+
+    fn resolve(endpoint: &str, tls: Option<DockerTls>, env: &[(&str, &str)], files: &[&str]) -> String {
+        let provider = DockerProvider {
+            endpoint: endpoint.to_owned(),
+            tls,
+            ..DockerProvider::default()
+        };
+        let env = |name: &str| {
+            let found = env.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let exists = |path: &Path| files.iter().any(|file| Path::new(file) == path);
+        match Endpoint::resolve(&provider, env, exists) {
+            Ok(Endpoint::Tls(authority, tls)) => {
+                format!("https://{authority} {:?}", tls.ca.unwrap_or_default())
+            }
+            Ok(endpoint) => endpoint.to_string(),
+            Err(error) => error.to_string().chars().take(24).collect(),
+        }
+    }
+
+    #[test]
+    fn resolves_like_dockers_client() {
+        let default = DockerProvider::DEFAULT_ENDPOINT;
+        let host = |value: &'static str| vec![("DOCKER_HOST", value)];
+        let verified = vec![
+            ("DOCKER_HOST", "tcp://h:1"),
+            ("DOCKER_TLS_VERIFY", "1"),
+            ("DOCKER_CERT_PATH", "/certs"),
+        ];
+        let runtime = vec![("XDG_RUNTIME_DIR", "/run/user/7")];
+        let rootless = "/run/user/7/docker.sock";
+        let tls = Some(DockerTls::default());
+        let cases: Vec<Case<'_>> = vec![
+            (default, None, vec![], vec![], default),
+            ("", None, vec![], vec![], default),
+            ("/x.sock", None, vec![], vec![], "unix:///x.sock"),
+            ("tcp://h", None, vec![], vec![], "tcp://h:2375"),
+            ("http://h:99/", None, vec![], vec![], "tcp://h:99"),
+            ("tcp://[::1]:99", None, vec![], vec![], "tcp://[::1]:99"),
+            ("https://h", None, vec![], vec![], "https://h:2376 \"\""),
+            ("tcp://h:1", tls.clone(), vec![], vec![], "https://h:1 \"\""),
+            ("http://h:1", tls, vec![], vec![], "`http://h:1` is not an e"),
+            ("ssh://h", None, vec![], vec![], "`ssh://h` is not an endp"),
+            ("unix://x", None, vec![], vec![], "`unix://x` is not an end"),
+            ("h:1", None, vec![], vec![], "`h:1` is not an endpoint"),
+            (default, None, host("tcp://h:1"), vec![], "tcp://h:1"),
+            (default, None, host(""), vec![], default),
+            (default, None, host("ssh://h"), vec![], "`ssh://h` is not an endp"),
+            ("unix:///x", None, host("tcp://h:1"), vec![], "unix:///x"),
+            (default, None, verified, vec![], "https://h:1 \"/certs/ca.pem\""),
+            (
+                default,
+                None,
+                runtime.clone(),
+                vec![rootless],
+                "unix:///run/user/7/docker.sock",
+            ),
+            (
+                default,
+                None,
+                runtime.clone(),
+                vec![rootless, "/var/run/docker.sock"],
+                default,
+            ),
+            (default, None, runtime.clone(), vec![], default),
+            ("unix:///x", None, runtime, vec![rootless], "unix:///x"),
+        ];
+        for (endpoint, tls, env, files, expected) in cases {
+            let said = format!("{endpoint} {tls:?} {env:?} {files:?}");
+            assert_eq!(resolve(endpoint, tls, &env, &files), expected, "{said}");
+        }
+    }
+}

@@ -63,7 +63,7 @@ pub(super) enum Base {
 }
 
 /// Why a list of pieces ended.
-enum End {
+enum Closing {
     Text,
     Else,
     /// `else if` or `else with`, whose condition follows.
@@ -91,19 +91,19 @@ pub(super) fn parse(text: &str) -> Result<Vec<Piece>, TemplateError> {
     };
     let (pieces, end) = parser.pieces()?;
     match end {
-        End::Text => Ok(pieces),
-        End::End => Err(parser.error("`end` without `if` or `with`")),
-        End::Else | End::ElseIf => Err(parser.error("`else` without `if` or `with`")),
+        Closing::Text => Ok(pieces),
+        Closing::End => Err(parser.error("`end` without `if` or `with`")),
+        Closing::Else | Closing::ElseIf => Err(parser.error("`else` without `if` or `with`")),
     }
 }
 
 impl Parser {
-    fn pieces(&mut self) -> Result<(Vec<Piece>, End), TemplateError> {
+    fn pieces(&mut self) -> Result<(Vec<Piece>, Closing), TemplateError> {
         self.deeper()?;
         let mut pieces = Vec::new();
         let end = loop {
             match self.next() {
-                None => break End::Text,
+                None => break Closing::Text,
                 Some(TokenKind::Text(text)) => pieces.push(Piece::Text(text)),
                 // Nothing but text and `{{` stands outside of actions.
                 Some(_) => match self.action()? {
@@ -117,7 +117,7 @@ impl Parser {
     }
 
     /// An action, from behind `{{` to behind `}}`: a piece, or the end of the list it stands in.
-    fn action(&mut self) -> Result<Result<Piece, End>, TemplateError> {
+    fn action(&mut self) -> Result<Result<Piece, Closing>, TemplateError> {
         let Some(TokenKind::Word(word)) = self.peek() else {
             return self.print();
         };
@@ -127,13 +127,13 @@ impl Parser {
             "else" => {
                 self.at += 1;
                 match self.peek() {
-                    Some(TokenKind::Word(word)) if word == "if" || word == "with" => Ok(Err(End::ElseIf)),
-                    _ => self.close().map(|()| Err(End::Else)),
+                    Some(TokenKind::Word(word)) if word == "if" || word == "with" => Ok(Err(Closing::ElseIf)),
+                    _ => self.close().map(|()| Err(Closing::Else)),
                 }
             }
             "end" => {
                 self.at += 1;
-                self.close().map(|()| Err(End::End))
+                self.close().map(|()| Err(Closing::End))
             }
             word if UNSUPPORTED.contains(&word) => {
                 let message = format!(
@@ -145,13 +145,13 @@ impl Parser {
         }
     }
 
-    fn print(&mut self) -> Result<Result<Piece, End>, TemplateError> {
+    fn print(&mut self) -> Result<Result<Piece, Closing>, TemplateError> {
         let pipeline = self.pipeline()?;
         self.close()?;
         Ok(Ok(Piece::Print(pipeline)))
     }
 
-    fn branch(&mut self, with: bool) -> Result<Result<Piece, End>, TemplateError> {
+    fn branch(&mut self, with: bool) -> Result<Result<Piece, Closing>, TemplateError> {
         let scope = self.variables.len();
         let keyword = if with { "with" } else { "if" };
         let mut branches = Vec::new();
@@ -169,17 +169,17 @@ impl Parser {
             self.withs -= usize::from(with);
             branches.push((condition, pieces));
             match end {
-                End::ElseIf => {}
-                End::End => break,
-                End::Else => {
+                Closing::ElseIf => {}
+                Closing::End => break,
+                Closing::Else => {
                     let (pieces, end) = self.pieces()?;
                     otherwise = pieces;
-                    if !matches!(end, End::End) {
+                    if !matches!(end, Closing::End) {
                         return Err(self.error("expected `{{ end }}` after `else`"));
                     }
                     break;
                 }
-                End::Text => {
+                Closing::Text => {
                     return Err(self.error(&format!("`{keyword}` is not closed; write `{{{{ end }}}}`")));
                 }
             }

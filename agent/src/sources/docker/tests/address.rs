@@ -38,10 +38,7 @@ fn labelled_and_exposed_ports() {
             ports(web(&[]), json!({"8080/tcp": null, "53/udp": null})),
             "web http://10.0.0.1:53",
         ),
-        (
-            ports(web(&[(PORT, "9")]), json!({})),
-            "web http://10.0.0.1:9",
-        ),
+        (ports(web(&[(PORT, "9")]), json!({})), "web http://10.0.0.1:9"),
         (
             web(&[("traefik.http.services.web.loadbalancer.server.scheme", "h2c")]),
             "web h2c://10.0.0.1:80",

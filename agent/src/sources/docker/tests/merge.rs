@@ -6,13 +6,16 @@ use super::{contribution, exited, inspection, problems, provider, routers, serve
 
 const RULE: (&str, &str) = ("traefik.http.routers.web.rule", "Host(`a.test`)");
 
+/// Labels, the routers and the servers that come of them.
+type Case<'a> = (Vec<(&'a str, &'a str)>, Vec<&'a str>, Vec<&'a str>);
+
 #[test]
 fn routers_and_services_find_each_other() {
     let port = |service: &str, port: &'static str| {
         let key: &'static str = format!("traefik.http.services.{service}.loadbalancer.server.port").leak();
         (key, port)
     };
-    let cases: Vec<(Vec<(&str, &str)>, Vec<&str>, Vec<&str>)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         (
             vec![],
             vec!["web Host(`web`) -> web"],
