@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use pingora_core::apps::ServerApp;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -115,7 +114,7 @@ async fn serve(
     close.cancel();
     accepting.wait().await;
     connections.close();
-    ServerApp::cleanup(&*proxy.app).await;
+    proxy.drain().await;
     if drain
         && tokio::time::timeout(edge.settings.drain, connections.wait())
             .await

@@ -1,7 +1,7 @@
 //! Answers of our own: no route, nothing available, redirects, refusals after the wire checks, failed back ends.
 
 use bytes::Bytes;
-use constellation_table::{Redirect, host};
+use constellation_table::Redirect;
 use http::{Method, StatusCode};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -69,8 +69,8 @@ impl Answer {
         }
     }
 
-    /// A redirect to another scheme. `authority` is what the client named, `target` path and query.
-    pub(super) fn redirect(redirect: &Redirect, method: &Method, authority: &str, target: &str) -> Self {
+    /// A redirect to another scheme. `name` is the host without a port, `target` path and query.
+    pub(super) fn redirect(redirect: &Redirect, method: &Method, name: &str, target: &str) -> Self {
         let status = match (method == Method::GET, redirect.permanent) {
             (true, false) => 302,
             (true, true) => 301,
@@ -83,11 +83,10 @@ impl Answer {
             307 => "Temporary Redirect\n",
             _ => "Permanent Redirect\n",
         };
-        let name = host::canonical(authority).unwrap_or_default();
         let name = if name.contains(':') {
             format!("[{name}]")
         } else {
-            name.into_owned()
+            name.to_owned()
         };
         let default = matches!(
             (&*redirect.scheme, redirect.port),
@@ -137,4 +136,33 @@ pub(super) fn authority(request: &RequestHeader) -> &str {
         .and_then(|host| host.to_str().ok())
         .or_else(|| request.uri.authority().map(http::uri::Authority::as_str))
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_as_traefik_does() {
+        // method, permanent, port, host, status, location
+        let cases = [
+            ("GET", false, None, "a.test", 302, "https://a.test/x?y"),
+            ("GET", true, None, "a.test", 301, "https://a.test/x?y"),
+            ("HEAD", true, None, "a.test", 308, "https://a.test/x?y"),
+            ("POST", false, Some(443), "a.test", 307, "https://a.test/x?y"),
+            ("POST", true, Some(8443), "a.test", 308, "https://a.test:8443/x?y"),
+            ("GET", false, Some(8443), "::1", 302, "https://[::1]:8443/x?y"),
+        ];
+        for (method, permanent, port, name, status, location) in cases {
+            let redirect = Redirect {
+                scheme: "https".into(),
+                port,
+                permanent,
+            };
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let answer = Answer::redirect(&redirect, &method, name, "/x?y");
+            assert_eq!(answer.status, status);
+            assert_eq!(answer.header, Some(("Location", location.to_owned())));
+        }
+    }
 }

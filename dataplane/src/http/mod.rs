@@ -4,9 +4,12 @@
 //! pingora. The life of a request: [`io`] checks its bytes by [`framing`] ([`head`], [`chunked`]); [`proxy`] takes one
 //! generation, asks the routing core, and sends it to the first candidate that works ([`upstream`], [`retry`]).
 
+mod accounting;
 mod answer;
+mod attempts;
 pub mod chunked;
 mod connection;
+mod exchange;
 mod forwarded;
 pub mod framing;
 pub mod head;
@@ -14,26 +17,38 @@ mod io;
 mod proxy;
 pub mod refusal;
 mod retry;
+mod routing;
 mod serve;
 mod upstream;
+#[cfg(test)]
+mod wire_tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use pingora_core::apps::HttpServerOptions;
+use async_trait::async_trait;
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 
 use crate::Published;
 use crate::access_log::AccessLog;
 use crate::metrics::Metrics;
-use crate::settings::{EntryPoint, Settings};
+use crate::settings::{EntryPoint, Limits, Settings};
 
 pub(crate) use serve::serve_connection;
 
 /// Idle connections to back ends kept per worker; below the number of concurrent requests, half of them would connect
 /// anew.
 const POOL: usize = 1024;
+/// What a client may send on one HTTP/2 stream before we take it: 1 MiB fills 100 Mbit/s at 80 ms.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// The same for all streams of a connection together.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Response bytes of one HTTP/2 stream that wait for the client.
+const SEND_BUFFER: usize = 256 * 1024;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -80,11 +95,11 @@ impl Edge {
     }
 }
 
-/// pingora as one worker uses it: one application for each entry point's HTTP/2 settings would be possible, but they
-/// differ only in numbers, so one application serves all and the limits are applied per connection.
+/// pingora as one worker uses it: one pool of connections to back ends, and the entry points' own limits in front.
 pub(crate) struct Proxy {
-    pub(crate) app: Arc<HttpProxy<proxy::App>>,
     pub(crate) edge: Arc<Edge>,
+    http: Arc<HttpProxy<proxy::App>>,
+    entry_points: Vec<Arc<EntryPointApp>>,
 }
 
 impl Proxy {
@@ -101,34 +116,68 @@ impl Proxy {
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             HttpProxy::new(app, Arc::new(conf))
         }));
-        let mut app = made.ok()?;
-        app.handle_init_modules();
-        let limits = edge.entry_points.iter().map(|e| e.settings.limits);
-        let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = limits.clone().map(|l| l.idle_timeout).max();
-        app.server_options = Some(options);
-        let mut h2 = h2::server::Builder::new();
-        h2.max_concurrent_streams(
-            limits
-                .clone()
-                .map(|l| l.max_concurrent_streams)
-                .max()
-                .unwrap_or(250),
-        )
-        .max_header_list_size(
-            limits
-                .clone()
-                .map(|l| u32::try_from(l.max_header_bytes).unwrap_or(u32::MAX))
-                .max()
-                .unwrap_or(65_536),
-        )
-        .initial_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
-        .max_send_buffer_size(256 * 1024);
-        app.h2_options = Some(h2);
+        let mut http = made.ok()?;
+        http.handle_init_modules();
+        let http = Arc::new(http);
+        let entry_points = edge
+            .entry_points
+            .iter()
+            .map(|e| Arc::new(EntryPointApp::new(http.clone(), &e.settings.limits)))
+            .collect();
         Some(Self {
-            app: Arc::new(app),
             edge,
+            http,
+            entry_points,
         })
+    }
+
+    /// What serves the connections of an entry point.
+    fn on(&self, entry_point: &EntryPoint) -> Option<&Arc<EntryPointApp>> {
+        self.entry_points.get(usize::from(entry_point.id.0))
+    }
+
+    /// Ends idle connections, and the others after their current request.
+    pub(crate) async fn drain(&self) {
+        self.http.http_cleanup().await;
+    }
+}
+
+/// The application with the HTTP/2 settings of one entry point.
+struct EntryPointApp {
+    http: Arc<HttpProxy<proxy::App>>,
+    options: HttpServerOptions,
+    h2: h2::server::Builder,
+}
+
+impl EntryPointApp {
+    fn new(http: Arc<HttpProxy<proxy::App>>, limits: &Limits) -> Self {
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(limits.idle_timeout);
+        let mut h2 = h2::server::Builder::new();
+        h2.max_concurrent_streams(limits.max_concurrent_streams)
+            .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER);
+        Self { http, options, h2 }
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for EntryPointApp {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.http.process_new_http(session, shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<h2::server::Builder> {
+        Some(self.h2.clone())
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
     }
 }

@@ -218,8 +218,11 @@ async fn hand_over<S: Transport + AsRawFd>(
         Some(Box::new(connection.clone())),
     ));
     let io = Io::new(stream, connection.clone(), requests, h2, info, handle);
+    let Some(app) = proxy.on(&connection.entry_point) else {
+        return;
+    };
     // It ends the connection by itself; what it returns is a stream to be used again, which it never is.
-    drop(proxy.app.process_new(Box::new(io), &stopping).await);
+    drop(app.process_new(Box::new(io), &stopping).await);
     if let (Some(refusal), Some(metrics)) = (
         connection.refused(),
         proxy.edge.metrics.entry_point(connection.entry_point.id),

@@ -1,0 +1,171 @@
+//! From a checked request to a decision: forwarding headers, host and path, one question to the routing core.
+
+use std::sync::Arc;
+
+use constellation_table::{Decision, RequestMeta, Router, Service, Turn, decide, host, path};
+use http::{Method, Version};
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::answer::{self, Answer};
+use super::connection::Connection;
+use super::exchange::{Exchange, Route};
+use super::forwarded::{self, Upgrade};
+use super::proxy::App;
+use super::refusal::Refusal;
+use crate::Generation;
+
+/// What is to be done with a request.
+pub(super) enum Outcome {
+    Answer(Answer),
+    Refuse(Refusal),
+    Forward,
+}
+
+impl App {
+    /// Decides the request, changing its headers on the way.
+    pub(super) fn route(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Outcome> {
+        let Some(connection) = connection_of(session) else {
+            return Err(Error::explain(
+                ErrorType::InternalError,
+                "a request without a connection",
+            ));
+        };
+        exchange.connection = Some(connection.clone());
+        let limits = connection.entry_point.limits;
+        if connection.is_last_request() {
+            session.set_keepalive(None);
+        }
+        exchange.upgrade = forwarded::settle_upgrade(session.req_header_mut());
+        // An upgraded connection may be silent for hours.
+        session.set_read_timeout(limits.read_timeout.filter(|_| exchange.upgrade == Upgrade::None));
+        session.set_write_timeout(limits.write_timeout);
+        let request = session.req_header_mut();
+        if let Err(refusal) = forwarded::apply_connection(request) {
+            return Ok(Outcome::Refuse(refusal));
+        }
+        forwarded::set(request, &connection, &self.server)?;
+        let generation = self.edge.published.load();
+        let decided = self.decide(&generation, request, &connection, exchange);
+        let outcome = match decided {
+            Ok((outcome, rewritten)) => {
+                if let Some(target) = rewritten {
+                    exchange.target = Some(String::from_utf8_lossy(request.raw_path()).into());
+                    retarget(request, &target)?;
+                }
+                outcome
+            }
+            Err(refusal) => Outcome::Refuse(refusal),
+        };
+        if matches!(outcome, Outcome::Forward) {
+            forwarded::append_for(request, &connection)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Asks the routing core. Also returns the target for the back end when it differs from what came.
+    fn decide(
+        &self,
+        generation: &Generation,
+        request: &RequestHeader,
+        connection: &Connection,
+        exchange: &mut Exchange,
+    ) -> Result<(Outcome, Option<String>), Refusal> {
+        if request.method == Method::CONNECT {
+            return Err(Refusal::Connect);
+        }
+        let authority = answer::authority(request);
+        let name = match authority {
+            // HTTP/1.0 may leave it out; the wire checks saw to it that nobody else does.
+            "" if request.version == Version::HTTP_10 => "".into(),
+            authority => host::canonical(authority).map_err(|_| Refusal::HostInvalid)?,
+        };
+        if let Some(tls) = &connection.tls {
+            let asked = tls.server_name.as_deref().unwrap_or_default();
+            if asked != name {
+                let entry_point = connection.entry_point.id;
+                if *tls.options != *generation.tls.options_name_for(entry_point, &name) {
+                    return Err(Refusal::Misdirected);
+                }
+            }
+        }
+        let raw = request.uri.path();
+        if raw == "*" {
+            return Ok((Outcome::Answer(answer::OPTIONS), None));
+        }
+        let query = request.uri.query();
+        let normal = path::normalise(raw).map_err(|_| Refusal::Path)?;
+        let meta = RequestMeta {
+            entry_point: connection.entry_point.id,
+            tls: connection.tls.is_some(),
+            method: request.method.as_str(),
+            host: &name,
+            path: &normal.routing,
+            query: query.unwrap_or_default(),
+            headers: &request.headers,
+            client: connection.client.ip(),
+            turn: Turn::Take,
+        };
+        let target = || match query {
+            Some(query) => format!("{}?{query}", normal.clean),
+            None => normal.clean.clone().into_owned(),
+        };
+        let route = |router: &Arc<Router>, service: Option<&Arc<Service>>| {
+            Some(Route {
+                router: router.clone(),
+                service: service.cloned(),
+            })
+        };
+        let outcome = match decide(&generation.table, &meta) {
+            Decision::Forward {
+                router,
+                service,
+                candidates,
+            } => {
+                exchange.candidates = candidates.order.iter().map(|c| c.endpoint.clone()).collect();
+                exchange.route = route(router, Some(service));
+                Outcome::Forward
+            }
+            Decision::Unavailable { router, service, .. } => {
+                exchange.route = route(router, Some(service));
+                Outcome::Answer(answer::UNAVAILABLE.retry_after(service.retry_after))
+            }
+            Decision::Redirect { .. } if name.is_empty() => return Err(Refusal::HostMissing),
+            Decision::Redirect { router, redirect } => {
+                exchange.route = route(router, None);
+                Outcome::Answer(Answer::redirect(redirect, &request.method, &name, &target()))
+            }
+            Decision::NoRoute => Outcome::Answer(answer::NO_ROUTE),
+        };
+        // An absolute target goes on in origin form.
+        let changed = raw != normal.clean || !request.raw_path().starts_with(b"/");
+        Ok((outcome, changed.then(target)))
+    }
+}
+
+/// The connection a request came in on.
+fn connection_of(session: &Session) -> Option<Arc<Connection>> {
+    let handle = session.digest()?.proxy_digest.as_ref()?;
+    handle
+        .user_data
+        .as_ref()?
+        .downcast_ref::<Arc<Connection>>()
+        .cloned()
+}
+
+/// Replaces path and query, keeping the authority of an HTTP/2 request.
+pub(super) fn retarget(request: &mut RequestHeader, target: &str) -> Result<()> {
+    if request.uri.authority().is_none() {
+        return request.set_raw_path(target.as_bytes());
+    }
+    let mut parts = request.uri.clone().into_parts();
+    let invalid =
+        |_| Error::explain(ErrorType::InvalidHTTPHeader, "a path that can't be rewritten").into_down();
+    parts.path_and_query = Some(target.parse().map_err(invalid)?);
+    let uri = http::Uri::from_parts(parts).map_err(|_| {
+        Error::explain(ErrorType::InvalidHTTPHeader, "a target that can't be rewritten").into_down()
+    })?;
+    request.set_uri(uri);
+    Ok(())
+}
