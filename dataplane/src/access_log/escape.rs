@@ -58,7 +58,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn with(escape: fn(&mut Vec<u8>, &str), text: &str) -> String {
+    type Escape = fn(&mut Vec<u8>, &str);
+
+    fn with(escape: Escape, text: &str) -> String {
         let mut line = Vec::new();
         escape(&mut line, text);
         String::from_utf8(line).unwrap()
@@ -66,7 +68,7 @@ mod tests {
 
     #[test]
     fn escapes() {
-        let cases: [(fn(&mut Vec<u8>, &str), &str, &str); 8] = [
+        let cases: [(Escape, &str, &str); 8] = [
             (json, "plain ü", "\"plain ü\""),
             (json, "a\"b\\c", r#""a\"b\\c""#),
             (

@@ -145,7 +145,8 @@ fn words_that_mean_nothing_are_explained() {
         change(&mut spec);
         spec
     };
-    let cases: [(fn(&mut OptionsSpec), bool, &str); 10] = [
+    type Change = fn(&mut OptionsSpec);
+    let cases: [(Change, bool, &str); 10] = [
         (
             |o| o.min_version = Some("TLS1.2".into()),
             false,
