@@ -32,9 +32,48 @@ pub enum Balancer {
 #[derive(Debug)]
 pub struct RoundRobin {
     schedule: Schedule,
-    /// Endpoints with a turn, by index, ascending.
-    usable: Box<[u32]>,
+    usable: Usable,
     cursor: Arc<AtomicU64>,
+}
+
+/// The endpoints that have turns.
+#[derive(Debug)]
+enum Usable {
+    /// All of them, this many.
+    All(usize),
+    /// These, ascending.
+    Some(Box<[usize]>),
+}
+
+impl Usable {
+    fn of(endpoints: &[Arc<Endpoint>]) -> Self {
+        let usable = |(_, endpoint): &(usize, &Arc<Endpoint>)| exclusion(endpoint).is_none();
+        let some: Box<[usize]> = endpoints
+            .iter()
+            .enumerate()
+            .filter(usable)
+            .map(|(index, _)| index)
+            .collect();
+        if some.len() == endpoints.len() {
+            Self::All(some.len())
+        } else {
+            Self::Some(some)
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::All(count) => *count,
+            Self::Some(some) => some.len(),
+        }
+    }
+
+    fn get(&self, place: usize) -> Option<usize> {
+        match self {
+            Self::All(count) => Some(place).filter(|place| place < count),
+            Self::Some(some) => some.get(place).copied(),
+        }
+    }
 }
 
 impl Balancer {
@@ -44,12 +83,9 @@ impl Balancer {
             None => endpoint.weight,
             Some(_) => 0,
         });
-        let usable = (0u32..)
-            .zip(endpoints)
-            .filter(|(_, endpoint)| exclusion(endpoint).is_none());
         Self::RoundRobin(RoundRobin {
             schedule: Schedule::smooth(weights),
-            usable: usable.map(|(index, _)| index).collect(),
+            usable: Usable::of(endpoints),
             cursor: previous
                 .map(|Self::RoundRobin(previous)| previous.cursor.clone())
                 .unwrap_or_default(),
@@ -120,15 +156,15 @@ impl RoundRobin {
         if let Some(second) = second {
             push(second);
         }
-        let start = self.schedule.round(position).wrapping_add(position);
         let count = self.usable.len();
-        let start = usize::try_from(start % u64::try_from(count).unwrap_or(u64::MAX)).unwrap_or(0);
-        self.usable
-            .iter()
-            .cycle()
-            .skip(start)
-            .take(count)
-            .filter_map(|index| usize::try_from(*index).ok())
+        let turn = self.schedule.round(position).wrapping_add(position);
+        let start = u64::try_from(count)
+            .ok()
+            .and_then(|count| usize::try_from(turn.checked_rem(count)?).ok());
+        let start = start.unwrap_or(0);
+        (start..count)
+            .chain(0..start)
+            .filter_map(|place| self.usable.get(place))
             .filter(|index| *index != first && Some(*index) != second)
             .take(limit - 1 - usize::from(second.is_some()))
             .for_each(push);

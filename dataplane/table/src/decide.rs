@@ -125,8 +125,8 @@ pub(crate) fn walk<'s>(
     observer: &mut impl Observer<'s>,
 ) -> Option<&'s Arc<Router>> {
     let mut winner = None;
-    for router in snapshot.candidates(request.entry_point, request.tls, request.host) {
-        let matches = router.spec.rule.matches(request);
+    for (router, rule) in snapshot.candidates(request.entry_point, request.tls, request.host) {
+        let matches = rule.matches(request);
         if matches && winner.is_none() {
             winner = Some(router);
         }

@@ -313,17 +313,14 @@ fn near_misses(snapshot: &Snapshot, request: &RequestMeta<'_>) -> Vec<NearMiss> 
         if (entry_point, tls) == (request.entry_point, request.tls) {
             continue;
         }
-        for router in snapshot.candidates(entry_point, tls, request.host) {
+        for (router, rule) in snapshot.candidates(entry_point, tls, request.host) {
             if found.len() == MAX_NEAR_MISSES {
                 break;
             }
             // A router on several entry points is near once, and not at all when it was asked already.
             let here =
                 router.spec.tls == request.tls && router.spec.entry_points.contains(&request.entry_point);
-            if !here
-                && !found.iter().any(|seen| Arc::ptr_eq(seen, router))
-                && router.spec.rule.matches(request)
-            {
+            if !here && !found.iter().any(|seen| Arc::ptr_eq(seen, router)) && rule.matches(request) {
                 found.push(router);
             }
         }

@@ -8,15 +8,23 @@ use crate::rule::{HostKeys, exact_key, wildcard_key};
 /// One table. A rank is a position in the snapshot's sorted routers: the smaller, the better.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    /// Key to where its ranks are in `ranks`.
-    hosts: HashMap<u64, Span, BuildHasherDefault<AlreadyHashed>>,
+    /// Key to its ranks.
+    hosts: HashMap<u64, Filed, BuildHasherDefault<AlreadyHashed>>,
     /// Whether any key is a wildcard; without one a look-up is spared.
     wildcards: bool,
-    /// All ranks: per key ascending, those of rules that match under any host last.
+    /// The runs: per key ascending, those of rules that match under any host last.
     ranks: Box<[u32]>,
     any: Span,
     /// Routers filed.
     len: usize,
+}
+
+/// The ranks under one key.
+#[derive(Clone, Copy, Debug)]
+enum Filed {
+    /// The usual case, kept in place: one cache line less on the way.
+    One(u32),
+    Run(Span),
 }
 
 /// A run in [`Table::ranks`].
@@ -48,10 +56,11 @@ impl Table {
     }
 
     fn filed(&self, key: u64) -> &[u32] {
-        self.hosts
-            .get(&key)
-            .map(|span| self.run(*span))
-            .unwrap_or_default()
+        match self.hosts.get(&key) {
+            None => &[],
+            Some(Filed::One(rank)) => std::slice::from_ref(rank),
+            Some(Filed::Run(span)) => self.run(*span),
+        }
     }
 
     fn run(&self, span: Span) -> &[u32] {
@@ -114,25 +123,40 @@ impl Draft {
     /// The finished table.
     pub(crate) fn finish(mut self) -> Table {
         self.keyed.sort_unstable();
-        let mut hosts = HashMap::with_capacity_and_hasher(self.keyed.len(), BuildHasherDefault::default());
-        for (place, (key, _)) in (0u32..).zip(&self.keyed) {
-            let span: &mut Span = hosts.entry(*key).or_insert(Span { start: place, len: 0 });
-            span.len += 1;
+        let runs = || self.keyed.chunk_by(|a, b| a.0 == b.0);
+        let mut hosts = HashMap::with_capacity_and_hasher(runs().count(), BuildHasherDefault::default());
+        let mut ranks: Vec<u32> = Vec::new();
+        for run in runs() {
+            let filed = match run {
+                [(key, rank)] => Some((*key, Filed::One(*rank))),
+                [(key, _), ..] => Some((
+                    *key,
+                    Filed::Run(append(&mut ranks, run.iter().map(|(_, rank)| *rank))),
+                )),
+                [] => None,
+            };
+            hosts.extend(filed);
         }
-        hosts.shrink_to_fit();
-        let length = |ranks: usize| u32::try_from(ranks).unwrap_or(u32::MAX);
-        let any = Span {
-            start: length(self.keyed.len()),
-            len: length(self.any.len()),
-        };
-        let ranks = self.keyed.iter().map(|(_, rank)| *rank).chain(self.any).collect();
+        let any = append(&mut ranks, self.any.into_iter());
         Table {
             hosts,
             wildcards: self.wildcards,
-            ranks,
+            ranks: ranks.into(),
             any,
             len: self.len,
         }
+    }
+}
+
+/// Appends a run. Ranks fit 32 bits, and so does how many there are of them under one key; a table with more than
+/// 2^32 ranks in all would need 16 GiB for them alone.
+fn append(ranks: &mut Vec<u32>, run: impl Iterator<Item = u32>) -> Span {
+    let start = ranks.len();
+    ranks.extend(run);
+    let offset = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+    Span {
+        start: offset(start),
+        len: offset(ranks.len() - start),
     }
 }
 

@@ -87,6 +87,8 @@ impl Router {
 pub struct Snapshot {
     generation: u64,
     routers: Vec<Arc<Router>>,
+    /// The rule of every router, in the same order: a decision reads rules of many routers, and the rest of one.
+    rules: Box<[Arc<Rule>]>,
     services: Vec<Arc<Service>>,
     /// For entry point `n` the plain table at `2n`, the TLS table at `2n + 1`.
     tables: Box<[Table]>,
@@ -96,15 +98,17 @@ impl Snapshot {
     /// Sorts and indexes. Routers and services given as the same `Arc` as in an earlier generation keep their slots.
     ///
     /// `entry_points` is how many there are; a router on an entry point beyond that is indexed all the same.
+    /// Costs least when both lists come sorted by name.
     pub fn build(
         generation: u64,
         entry_points: usize,
-        mut routers: Vec<Arc<Router>>,
+        routers: Vec<Arc<Router>>,
         mut services: Vec<Arc<Service>>,
     ) -> Self {
-        // Stable sorts that find runs: what `compile` hands over is mostly in order already.
-        routers.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.spec.name.cmp(&b.spec.name)));
-        services.sort_by(|a, b| a.name.cmp(&b.name));
+        if !services.is_sorted_by(|a, b| a.name <= b.name) {
+            services.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        let routers = sort(routers);
         let named = routers.iter().flat_map(|router| &router.spec.entry_points).max();
         let entry_points = entry_points.max(named.map_or(0, |id| usize::from(id.0) + 1));
         let mut drafts: Vec<Draft> = (0..entry_points * 2).map(|_| Draft::default()).collect();
@@ -115,12 +119,12 @@ impl Snapshot {
                 }
             }
         }
-        let tables = drafts.into_iter().map(Draft::finish).collect();
         Self {
             generation,
+            rules: routers.iter().map(|router| router.spec.rule.clone()).collect(),
             routers,
             services,
-            tables,
+            tables: drafts.into_iter().map(Draft::finish).collect(),
         }
     }
 
@@ -148,16 +152,19 @@ impl Snapshot {
         self.services.get(found)
     }
 
-    /// The routers of one table that may match the host, best first.
+    /// The routers of one table that may match the host with their rules, best first.
     pub(crate) fn candidates<'s>(
         &'s self,
         entry_point: EntryPointId,
         tls: bool,
         host: &str,
-    ) -> impl Iterator<Item = &'s Arc<Router>> + use<'s> {
+    ) -> impl Iterator<Item = (&'s Arc<Router>, &'s Rule)> + use<'s> {
         let table = self.tables.get(table_index(entry_point, tls));
         let ranks = table.map(|table| table.candidates(host)).unwrap_or_default();
-        ranks.filter_map(|rank| self.routers.get(usize::try_from(rank).ok()?))
+        ranks.filter_map(|rank| {
+            let rank = usize::try_from(rank).ok()?;
+            Some((self.routers.get(rank)?, self.rules.get(rank)?.as_ref()))
+        })
     }
 
     /// Every table there is.
@@ -186,4 +193,22 @@ pub(crate) fn rank(router: &Router) -> (Reverse<i64>, Reverse<usize>, bool) {
         Reverse(rule.text().len()),
         !rule.names_its_hosts(),
     )
+}
+
+/// Sorts best first. The keys are gathered in one pass, so that comparing does not chase pointers; the place in the
+/// list by name stands for the name.
+fn sort(mut routers: Vec<Arc<Router>>) -> Vec<Arc<Router>> {
+    if !routers.is_sorted_by(|a, b| a.spec.name <= b.spec.name) {
+        routers.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    }
+    let mut keys: Vec<_> = routers
+        .iter()
+        .enumerate()
+        .map(|(place, router)| (rank(router), place))
+        .collect();
+    keys.sort_unstable();
+    let mut by_name: Vec<_> = routers.into_iter().map(Some).collect();
+    keys.into_iter()
+        .filter_map(|(_, place)| by_name.get_mut(place)?.take())
+        .collect()
 }

@@ -12,8 +12,22 @@ const MAX_LEN: u64 = 4096;
 /// scaled to a round of 4096 turns (or one per endpoint, when there are more endpoints than that): every endpoint
 /// keeps at least one turn, and no share is off by more than one turn in 4096 for that, plus what those get that
 /// would have had less than one turn.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Schedule(Box<[u32]>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule(Sequence);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Sequence {
+    /// Endpoints 0 to n-1, one turn each: the common case, which needs no table.
+    Even(u32),
+    /// The endpoint of every turn.
+    Table(Box<[u32]>),
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self(Sequence::Even(0))
+    }
+}
 
 impl Schedule {
     /// Spreads the endpoints evenly by weight.
@@ -23,24 +37,36 @@ impl Schedule {
             .filter(|(_, weight)| *weight > 0)
             .map(|(i, w)| (i, w.into()))
             .collect();
+        let even = (0u32..).zip(&weights).all(|(place, (index, weight))| {
+            place == *index && weights.first().is_some_and(|first| first.1 == *weight)
+        });
+        if even && let Ok(count) = u32::try_from(weights.len()) {
+            return Self(Sequence::Even(count));
+        }
         reduce(&mut weights);
-        Self(spread(&weights))
+        Self(Sequence::Table(spread(&weights)))
     }
 
     /// The index of the endpoint whose turn `position` is.
     pub fn at(&self, position: u64) -> Option<usize> {
-        let len = self.len().filter(|len| *len > 0)?;
-        let index = self.0.get(usize::try_from(position % len).ok()?)?;
-        usize::try_from(*index).ok()
+        let turn = usize::try_from(position.checked_rem(self.len())?).ok()?;
+        match &self.0 {
+            Sequence::Even(_) => Some(turn),
+            Sequence::Table(table) => usize::try_from(*table.get(turn)?).ok(),
+        }
     }
 
     /// How many full rounds lie before `position`.
     pub(crate) fn round(&self, position: u64) -> u64 {
-        self.len().and_then(|len| position.checked_div(len)).unwrap_or(0)
+        position.checked_div(self.len()).unwrap_or(0)
     }
 
-    fn len(&self) -> Option<u64> {
-        u64::try_from(self.0.len()).ok()
+    /// Turns in a round.
+    fn len(&self) -> u64 {
+        match &self.0 {
+            Sequence::Even(count) => u64::from(*count),
+            Sequence::Table(table) => u64::try_from(table.len()).unwrap_or(u64::MAX),
+        }
     }
 }
 
@@ -135,7 +161,10 @@ mod tests {
     use super::*;
 
     fn round(weights: &[u32]) -> Vec<u32> {
-        Schedule::smooth(weights.iter().copied()).0.into_vec()
+        let schedule = Schedule::smooth(weights.iter().copied());
+        (0..schedule.len())
+            .map(|position| u32::try_from(schedule.at(position).unwrap()).unwrap())
+            .collect()
     }
 
     #[test]
