@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::balance::MAX_CANDIDATES;
+use crate::snapshot::Found;
 use crate::{Action, Endpoint, RequestMeta, Router, Service, Snapshot};
 
 /// What to do with a request.
@@ -96,7 +97,7 @@ pub enum Exclusion {
 /// Decides one request. Pure but for the balancing cursor, which advances only with [`crate::Turn::Take`].
 pub fn decide<'s>(snapshot: &'s Snapshot, request: &RequestMeta<'_>) -> Decision<'s> {
     match walk(snapshot, request, &mut ()) {
-        Some(router) => conclude(router, request, MAX_CANDIDATES),
+        Some(found) => conclude(found, request, MAX_CANDIDATES),
         None => Decision::NoRoute,
     }
 }
@@ -123,14 +124,14 @@ pub(crate) fn walk<'s>(
     snapshot: &'s Snapshot,
     request: &RequestMeta<'_>,
     observer: &mut impl Observer<'s>,
-) -> Option<&'s Arc<Router>> {
+) -> Option<Found<'s>> {
     let mut winner = None;
-    for (router, rule) in snapshot.candidates(request.entry_point, request.tls, request.host) {
-        let matches = rule.matches(request);
+    for found in snapshot.candidates(request.entry_point, request.tls, request.host) {
+        let matches = found.rule.matches(request);
         if matches && winner.is_none() {
-            winner = Some(router);
+            winner = Some(found);
         }
-        if observer.asked(router, matches).is_break() {
+        if observer.asked(found.router, matches).is_break() {
             break;
         }
     }
@@ -138,10 +139,10 @@ pub(crate) fn walk<'s>(
 }
 
 /// What follows from the winner, with at most `limit` candidates.
-pub(crate) fn conclude<'s>(router: &'s Arc<Router>, request: &RequestMeta<'_>, limit: usize) -> Decision<'s> {
-    match &router.spec.action {
-        Action::Redirect(redirect) => Decision::Redirect { router, redirect },
-        Action::Forward(service) => {
+pub(crate) fn conclude<'s>(found: Found<'s>, request: &RequestMeta<'_>, limit: usize) -> Decision<'s> {
+    let router = found.router;
+    match (found.service, &router.spec.action) {
+        (Some(service), _) | (None, Action::Forward(service)) => {
             let candidates = service.candidates(request, limit);
             if candidates.order.is_empty() {
                 Decision::Unavailable {
@@ -157,5 +158,6 @@ pub(crate) fn conclude<'s>(router: &'s Arc<Router>, request: &RequestMeta<'_>, l
                 }
             }
         }
+        (None, Action::Redirect(redirect)) => Decision::Redirect { router, redirect },
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::decide::{Observer, conclude, walk};
+use crate::snapshot::Found;
 use crate::{Decision, Endpoint, EntryPointId, Exclusion, RequestMeta, Router, Snapshot, Turn};
 
 mod text;
@@ -215,8 +216,9 @@ pub fn explain(snapshot: &Snapshot, request: &RequestMeta<'_>) -> Explanation {
         request.turn = Turn::Look;
     }
     let mut transcript = Transcript::default();
-    let winner = walk(snapshot, &request, &mut transcript);
-    let decision = winner.map_or(Decision::NoRoute, |router| conclude(router, &request, usize::MAX));
+    let found = walk(snapshot, &request, &mut transcript);
+    let winner = found.map(|found| found.router);
+    let decision = found.map_or(Decision::NoRoute, |found| conclude(found, &request, usize::MAX));
     let candidates = decision.candidates();
     let asked = transcript.asked.len();
     Explanation {
@@ -313,7 +315,7 @@ fn near_misses(snapshot: &Snapshot, request: &RequestMeta<'_>) -> Vec<NearMiss> 
         if (entry_point, tls) == (request.entry_point, request.tls) {
             continue;
         }
-        for (router, rule) in snapshot.candidates(entry_point, tls, request.host) {
+        for Found { router, rule, .. } in snapshot.candidates(entry_point, tls, request.host) {
             if found.len() == MAX_NEAR_MISSES {
                 break;
             }

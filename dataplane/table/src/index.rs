@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::rule::{HostKeys, exact_key, wildcard_key};
+use crate::rule::{HostKey, HostKeys, exact_key, wildcard_key};
 
 /// One table. A rank is a position in the snapshot's sorted routers: the smaller, the better.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     /// Key to its ranks.
-    hosts: HashMap<u64, Filed, BuildHasherDefault<AlreadyHashed>>,
+    hosts: HashMap<HostKey, Filed, BuildHasherDefault<AlreadyHashed>>,
     /// Whether any key is a wildcard; without one a look-up is spared.
     wildcards: bool,
     /// The runs: per key ascending, those of rules that match under any host last.
@@ -55,7 +55,7 @@ impl Table {
         self.len
     }
 
-    fn filed(&self, key: u64) -> &[u32] {
+    fn filed(&self, key: HostKey) -> &[u32] {
         match self.hosts.get(&key) {
             None => &[],
             Some(Filed::One(rank)) => std::slice::from_ref(rank),
@@ -97,7 +97,7 @@ impl Iterator for Ranks<'_> {
 /// A table under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    keyed: Vec<(u64, u32)>,
+    keyed: Vec<(HostKey, u32)>,
     any: Vec<u32>,
     wildcards: bool,
     len: usize,
@@ -111,11 +111,11 @@ impl Draft {
             return;
         }
         self.len += 1;
-        match keys {
-            HostKeys::Any => self.any.push(rank),
-            HostKeys::Only(keys) => {
-                self.wildcards |= keys.iter().any(|key| key.wildcard);
-                self.keyed.extend(keys.iter().map(|key| (key.hash, rank)));
+        match keys.only() {
+            None => self.any.push(rank),
+            Some(keys) => {
+                self.wildcards |= keys.iter().any(|key| key.is_wildcard());
+                self.keyed.extend(keys.iter().map(|key| (*key, rank)));
             }
         }
     }

@@ -87,11 +87,37 @@ impl Router {
 pub struct Snapshot {
     generation: u64,
     routers: Vec<Arc<Router>>,
-    /// The rule of every router, in the same order: a decision reads rules of many routers, and the rest of one.
-    rules: Box<[Arc<Rule>]>,
+    /// What a decision reads of every router, in the same order.
+    briefs: Box<[Brief]>,
     services: Vec<Arc<Service>>,
     /// For entry point `n` the plain table at `2n`, the TLS table at `2n + 1`.
     tables: Box<[Table]>,
+}
+
+/// The pointers that a decision follows, side by side: a processor fetches what is behind both at once, where going
+/// through the router would make it wait for one after the other.
+#[derive(Debug)]
+struct Brief {
+    rule: Arc<Rule>,
+    /// `None`: the router does not forward.
+    service: Option<Arc<Service>>,
+}
+
+impl Brief {
+    fn of(router: &Arc<Router>) -> Self {
+        Self {
+            rule: router.spec.rule.clone(),
+            service: router.service().cloned(),
+        }
+    }
+}
+
+/// A router that may match.
+#[derive(Clone, Copy)]
+pub(crate) struct Found<'s> {
+    pub(crate) router: &'s Arc<Router>,
+    pub(crate) rule: &'s Rule,
+    pub(crate) service: Option<&'s Arc<Service>>,
 }
 
 impl Snapshot {
@@ -121,7 +147,7 @@ impl Snapshot {
         }
         Self {
             generation,
-            rules: routers.iter().map(|router| router.spec.rule.clone()).collect(),
+            briefs: routers.iter().map(Brief::of).collect(),
             routers,
             services,
             tables: drafts.into_iter().map(Draft::finish).collect(),
@@ -152,18 +178,23 @@ impl Snapshot {
         self.services.get(found)
     }
 
-    /// The routers of one table that may match the host with their rules, best first.
+    /// The routers of one table that may match the host, best first.
     pub(crate) fn candidates<'s>(
         &'s self,
         entry_point: EntryPointId,
         tls: bool,
         host: &str,
-    ) -> impl Iterator<Item = (&'s Arc<Router>, &'s Rule)> + use<'s> {
+    ) -> impl Iterator<Item = Found<'s>> + use<'s> {
         let table = self.tables.get(table_index(entry_point, tls));
         let ranks = table.map(|table| table.candidates(host)).unwrap_or_default();
         ranks.filter_map(|rank| {
             let rank = usize::try_from(rank).ok()?;
-            Some((self.routers.get(rank)?, self.rules.get(rank)?.as_ref()))
+            let (router, brief) = (self.routers.get(rank)?, self.briefs.get(rank)?);
+            Some(Found {
+                router,
+                rule: &brief.rule,
+                service: brief.service.as_ref(),
+            })
         })
     }
 

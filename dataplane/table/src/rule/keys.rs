@@ -10,36 +10,40 @@ use ahash::RandomState;
 use smallvec::{SmallVec, smallvec};
 
 use super::http::Matcher;
-use super::tree::Tree;
+use super::tree::{Expression, Tree};
 
 /// Where the index files a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HostKeys {
     /// It may match under any host.
     Any,
+    /// It can match only under a host with this key; nearly every rule.
+    One(HostKey),
     /// It can match only under a host with one of these keys. Sorted, no repetition.
-    Only(SmallVec<[HostKey; 1]>),
+    Several(Box<[HostKey]>),
 }
 
-/// One key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct HostKey {
-    /// Exact keys sort before wildcards.
-    pub(crate) wildcard: bool,
-    pub(crate) hash: u64,
+/// One key: the lowest bit says whether it is a wildcard's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct HostKey(pub(crate) u64);
+
+impl HostKey {
+    pub(crate) fn is_wildcard(self) -> bool {
+        self.0 & 1 == 1
+    }
 }
 
 /// The key of an exact name; trailing dots don't count.
-pub(crate) fn exact_key(name: &str) -> u64 {
-    hash(0, name)
+pub(crate) fn exact_key(name: &str) -> HostKey {
+    HostKey(hash(name) & !1)
 }
 
 /// The key of every name of the form `LABEL.parent`; trailing dots don't count.
-pub(crate) fn wildcard_key(parent: &str) -> u64 {
-    hash(1, parent)
+pub(crate) fn wildcard_key(parent: &str) -> HostKey {
+    HostKey(hash(parent) | 1)
 }
 
-fn hash(kind: u8, name: &str) -> u64 {
+fn hash(name: &str) -> u64 {
     const SEEDS: RandomState = RandomState::with_seeds(
         0x243f_6a88_85a3_08d3,
         0x1319_8a2e_0370_7344,
@@ -47,53 +51,65 @@ fn hash(kind: u8, name: &str) -> u64 {
         0x082e_fa98_ec4e_6c89,
     );
     let mut hasher = SEEDS.build_hasher();
-    hasher.write_u8(kind);
     hasher.write(name.trim_end_matches('.').as_bytes());
     hasher.finish()
 }
 
 impl HostKeys {
     /// The keys of a rule. They may admit too much, never too little.
-    pub(super) fn of(tree: &Tree<Matcher>) -> Self {
-        match tree {
-            Tree::Leaf(Matcher::Host(name)) => Self::one(false, exact_key(name)),
-            Tree::Leaf(Matcher::WildcardHost(parent)) => Self::one(true, wildcard_key(parent)),
-            Tree::Leaf(_) | Tree::Not(_) => Self::Any,
-            // One branch's demand is enough; the one that admits the fewest hosts serves best.
-            Tree::All(branches) => branches
-                .iter()
-                .map(Self::of)
-                .min_by_key(|keys| match keys {
-                    Self::Any => usize::MAX,
-                    Self::Only(keys) => keys.len() + keys.iter().filter(|key| key.wildcard).count(),
-                })
-                .unwrap_or(Self::Any),
-            Tree::Any(branches) => {
-                let mut all = SmallVec::new();
-                for branch in branches {
-                    match Self::of(branch) {
-                        Self::Any => return Self::Any,
-                        Self::Only(keys) => all.extend(keys),
-                    }
-                }
-                all.sort_unstable();
-                all.dedup();
-                Self::Only(all)
-            }
+    pub(super) fn of(expression: &Expression<Matcher>) -> Self {
+        match keys(expression, &expression.tree()).as_deref() {
+            None => Self::Any,
+            Some([one]) => Self::One(*one),
+            Some(several) => Self::Several(several.into()),
         }
     }
 
-    fn one(wildcard: bool, hash: u64) -> Self {
-        Self::Only(smallvec![HostKey { wildcard, hash }])
+    /// The keys; `None` when the rule may match under any host.
+    pub(crate) fn only(&self) -> Option<&[HostKey]> {
+        match self {
+            Self::Any => None,
+            Self::One(key) => Some(std::slice::from_ref(key)),
+            Self::Several(keys) => Some(keys),
+        }
+    }
+}
+
+fn keys(expression: &Expression<Matcher>, tree: &Tree) -> Option<SmallVec<[HostKey; 1]>> {
+    match tree {
+        Tree::Leaf(place) => match expression.matcher(*place) {
+            Some(Matcher::Host(name)) => Some(smallvec![exact_key(name)]),
+            Some(Matcher::WildcardHost(parent)) => Some(smallvec![wildcard_key(parent)]),
+            _ => None,
+        },
+        Tree::Not(_) => None,
+        // One branch's demand is enough; the one that admits the fewest hosts serves best.
+        Tree::All(branches) => branches
+            .iter()
+            .filter_map(|branch| keys(expression, branch))
+            .min_by_key(|keys| keys.len() + keys.iter().filter(|key| key.is_wildcard()).count()),
+        Tree::Any(branches) => {
+            let mut all = SmallVec::new();
+            for branch in branches {
+                all.extend(keys(expression, branch)?);
+            }
+            all.sort_unstable();
+            all.dedup();
+            Some(all)
+        }
     }
 }
 
 /// Whether the rule can match only under hosts that it names exactly; such a rule wins a tie.
-pub(super) fn names_its_hosts(tree: &Tree<Matcher>) -> bool {
+pub(super) fn names_its_hosts(expression: &Expression<Matcher>) -> bool {
+    named(expression, &expression.tree())
+}
+
+fn named(expression: &Expression<Matcher>, tree: &Tree) -> bool {
     match tree {
-        Tree::Leaf(matcher) => matches!(matcher, Matcher::Host(_)),
+        Tree::Leaf(place) => matches!(expression.matcher(*place), Some(Matcher::Host(_))),
         Tree::Not(_) => false,
-        Tree::All(branches) => branches.iter().any(names_its_hosts),
-        Tree::Any(branches) => branches.iter().all(names_its_hosts),
+        Tree::All(branches) => branches.iter().any(|branch| named(expression, branch)),
+        Tree::Any(branches) => branches.iter().all(|branch| named(expression, branch)),
     }
 }

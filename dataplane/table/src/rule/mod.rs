@@ -1,6 +1,6 @@
 //! Traefik v3 rules: text to tree, tree to verdict.
 //!
-//! Data moves one way: [`lexer`] cuts the text into tokens, [`parser`] builds a [`tree::Tree`] of calls without
+//! Data moves one way: [`lexer`] cuts the text into tokens, [`parser`] builds a [`tree::Expression`] without
 //! knowing any matcher, [`http`] turns each call into a matcher, [`keys`] derives the index keys of the whole rule.
 //! What v2 syntax or a slip of the pen looks like, and what to write instead, is in [`hint`].
 
@@ -15,10 +15,10 @@ mod tree;
 
 use crate::RequestMeta;
 use http::Matcher;
-use tree::Tree;
+use tree::Expression;
 
 pub(crate) use http::Refusal;
-pub(crate) use keys::{HostKeys, exact_key, wildcard_key};
+pub(crate) use keys::{HostKey, HostKeys, exact_key, wildcard_key};
 
 /// Longest rule, in bytes. Traefik has no limit; ours keeps a label from costing seconds of compiling.
 pub const MAX_RULE_BYTES: usize = 64 * 1024;
@@ -31,7 +31,7 @@ pub const MAX_MATCHERS: usize = 1024;
 #[derive(Debug)]
 pub struct Rule {
     text: Box<str>,
-    tree: Tree<Matcher>,
+    expression: Expression<Matcher>,
     keys: HostKeys,
     names_its_hosts: bool,
 }
@@ -58,12 +58,12 @@ impl RuleError {
 impl Rule {
     /// Parses and compiles an HTTP rule.
     pub fn parse_http(text: &str) -> Result<Self, RuleError> {
-        let tree = parser::parse(text, &http::compile)?;
-        let keys = HostKeys::of(&tree);
-        let names_its_hosts = keys::names_its_hosts(&tree);
+        let expression = parser::parse(text, http::compile)?;
+        let keys = HostKeys::of(&expression);
+        let names_its_hosts = keys::names_its_hosts(&expression);
         Ok(Self {
             text: text.into(),
-            tree,
+            expression,
             keys,
             names_its_hosts,
         })
@@ -76,7 +76,8 @@ impl Rule {
 
     /// Whether the request satisfies the rule.
     pub fn matches(&self, request: &RequestMeta<'_>) -> bool {
-        self.tree.eval(&|matcher: &Matcher| matcher.matches(request))
+        self.expression
+            .eval(&|matcher: &Matcher| matcher.matches(request))
     }
 
     /// The exact names in the rule's `Host` matchers, lower case, in the order written, without repetition; those
@@ -84,7 +85,7 @@ impl Rule {
     /// wildcards and patterns are not among them.
     pub fn hosts(&self) -> Vec<&str> {
         let mut hosts: Vec<&str> = Vec::new();
-        self.tree.each_positive(&mut |matcher| {
+        self.expression.each_positive(&mut |matcher| {
             if let Some(name) = matcher.exact_host().filter(|name| !hosts.contains(name)) {
                 hosts.push(name);
             }
@@ -95,13 +96,10 @@ impl Rule {
     /// Why the rule refuses the request: the matchers that would have to change their verdict. Empty when it matches.
     pub(crate) fn refusals(&self, request: &RequestMeta<'_>) -> Vec<Refusal> {
         let mut refusals = Vec::new();
-        self.tree.blame(
-            false,
-            &|matcher| matcher.matches(request),
-            &mut |matcher, wanted| {
+        self.expression
+            .blame(&|matcher| matcher.matches(request), &mut |matcher, wanted| {
                 refusals.push(matcher.refusal(request, wanted));
-            },
-        );
+            });
         refusals
     }
 

@@ -1,7 +1,9 @@
 //! Tokens to tree. Knows the grammar and the limits; what a matcher is, `compile` knows.
 
+use smallvec::SmallVec;
+
 use super::lexer::{Lexer, Token};
-use super::tree::Tree;
+use super::tree::{Expression, Tree};
 use super::{MAX_DEPTH, MAX_MATCHERS, MAX_RULE_BYTES, RuleError, hint};
 
 /// One matcher as written: `NAME(ARGUMENT, ...)`.
@@ -24,11 +26,15 @@ pub(super) struct Argument {
 /// Parses a rule whose matchers `compile` understands.
 pub(super) fn parse<M>(
     text: &str,
-    compile: &impl Fn(&Call<'_>) -> Result<M, RuleError>,
-) -> Result<Tree<M>, RuleError> {
+    compile: impl Fn(&Call<'_>) -> Result<M, RuleError>,
+) -> Result<Expression<M>, RuleError> {
     if text.len() > MAX_RULE_BYTES {
         return Err(RuleError::new(
-            MAX_RULE_BYTES,
+            // The limit may fall into the middle of a character.
+            (0..=MAX_RULE_BYTES)
+                .rev()
+                .find(|at| text.is_char_boundary(*at))
+                .unwrap_or(0),
             format!(
                 "the rule has {} bytes; at most {MAX_RULE_BYTES} are allowed",
                 text.len()
@@ -41,26 +47,27 @@ pub(super) fn parse<M>(
         lexer,
         offset,
         token,
-        matchers: 0,
+        matchers: SmallVec::new(),
         compile,
     };
     let tree = parser.any(0)?;
     match parser.token {
-        Token::End => Ok(tree),
+        Token::End => Ok(Expression::new(parser.matchers, tree)),
         ref token => Err(RuleError::new(parser.offset, hint::after_matcher(token))),
     }
 }
 
-struct Parser<'t, 'c, C> {
+struct Parser<'t, M, C> {
     lexer: Lexer<'t>,
     /// The token ahead, and where it starts.
     offset: usize,
     token: Token<'t>,
-    matchers: usize,
-    compile: &'c C,
+    /// Those compiled so far.
+    matchers: SmallVec<[M; 2]>,
+    compile: C,
 }
 
-impl<'t, C> Parser<'t, '_, C> {
+impl<'t, M, C: Fn(&Call<'_>) -> Result<M, RuleError>> Parser<'t, M, C> {
     /// Takes the token ahead and reads the next.
     fn advance(&mut self) -> Result<Token<'t>, RuleError> {
         let (offset, token) = self.lexer.next()?;
@@ -69,10 +76,7 @@ impl<'t, C> Parser<'t, '_, C> {
     }
 
     /// `all ("||" all)*`
-    fn any<M>(&mut self, depth: usize) -> Result<Tree<M>, RuleError>
-    where
-        C: Fn(&Call<'_>) -> Result<M, RuleError>,
-    {
+    fn any(&mut self, depth: usize) -> Result<Tree, RuleError> {
         let first = self.all(depth)?;
         if self.token != Token::Or {
             return Ok(first);
@@ -86,10 +90,7 @@ impl<'t, C> Parser<'t, '_, C> {
     }
 
     /// `unary ("&&" unary)*`
-    fn all<M>(&mut self, depth: usize) -> Result<Tree<M>, RuleError>
-    where
-        C: Fn(&Call<'_>) -> Result<M, RuleError>,
-    {
+    fn all(&mut self, depth: usize) -> Result<Tree, RuleError> {
         let first = self.unary(depth)?;
         if self.token != Token::And {
             return Ok(first);
@@ -103,10 +104,7 @@ impl<'t, C> Parser<'t, '_, C> {
     }
 
     /// `"!" unary | "(" any ")" | call`
-    fn unary<M>(&mut self, depth: usize) -> Result<Tree<M>, RuleError>
-    where
-        C: Fn(&Call<'_>) -> Result<M, RuleError>,
-    {
+    fn unary(&mut self, depth: usize) -> Result<Tree, RuleError> {
         if depth > MAX_DEPTH {
             return Err(RuleError::new(
                 self.offset,
@@ -137,20 +135,19 @@ impl<'t, C> Parser<'t, '_, C> {
     }
 
     /// `NAME "(" (TEXT ("," TEXT)* ","?)? ")"`
-    fn call<M>(&mut self, name: &'t str, offset: usize) -> Result<Tree<M>, RuleError>
-    where
-        C: Fn(&Call<'_>) -> Result<M, RuleError>,
-    {
+    fn call(&mut self, name: &'t str, offset: usize) -> Result<Tree, RuleError> {
         if self.token != Token::Open {
             return Err(RuleError::new(self.offset, hint::no_arguments(name, &self.token)));
         }
-        self.matchers += 1;
-        if self.matchers > MAX_MATCHERS {
-            return Err(RuleError::new(
-                offset,
-                format!("the rule has more than {MAX_MATCHERS} matchers"),
-            ));
-        }
+        let place = match u16::try_from(self.matchers.len()) {
+            Ok(place) if usize::from(place) < MAX_MATCHERS => place,
+            _ => {
+                return Err(RuleError::new(
+                    offset,
+                    format!("the rule has more than {MAX_MATCHERS} matchers"),
+                ));
+            }
+        };
         self.advance()?;
         let mut args = Vec::new();
         while self.token != Token::Close {
@@ -177,6 +174,7 @@ impl<'t, C> Parser<'t, '_, C> {
             }
         }
         self.advance()?;
-        (self.compile)(&Call { name, offset, args }).map(Tree::Leaf)
+        self.matchers.push((self.compile)(&Call { name, offset, args })?);
+        Ok(Tree::Leaf(place))
     }
 }

@@ -1,45 +1,85 @@
-//! The boolean tree of a rule, whatever its matchers are.
+//! The boolean expression of a rule, whatever its matchers are.
 
-/// A rule as a tree. `All` and `Any` have at least two branches.
-#[derive(Debug)]
-pub(crate) enum Tree<M> {
-    Leaf(M),
-    Not(Box<Tree<M>>),
-    All(Box<[Tree<M>]>),
-    Any(Box<[Tree<M>]>),
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+/// The shape of an expression; a leaf is a place in [`Expression::matchers`]. `All` and `Any` have at least two
+/// branches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Tree {
+    Leaf(u16),
+    Not(Box<Tree>),
+    All(Box<[Tree]>),
+    Any(Box<[Tree]>),
 }
 
-impl<M> Tree<M> {
-    /// The rule's value, where `test` says the value of a matcher. Branches are tried as written, up to the first
-    /// that settles the matter.
+/// Matchers and how they are joined.
+///
+/// Nearly every rule is one matcher or a conjunction of a few. Those need no tree: everything that a decision reads
+/// of them lies in one place.
+#[derive(Debug)]
+pub(crate) struct Expression<M> {
+    /// As written, left to right.
+    matchers: SmallVec<[M; 2]>,
+    /// `None`: all must match.
+    shape: Option<Box<Tree>>,
+}
+
+impl<M> Expression<M> {
+    /// `matchers` are the leaves of `tree`, in order.
+    pub(super) fn new(matchers: SmallVec<[M; 2]>, tree: Tree) -> Self {
+        let shape = Some(Box::new(tree)).filter(|tree| **tree != conjunction(matchers.len()));
+        Self { matchers, shape }
+    }
+
+    /// The expression's value, where `test` says the value of a matcher. Branches are tried as written, up to the
+    /// first that settles the matter.
     pub(crate) fn eval(&self, test: &impl Fn(&M) -> bool) -> bool {
-        match self {
-            Self::Leaf(matcher) => test(matcher),
-            Self::Not(inner) => !inner.eval(test),
-            Self::All(branches) => branches.iter().all(|branch| branch.eval(test)),
-            Self::Any(branches) => branches.iter().any(|branch| branch.eval(test)),
+        match &self.shape {
+            None => self.matchers.iter().all(test),
+            Some(tree) => self.value(tree, test),
         }
     }
 
-    /// Reports the matchers because of which the tree has `value`, which it must have: the first failing branch of a
-    /// conjunction, every branch of a failing disjunction. With each comes the verdict that was wanted of it.
-    pub(crate) fn blame(&self, value: bool, test: &impl Fn(&M) -> bool, report: &mut impl FnMut(&M, bool)) {
-        match (self, value) {
-            (Self::Leaf(matcher), value) => {
-                if test(matcher) == value {
+    fn value(&self, tree: &Tree, test: &impl Fn(&M) -> bool) -> bool {
+        match tree {
+            Tree::Leaf(place) => self.matcher(*place).is_some_and(test),
+            Tree::Not(inner) => !self.value(inner, test),
+            Tree::All(branches) => branches.iter().all(|branch| self.value(branch, test)),
+            Tree::Any(branches) => branches.iter().any(|branch| self.value(branch, test)),
+        }
+    }
+
+    /// Reports the matchers because of which the expression is false, which it must be: the first failing branch of
+    /// a conjunction, every branch of a failing disjunction. With each comes the verdict that was wanted of it.
+    pub(crate) fn blame(&self, test: &impl Fn(&M) -> bool, report: &mut impl FnMut(&M, bool)) {
+        self.blame_for(&self.tree(), false, test, report);
+    }
+
+    fn blame_for(
+        &self,
+        tree: &Tree,
+        value: bool,
+        test: &impl Fn(&M) -> bool,
+        report: &mut impl FnMut(&M, bool),
+    ) {
+        match (tree, value) {
+            (Tree::Leaf(place), value) => {
+                if let Some(matcher) = self.matcher(*place).filter(|matcher| test(matcher) == value) {
                     report(matcher, !value);
                 }
             }
-            (Self::Not(inner), value) => inner.blame(!value, test, report),
-            (Self::All(branches), false) | (Self::Any(branches), true) => {
-                if let Some(branch) = branches.iter().find(|branch| branch.eval(test) == value) {
-                    branch.blame(value, test, report);
+            (Tree::Not(inner), value) => self.blame_for(inner, !value, test, report),
+            (Tree::All(branches), false) | (Tree::Any(branches), true) => {
+                if let Some(branch) = branches.iter().find(|branch| self.value(branch, test) == value) {
+                    self.blame_for(branch, value, test, report);
                 }
             }
-            (Self::All(branches), true) | (Self::Any(branches), false) => {
-                if self.eval(test) == value {
+            (Tree::All(branches), true) | (Tree::Any(branches), false) => {
+                if self.value(tree, test) == value {
                     for branch in branches {
-                        branch.blame(value, test, report);
+                        self.blame_for(branch, value, test, report);
                     }
                 }
             }
@@ -47,20 +87,45 @@ impl<M> Tree<M> {
     }
 
     /// Visits the matchers that are not under an odd number of negations, left to right.
-    pub(crate) fn each_positive<'t>(&'t self, visit: &mut impl FnMut(&'t M)) {
-        self.each_with_sign(true, visit);
+    pub(crate) fn each_positive<'e>(&'e self, visit: &mut impl FnMut(&'e M)) {
+        self.each_with_sign(&self.tree(), true, visit);
     }
 
-    fn each_with_sign<'t>(&'t self, positive: bool, visit: &mut impl FnMut(&'t M)) {
-        match self {
-            Self::Leaf(matcher) if positive => visit(matcher),
-            Self::Leaf(_) => {}
-            Self::Not(inner) => inner.each_with_sign(!positive, visit),
-            Self::All(branches) | Self::Any(branches) => {
+    fn each_with_sign<'e>(&'e self, tree: &Tree, positive: bool, visit: &mut impl FnMut(&'e M)) {
+        match tree {
+            Tree::Leaf(place) => self
+                .matcher(*place)
+                .filter(|_| positive)
+                .into_iter()
+                .for_each(visit),
+            Tree::Not(inner) => self.each_with_sign(inner, !positive, visit),
+            Tree::All(branches) | Tree::Any(branches) => {
                 for branch in branches {
-                    branch.each_with_sign(positive, visit);
+                    self.each_with_sign(branch, positive, visit);
                 }
             }
         }
+    }
+
+    /// The shape, also where it is not stored.
+    pub(super) fn tree(&self) -> Cow<'_, Tree> {
+        match &self.shape {
+            Some(tree) => Cow::Borrowed(tree),
+            None => Cow::Owned(conjunction(self.matchers.len())),
+        }
+    }
+
+    /// The matcher of a leaf.
+    pub(super) fn matcher(&self, place: u16) -> Option<&M> {
+        self.matchers.get(usize::from(place))
+    }
+}
+
+/// All of the first `count` leaves.
+fn conjunction(count: usize) -> Tree {
+    let mut leaves: Vec<_> = (0u16..).take(count).map(Tree::Leaf).collect();
+    match leaves.pop() {
+        Some(only) if leaves.is_empty() => only,
+        last => Tree::All(leaves.into_iter().chain(last).collect()),
     }
 }
