@@ -17,7 +17,6 @@ use constellation_dataplane::access_log::{AccessLog, AccessLogWriter};
 use constellation_dataplane::metrics::{self, Metrics};
 use constellation_dataplane::tls::{TlsContext, TlsSpec};
 use constellation_dataplane::{DataPlane, Generation, Published};
-use constellation_table::Snapshot;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +30,7 @@ use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
 use crate::runtime_file::{RunningNode, RuntimeFile};
 use crate::sources::{self, SourceHandle, SourceState};
-use crate::{demo, logging, settings, systemd};
+use crate::{compile, demo, logging, settings, systemd};
 
 /// Runs the node until it is told to stop and has drained.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -100,7 +99,8 @@ impl Node {
             .map_err(|error| Failure::new(Exit::System, format!("cannot prepare TLS: {error}")))?;
         let (tls_view, _) = tls.build(&TlsSpec::default());
         let published = Published::new(Generation {
-            table: Snapshot::default(),
+            table: compile::starting(config.entry_points.len())
+                .map_err(|error| Failure::new(Exit::Failure, format!("the first generation: {error}")))?,
             tls: tls_view,
             published: SystemTime::now(),
         });

@@ -320,3 +320,6 @@ impl std::fmt::Display for Names<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,16 +35,21 @@ fn exit_of(error: &io::Error) -> Exit {
 /// Names the address, who has it, and the key to change.
 fn bind(who: &str, address: SocketAddr, key: &str, error: &io::Error) -> Failure {
     let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => format!("the port is held by {}", port_owner::tcp(address)),
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE".to_owned()
+        io::ErrorKind::AddrInUse => format!(
+            "the port is held by {}. Free the address or change {key}",
+            port_owner::tcp(address)
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE. Grant it or change {key}"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine does not have that address. Change {key}")
         }
-        io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
-        _ => "the operating system refused".to_owned(),
+        _ => format!("the operating system refused. Check {key}"),
     };
     Failure::new(
         exit_of(error),
-        format!("{who}: cannot listen on {address}: {error}; {hint}. Free the address or change {key}"),
+        format!("{who}: cannot listen on {address}: {error}; {hint}"),
     )
 }
 

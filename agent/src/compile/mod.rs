@@ -6,7 +6,7 @@
 //! object that can't be used is left out with a [`Problem`] that says why; it never hurts another one.
 //!
 //! One file per kind of object: [`transports`] -> [`services`] (with [`server`]) -> [`routers`] (with [`rules`]) and
-//! [`tls`]. [`carry`] walks the new document beside the old one.
+//! [`tls`]. [`carry`] walks the new document beside the old one. [`starting()`] is what serves before the first compile.
 
 mod carry;
 mod names;
@@ -15,6 +15,7 @@ mod routers;
 mod rules;
 mod server;
 mod services;
+mod starting;
 mod statics;
 mod tls;
 mod transports;
@@ -37,6 +38,7 @@ use self::transports::TransportEntry;
 use crate::report::DisabledRouter;
 use crate::sources::{Contribution, Problem};
 
+pub use self::starting::starting;
 pub use self::statics::{EntryPointRules, Redirection, Statics};
 
 /// What one compile gives.

@@ -563,6 +563,30 @@ fn a_new_revision_is_a_change_of_tls() {
 }
 
 #[test]
+fn a_node_that_starts_is_unavailable_and_not_without_routes() {
+    let snapshot = starting(2).unwrap();
+    assert_eq!(snapshot.generation(), 0);
+    let headers = http::HeaderMap::new();
+    for (entry_point, tls) in [(WEB, false), (WEB, true), (WEBSECURE, false), (WEBSECURE, true)] {
+        let request = RequestMeta {
+            entry_point,
+            tls,
+            method: "GET",
+            host: "a.test",
+            path: "/x",
+            query: "",
+            headers: &headers,
+            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            turn: Turn::Take,
+        };
+        assert!(
+            matches!(decide(&snapshot, &request), Decision::Unavailable { .. }),
+            "{entry_point:?} {tls}"
+        );
+    }
+}
+
+#[test]
 fn many_routes_share_what_they_can() {
     let routers: BTreeMap<String, Value> = (0..2000)
         .map(|n| (format!("r{n:05}"), router(&format!("Host(`h{}.test`)", n / 2))))

@@ -1,0 +1,201 @@
+//! The test holds the sending ends, and is the sources.
+
+use constellation_config::Config;
+use constellation_config::dynamic::Dynamic;
+use constellation_table::Snapshot;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::sources::SourceStatus;
+
+/// A publisher at work with two sources that have said nothing yet.
+struct Fixture {
+    docker: watch::Sender<SourceState>,
+    file: watch::Sender<SourceState>,
+    recompile: Recompile,
+    report: watch::Receiver<Arc<Report>>,
+    published: Published,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Fixture {
+    fn start() -> Self {
+        let (docker, docker_state) = watch::channel(SourceState::default());
+        let (file, file_state) = watch::channel(SourceState::default());
+        let config = Config::default();
+        let statics = Statics::new(&config, &[]).unwrap();
+        let tls = TlsContext::new(&["localhost".to_owned()]).unwrap();
+        let published = Published::new(Generation {
+            table: Snapshot::default(),
+            tls: tls.build(&Default::default()).0,
+            published: SystemTime::UNIX_EPOCH,
+        });
+        let metrics = Metrics::register(&mut Registry::default(), &["web".into(), "websecure".into()]);
+        let sources = vec![("docker", docker_state), ("file", file_state)];
+        let (publisher, report) = Publisher::new(sources, statics, tls, published.clone(), Arc::new(metrics));
+        let stop = CancellationToken::new();
+        Self {
+            docker,
+            file,
+            recompile: publisher.recompile(),
+            report,
+            published,
+            task: tokio::spawn(publisher.run(stop.clone())),
+            stop,
+        }
+    }
+
+    /// Waits for a report that satisfies `condition`.
+    async fn report(&mut self, condition: impl FnMut(&Arc<Report>) -> bool) -> Arc<Report> {
+        let report = tokio::time::timeout(Duration::from_secs(30), self.report.wait_for(condition));
+        report.await.expect("the report comes").unwrap().clone()
+    }
+
+    fn routers(&self) -> Vec<String> {
+        let generation = self.published.load();
+        let names = generation.table.routers().iter().map(|r| r.spec.name.to_string());
+        let mut names: Vec<String> = names.filter(|name| !name.starts_with("websecure-")).collect();
+        names.sort();
+        names
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+fn reading(provider: &'static str, hosts: &[&str]) -> SourceState {
+    let router = |host: &&str| {
+        (
+            (*host).to_owned(),
+            json!({"rule": format!("Host(`{host}`)"), "service": "s"}),
+        )
+    };
+    let routers: serde_json::Map<_, _> = hosts.iter().map(router).collect();
+    let dynamic: Dynamic = serde_json::from_value(json!({
+        "http": {"routers": routers, "services": {"s": {"loadBalancer": {"servers": []}}}},
+    }))
+    .unwrap();
+    SourceState {
+        contribution: Some(Arc::new(Contribution {
+            provider,
+            dynamic,
+            ..Contribution::default()
+        })),
+        status: SourceStatus {
+            connected: true,
+            ..SourceStatus::default()
+        },
+    }
+}
+
+fn failing(error: &str) -> SourceState {
+    SourceState {
+        contribution: None,
+        status: SourceStatus {
+            error: Some(error.to_owned()),
+            ..SourceStatus::default()
+        },
+    }
+}
+
+#[tokio::test]
+async fn the_first_generation_waits_for_every_source() {
+    let mut node = Fixture::start();
+    node.file.send_replace(reading("file", &["a"]));
+    let report = node
+        .report(|r| {
+            r.sources
+                .iter()
+                .any(|(name, status)| *name == "file" && status.connected)
+        })
+        .await;
+    assert!(!report.ready);
+    assert_eq!((report.generation, node.routers().len()), (0, 0));
+    node.docker.send_replace(reading("docker", &["b"]));
+    let report = node.report(|r| r.ready).await;
+    assert_eq!(report.generation, 1);
+    assert_eq!(node.routers(), ["a@file", "b@docker"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_read_its_world_does_not_hold_up_the_others() {
+    let mut node = Fixture::start();
+    node.docker.send_replace(failing("no socket"));
+    node.file.send_replace(reading("file", &["a"]));
+    let report = node.report(|r| r.ready).await;
+    assert_eq!(report.generation, 1);
+    assert_eq!(report.sources[0].1.error.as_deref(), Some("no socket"));
+    assert_eq!(node.routers(), ["a@file"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn only_real_changes_make_a_generation() {
+    let mut node = Fixture::start();
+    node.docker.send_replace(failing("no socket"));
+    node.file.send_replace(reading("file", &["a"]));
+    node.report(|r| r.generation == 1).await;
+    let first = node.published.load_full();
+    // The same content read again, and a status that changed.
+    node.file.send_replace(reading("file", &["a"]));
+    node.docker.send_replace(failing("still no socket"));
+    let report = node
+        .report(|r| r.sources[0].1.error.as_deref() == Some("still no socket"))
+        .await;
+    assert_eq!(report.generation, 1);
+    assert!(Arc::ptr_eq(&first, &node.published.load_full()));
+    node.file.send_replace(reading("file", &["a", "b"]));
+    node.report(|r| r.generation == 2).await;
+    assert_eq!(node.routers(), ["a@file", "b@file"]);
+    assert_eq!(node.published.load().table.generation(), 2);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn problems_are_reported_and_leave_with_their_cause() {
+    let mut node = Fixture::start();
+    node.docker.send_replace(failing("no socket"));
+    let mut bad = reading("file", &["a"]);
+    let contribution = bad.contribution.as_mut().map(Arc::make_mut).unwrap();
+    contribution.dynamic.http.routers.get_mut("a").unwrap().rule = "Host(".to_owned();
+    node.file.send_replace(bad);
+    let report = node.report(|r| r.generation == 1).await;
+    assert_eq!(report.disabled.len(), 1);
+    assert_eq!(report.problems.len(), 1);
+    node.file.send_replace(reading("file", &["a"]));
+    let report = node.report(|r| r.generation == 2).await;
+    assert_eq!((report.disabled.len(), report.problems.len()), (0, 0));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_recompile_publishes_what_files_say_now() {
+    let mut node = Fixture::start();
+    node.docker.send_replace(failing("no socket"));
+    node.file.send_replace(reading("file", &["a"]));
+    node.report(|r| r.generation == 1).await;
+    node.recompile.request();
+    node.report(|r| r.generation == 2).await;
+    assert_eq!(node.routers(), ["a@file"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_ended_keeps_its_last_reading() {
+    let mut node = Fixture::start();
+    node.docker.send_replace(reading("docker", &["b"]));
+    node.file.send_replace(reading("file", &["a"]));
+    node.report(|r| r.generation == 1).await;
+    let (closed, _) = watch::channel(SourceState::default());
+    drop(std::mem::replace(&mut node.docker, closed));
+    node.file.send_replace(reading("file", &["a", "c"]));
+    node.report(|r| r.generation == 2).await;
+    assert_eq!(node.routers(), ["a@file", "b@docker", "c@file"]);
+    node.stop().await;
+}
