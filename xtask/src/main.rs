@@ -1,2 +1,68 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask VERB`: one verb per intention; CI and developers run the same ones.
+//!
+//! Each verb is a file. Nothing here is part of the product, and nothing in the product depends on it.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what a verb has to say goes to the terminal"
+)]
+
+mod bench;
+mod fix;
+mod fuzz;
+mod generated;
+mod links;
+mod test;
+mod verify;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "xtask",
+    bin_name = "cargo xtask",
+    about = "The chores of this repository"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Check formatting, lints, generated files and the links in the documentation. Never writes to the tree.
+    Verify,
+    /// Format, and write the generated files anew.
+    Fix,
+    /// Run every test. `./dev test` installs what the tests need, then runs this.
+    Test(test::TestArgs),
+    /// Fuzz the parsers that meet the network. Needs a nightly toolchain.
+    Fuzz(fuzz::FuzzArgs),
+    /// Measure.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// The back end of `bench http`: fixed bodies, one thread.
+    #[command(hide = true)]
+    BenchBackend(bench::backend::BackendArgs),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Verify => verify::run(),
+        Verb::Fix => fix::run(),
+        Verb::Test(args) => test::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
+        Verb::Bench(bench) => bench::run(&bench),
+        Verb::BenchBackend(args) => bench::backend::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

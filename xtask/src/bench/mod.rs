@@ -1,0 +1,43 @@
+//! `bench`: measures the release binary, beside its peers or by itself.
+//!
+//! [`http`] is the side-by-side run: [`scenario`] says what is asked, [`peer`] how each proxy is set up for it,
+//! [`backend`] what answers behind them, [`load`] what asks, [`cpu`] what it cost, [`report`] what is printed.
+//! [`footprint`] measures memory and configuration changes of our binary alone. [`child`] and [`interrupt`] see to it
+//! that nothing outlives the run. Everything stays on the loopback interface and in temporary directories.
+
+pub(crate) mod backend;
+mod child;
+mod cpu;
+mod footprint;
+mod http;
+mod identity;
+mod interrupt;
+mod load;
+mod node;
+mod peer;
+mod pin;
+mod port;
+mod probe;
+mod report;
+mod scenario;
+mod wheel;
+
+use clap::Subcommand;
+
+/// `bench`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Our release binary beside nginx, HAProxy, Envoy and Traefik, on the same work in turn.
+    Http(http::HttpArgs),
+    /// Memory with many routes, time to start, and time of a single change.
+    Footprint(footprint::FootprintArgs),
+}
+
+/// Runs the verb.
+pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
+    interrupt::watch()?;
+    match bench {
+        Bench::Http(args) => http::run(args),
+        Bench::Footprint(args) => footprint::run(args),
+    }
+}
