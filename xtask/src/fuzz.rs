@@ -6,7 +6,7 @@
 //! `fuzz/artifacts/TARGET`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -135,12 +135,8 @@ fn fuzz_one(fuzz: &Path, triple: &str, build: &Path, target: &str, seconds: u32)
     command.arg(format!("-artifact_prefix={}/", artifacts.display()));
     // An input that takes this long, or this much memory (MB), is a fault too.
     command.args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"]);
-    let dictionary = fuzz.join("dictionaries").join(format!("{target}.dict"));
-    if dictionary.is_file() {
-        command.arg(format!("-dict={}", dictionary.display()));
-    }
     // New inputs go to the first directory, the others are only read.
-    let seeds: PathBuf = fuzz.join("corpus").join(target);
+    let seeds = fuzz.join("corpus").join(target);
     command.arg(&found).args(seeds.is_dir().then_some(seeds));
     workspace::run(&mut command).with_context(|| format!("inputs that fail are in {}", artifacts.display()))
 }

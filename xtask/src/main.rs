@@ -37,7 +37,7 @@ enum Verb {
     Verify,
     /// Format, and write the generated files anew.
     Fix,
-    /// Run every test. `./dev test` installs what the tests need, then runs this.
+    /// Run every test, like `./dev test`.
     Test(test::TestArgs),
     /// Fuzz the parsers that meet the network. Needs a nightly toolchain.
     Fuzz(fuzz::FuzzArgs),

@@ -1,4 +1,8 @@
-//! `test`: every test of the workspace. `./dev test` installs what the tests need and then runs this.
+//! `test`: every test, through `./dev test`, which is the one place that knows what tests need and how they are run.
+//! It is a shell script because it has to work where nothing is installed yet.
+
+use std::ffi::OsString;
+use std::process::Command;
 
 use anyhow::Result;
 use clap::Args;
@@ -8,34 +12,18 @@ use crate::workspace;
 /// `test`.
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
-    /// Only tests whose name contains this.
-    filter: Option<String>,
+    /// Passed on to `./dev test`, such as a part of a test's name.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
-    // The end-to-end tests start the real binaries, which no test target depends on.
-    workspace::run(&mut workspace::cargo(&[
-        "build",
-        "--workspace",
-        "--bins",
-        "--locked",
-    ]))?;
-    let filter = args.filter.as_deref();
-    if workspace::has_cargo_command("nextest") {
-        let mut nextest = workspace::cargo(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
-        workspace::run(nextest.args(filter))?;
-    } else {
-        let mut tests = workspace::cargo(&[
-            "test",
-            "--workspace",
-            "--locked",
-            "--no-fail-fast",
-            "--all-targets",
-        ]);
-        workspace::run(tests.args(filter))?;
-    }
-    // Neither of the two above runs the examples in the documentation.
-    let mut examples = workspace::cargo(&["test", "--workspace", "--locked", "--doc"]);
-    workspace::run(examples.args(filter))
+    let root = workspace::root();
+    workspace::run(
+        Command::new(root.join("dev"))
+            .arg("test")
+            .args(&args.arguments)
+            .current_dir(&root),
+    )
 }

@@ -38,11 +38,6 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Whether `cargo NAME` exists.
-pub(crate) fn has_cargo_command(name: &str) -> bool {
-    program(&format!("cargo-{name}")).is_some()
-}
-
 /// A program in `PATH`, or in the directories of system programs that `PATH` often leaves out.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
