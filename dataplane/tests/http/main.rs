@@ -7,3 +7,4 @@ mod protocols;
 mod proxying;
 mod shutdown;
 mod support;
+mod tls;

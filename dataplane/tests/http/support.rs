@@ -119,14 +119,27 @@ impl Node {
 
 /// A generation with these routes on the plain side of the entry point.
 pub(crate) fn generation(number: u64, routes: Vec<(&'static str, Service)>) -> Generation {
+    let routes = routes
+        .into_iter()
+        .map(|(rule, service)| (rule, service, false))
+        .collect();
+    generation_with(number, routes, TlsView::default())
+}
+
+/// A generation with these routes; those marked `true` answer TLS only.
+pub(crate) fn generation_with(
+    number: u64,
+    routes: Vec<(&'static str, Service, bool)>,
+    tls_view: TlsView,
+) -> Generation {
     let mut routers = Vec::new();
     let mut services = Vec::new();
-    for (position, (rule, service)) in routes.into_iter().enumerate() {
+    for (position, (rule, service, tls)) in routes.into_iter().enumerate() {
         let service = Arc::new(service);
         let spec = RouterSpec {
             name: format!("r{position}@test").into(),
             entry_points: vec![EntryPointId(0)],
-            tls: false,
+            tls,
             rule: Arc::new(Rule::parse_http(rule).unwrap()),
             priority: i64::try_from(rule.len()).unwrap(),
             action: Action::Forward(service.clone()),
@@ -136,7 +149,7 @@ pub(crate) fn generation(number: u64, routes: Vec<(&'static str, Service)>) -> G
     }
     Generation {
         table: Snapshot::build(number, 1, routers, services),
-        tls: TlsView::default(),
+        tls: tls_view,
         published: SystemTime::now(),
     }
 }
