@@ -53,8 +53,8 @@ pub use load::{LoadOptions, Loaded, SEARCH_PATH};
 pub use resolved::*;
 pub use secret::Secret;
 
-/// The JSON schema of the static configuration. Documents may be more lenient than it says: keys in any case, one value
-/// for a list of one, numbers and booleans as texts.
+/// The JSON schema of the static configuration, for editors. Documents may be more lenient than it says: keys in any
+/// case, numbers and booleans as texts.
 pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(raw::RawConfig).to_value()
+    schema::published(schemars::schema_for!(raw::RawConfig).to_value())
 }

@@ -1,6 +1,7 @@
 //! From defaults, file, environment and flags to a [`Config`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -20,7 +21,7 @@ pub const SEARCH_PATH: [&str; 4] = [
 ];
 
 /// What a configuration is made from, least binding first: defaults, file, environment, flags.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct LoadOptions {
     /// The file asked for; `None`: the variable `CONFIG_FILE`, else the first of [`SEARCH_PATH`] that exists, else no
     /// file.
@@ -31,6 +32,21 @@ pub struct LoadOptions {
     pub flags: Vec<(String, String)>,
     /// The name of this machine; `None`: the kernel is asked. `node.name` without a value takes its first label.
     pub host_name: Option<String>,
+}
+
+/// Values may be secrets, so only names are shown.
+impl fmt::Debug for LoadOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |pairs: &[(String, String)]| -> Vec<String> {
+            pairs.iter().map(|(name, _)| name.clone()).collect()
+        };
+        f.debug_struct("LoadOptions")
+            .field("file", &self.file)
+            .field("env", &names(&self.env))
+            .field("flags", &names(&self.flags))
+            .field("host_name", &self.host_name)
+            .finish()
+    }
 }
 
 /// A configuration and what is worth saying about it.
@@ -81,7 +97,7 @@ impl Config {
 /// The compiled schema of the static configuration.
 pub(crate) fn shape() -> &'static Shape {
     static SHAPE: OnceLock<Shape> = OnceLock::new();
-    SHAPE.get_or_init(|| Shape::compile(&crate::schema()))
+    SHAPE.get_or_init(|| Shape::compile(schemars::schema_for!(RawConfig).as_value()))
 }
 
 fn layered(

@@ -12,6 +12,11 @@ use serde::{Deserialize, Serialize};
 
 pub use parse::{from_labels, parse};
 
+/// The JSON schema of a document, for editors.
+pub fn schema() -> serde_json::Value {
+    crate::schema::published(schemars::schema_for!(Dynamic).to_value())
+}
+
 /// One document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
@@ -177,13 +182,13 @@ pub struct ServersTransport {
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ForwardingTimeouts {
     /// Default 30s.
-    #[schemars(extend("format" = "duration"))]
+    #[schemars(extend("format" = "go-duration"))]
     pub dial_timeout: Option<String>,
     /// Default 0: none.
-    #[schemars(extend("format" = "duration"))]
+    #[schemars(extend("format" = "go-duration"))]
     pub response_header_timeout: Option<String>,
     /// Default 90s.
-    #[schemars(extend("format" = "duration"))]
+    #[schemars(extend("format" = "go-duration"))]
     pub idle_conn_timeout: Option<String>,
 }
 

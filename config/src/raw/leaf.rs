@@ -57,7 +57,7 @@ impl JsonSchema for Time {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "format": "duration"})
+        json_schema!({"type": "string", "format": "go-duration"})
     }
 }
 

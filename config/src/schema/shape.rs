@@ -102,7 +102,7 @@ fn compile(schema: &Json, defs: &Json, depth: usize) -> Shape {
         },
         Some("array") => Shape::List(Box::new(schema.get("items").map_or(Shape::Any, inner))),
         Some("string") => Shape::Text(match schema.get("format").and_then(Json::as_str) {
-            Some("duration") => Text::Duration,
+            Some("go-duration") => Text::Duration,
             Some("network") => Text::Network,
             _ => Text::Plain,
         }),
