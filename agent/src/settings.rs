@@ -68,6 +68,7 @@ pub fn of_access_log(config: &constellation_config::AccessLog) -> access_log::Se
         file: config.file_path.clone(),
         format: match config.format {
             AccessLogFormat::Common => access_log::Format::Common,
+            AccessLogFormat::GenericClf => access_log::Format::GenericClf,
             AccessLogFormat::Json => access_log::Format::Json,
         },
         queue: config.buffering_size,

@@ -20,7 +20,7 @@ pub(crate) struct RawAccessLog {
     pub(crate) file_path: Option<String>,
     /// A request is recorded when one of these applies; without any, every request.
     pub(crate) filters: RawFilters,
-    /// `common` for the Common Log Format as Traefik extends it, `json` for one object a line.
+    /// `common` for the Common Log Format as Traefik extends it, `genericCLF` for it without extensions, `json` for one object a line.
     pub(crate) format: AccessLogFormat,
     /// Share of requests that are recorded, 0 to 1.
     #[schemars(range(min = 0.0, max = 1.0))]

@@ -53,6 +53,9 @@ pub enum AccessLogFormat {
     /// Traefik's extension of the Common Log Format.
     #[default]
     Common,
+    /// The Common Log Format with referrer and user agent only.
+    #[serde(rename = "genericCLF")]
+    GenericClf,
     /// One JSON object a line.
     Json,
 }

@@ -75,11 +75,6 @@ impl Certificate {
     }
 }
 
-/// Parses a PEM chain and key into what rustls serves; the origins are named in errors.
-pub fn load_certified_key(chain: (&str, &[u8]), key: (&str, &[u8])) -> Result<CertifiedKey, PemError> {
-    load_key(&super::provider(), chain, key)
-}
-
 fn load_key(
     provider: &CryptoProvider,
     (chain_origin, chain_pem): (&str, &[u8]),

@@ -1,6 +1,6 @@
 //! What TLS keeps for the life of the process, and how the TLS part of a generation is made of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -137,12 +137,9 @@ impl TlsContext {
             kept.insert(wanted.clone(), loaded.clone());
             Some(loaded.certificate)
         };
-        let mut all: Vec<Arc<Certificate>> = Vec::with_capacity(spec.certificates.len());
-        for certificate in spec.certificates.iter().filter_map(&mut load) {
-            if all.iter().all(|known| !Arc::ptr_eq(known, &certificate)) {
-                all.push(certificate);
-            }
-        }
+        let mut listed = HashSet::new();
+        let once = spec.certificates.iter().filter(|wanted| listed.insert(*wanted));
+        let all: Vec<Arc<Certificate>> = once.filter_map(&mut load).collect();
         let default = spec.default_certificate.as_ref().and_then(&mut load);
         let default = default.unwrap_or_else(|| Arc::clone(&self.self_signed));
         cache.certificates = kept;

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use accept::{Accepted, HandshakeError, accept};
-pub use certificate::{CertificateInfo, load_certified_key};
+pub use certificate::CertificateInfo;
 pub use client_auth::{ClientAuthError, ClientAuthSpec};
 pub use context::{CertificateSpec, ContextError, TlsContext, TlsProblem, TlsSpec};
 pub use options::{OptionsError, OptionsSpec};

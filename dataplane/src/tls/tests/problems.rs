@@ -106,7 +106,12 @@ fn bad_pem_says_what_is_wrong_and_what_to_do() {
             "key k.pem: does not belong to the certificate c.pem; put the key that the certificate was issued for there",
         ),
     ] {
-        let error = load_certified_key(("c.pem", chain.as_bytes()), ("k.pem", key.as_bytes())).unwrap_err();
+        let error = certificate::Certificate::load(
+            &provider(),
+            ("c.pem", chain.as_bytes()),
+            ("k.pem", key.as_bytes()),
+        )
+        .unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}\n{expected}");
     }
     let missing = folder.path().join("missing.pem");
