@@ -246,6 +246,9 @@ impl Follow<'_> {
     fn note(&mut self, event: Option<Result<EventMessage, ClientError>>) -> Result<(), ConnectError> {
         let event = match event {
             None => return Err(ConnectError::EventsEnded(self.engine.endpoint.to_string())),
+            Some(Err(ClientError::HyperResponseError { .. } | ClientError::IOError { .. })) => {
+                return Err(ConnectError::EventsEnded(self.engine.endpoint.to_string()));
+            }
             // A single line that can't be understood ends the stream in the client, so the connection starts anew.
             Some(Err(error)) => return Err(ConnectError::from_client(&self.engine.endpoint, &error)),
             Some(Ok(event)) => event,

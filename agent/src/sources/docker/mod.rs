@@ -43,7 +43,7 @@ use merge::PROVIDER;
 use policy::Policy;
 
 /// First and longest wait between attempts to connect.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
 /// A connection that held this long resets the wait.
 const STABLE: Duration = Duration::from_secs(30);

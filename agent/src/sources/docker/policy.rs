@@ -6,6 +6,9 @@ use super::constraint::{Constraint, ConstraintError};
 use super::template::{Template, TemplateError};
 
 /// How containers are turned into routes.
+///
+/// `allowEmptyServices` and the label `traefik.docker.allownonrunning` have no part in it: here the routes of containers
+/// that don't serve stay in any case, and answer 503.
 #[derive(Debug)]
 pub(super) struct Policy {
     pub(super) exposed_by_default: bool,

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -503,4 +504,34 @@ fn reads_how_the_container_is_treated() {
     assert!(read("traefik.docker.allownonrunning", "maybe").is_err());
     assert!(read("traefik.docker.bogus", "x").is_err());
     assert!(read("traefik.other", "x").is_ok());
+}
+
+#[test]
+fn hostile_labels_are_bounded() {
+    let deep = format!("traefik.http.middlewares.m.plugin{}", ".a".repeat(100_000));
+    assert!(
+        read(&[(&deep, "x")])
+            .unwrap_err()
+            .contains("it has more than 32 elements")
+    );
+    let keys = (0..6000).map(|n| (format!("traefik.http.routers.r{n}.rule"), String::new()));
+    let error = LabelledRoutes::read(&keys.collect()).unwrap_err();
+    assert!(
+        error.message.contains("more than 5000 labels define routes"),
+        "{error}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_label_panics(
+        key in "(traefik|Traefik)(\\.(http|tcp|tls|docker|enable|routers|services|[a-z\\[\\]0.é]{0,4})){0,6}",
+        value in ".{0,12}",
+    ) {
+        let labels = BTreeMap::from([(key, value)]);
+        // Either answer is fine; what was read must be what the document's types can hold.
+        prop_assert!(LabelledRoutes::read(&labels).is_ok_and(|routes| routes.routers.len() <= 1)
+            || LabelledRoutes::read(&labels).is_err());
+        prop_assert_eq!(ContainerOptions::read(&labels), ContainerOptions::read(&labels));
+    }
 }

@@ -10,6 +10,12 @@ use super::LabelError;
 /// The root of all labels that are read.
 pub(super) const ROOT: &str = "traefik";
 
+/// Elements of a key. The deepest option lies 8 below the root; plugins may have some more.
+const MAX_DEPTH: usize = 32;
+
+/// Labels of one container that are read, so that a container with a hundred thousand of them delays no other.
+const MAX_LABELS: usize = 5_000;
+
 /// A name, the value of the label that ends here (empty when none does), and what is below.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Node {
@@ -46,10 +52,13 @@ pub(super) fn grow(labels: &BTreeMap<String, String>, prefixes: &[&str]) -> Resu
         name: ROOT.to_owned(),
         ..Node::default()
     };
-    for (key, value) in labels {
-        if prefixes.iter().any(|prefix| starts_with(key, prefix)) {
-            root.insert(&split(key)?, value);
+    let relevant = |key: &str| prefixes.iter().any(|prefix| starts_with(key, prefix));
+    for (count, (key, value)) in labels.iter().filter(|(key, _)| relevant(key)).enumerate() {
+        if count == MAX_LABELS {
+            let message = format!("more than {MAX_LABELS} labels define routes; use a file for so many");
+            return Err(LabelError::new(key, message));
         }
+        root.insert(&split(key)?, value);
     }
     Ok(root)
 }
@@ -65,6 +74,13 @@ fn split(key: &str) -> Result<Vec<String>, LabelError> {
         ));
     }
     for element in elements {
+        if steps.len() >= MAX_DEPTH {
+            let start: String = key.chars().take(64).collect();
+            return Err(LabelError::new(
+                &start,
+                format!("it has more than {MAX_DEPTH} elements"),
+            ));
+        }
         if element.is_empty() {
             return Err(LabelError::new(
                 key,

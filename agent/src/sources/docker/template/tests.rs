@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn render(text: &str) -> Result<String, String> {
@@ -206,4 +208,59 @@ fn what_depends_on_the_container_fails_for_the_container() {
         let error = render(template).unwrap_err();
         assert!(error.starts_with(expected), "{template}: {error}");
     }
+}
+
+proptest! {
+    #[test]
+    fn no_template_panics(pieces in proptest::collection::vec(piece(), 0..12)) {
+        let template = pieces.concat();
+        match render(&template) {
+            Ok(text) => prop_assert!(text.len() <= 64 * 1024),
+            Err(error) => prop_assert!(!error.is_empty()),
+        }
+    }
+}
+
+/// Bits that make and nearly make templates.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "{{",
+            "}}",
+            "{{-",
+            "-}}",
+            " ",
+            "if",
+            "else",
+            "end",
+            "with",
+            ".Name",
+            ".Labels",
+            ".",
+            "$",
+            "$x",
+            ":=",
+            "=",
+            "|",
+            "(",
+            ")",
+            "\"a\"",
+            "`b`",
+            "1",
+            "-1",
+            "lower",
+            "index",
+            "printf",
+            "default",
+            "/*",
+            "*/",
+            "true",
+            "é",
+            "{{ end }}",
+            "{{ if .Name }}",
+            "{{ .Name }}",
+        ])
+        .prop_map(str::to_owned),
+        ".{0,3}",
+    ]
 }
