@@ -279,6 +279,9 @@ fn request_line(line: &[u8], start: usize) -> Result<RequestLine, Refusal> {
     if target.contains(&b'#') {
         return Err(Refusal::Fragment);
     }
+    if !is_spelled_out(target) {
+        return Err(Refusal::Target);
+    }
     let authority = match target {
         [b'/', ..] => None,
         b"*" if method == b"OPTIONS" => None,
@@ -301,6 +304,14 @@ fn request_line(line: &[u8], start: usize) -> Result<RequestLine, Refusal> {
         }
     };
     Ok(RequestLine { http_10, authority })
+}
+
+/// Whether a target has no character that must be escaped and that the URI type behind us can't hold bare.
+fn is_spelled_out(target: &[u8]) -> bool {
+    let query = target.iter().position(|b| *b == b'?').unwrap_or(target.len());
+    let (path, query) = target.split_at(query);
+    !path.iter().any(|b| matches!(b, b'<' | b'>' | b'`'))
+        && !query.iter().any(|b| matches!(b, b'<' | b'>' | b'"'))
 }
 
 /// Splits a header or trailer line at its colon and checks the name; the value is not trimmed.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use constellation_dataplane::table::Scheme;
 use tokio::net::TcpListener;
 
-use super::support::{Act, Backend, Plan, ok};
+use super::support::{Act, Backend, Plan, ok, soon};
 
 /// A port that nobody listens on.
 async fn dead() -> SocketAddr {
@@ -126,4 +126,29 @@ async fn what_is_not_http_is_a_bad_gateway() {
     let node = Plan::to(&[(Scheme::Http, garbage.address)]).start();
     let response = node.connect().await.get("/").await;
     assert_eq!((response.status, response.text()), (502, "Bad Gateway\n"));
+}
+
+/// A container that is killed with requests under way: those that may be repeated are, and nobody notices.
+#[tokio::test]
+async fn a_killed_back_end_costs_no_repeatable_request() {
+    let doomed = Backend::start(|_, _| Act::Hang).await;
+    let alive = Backend::fixed("alive").await;
+    let node = Plan::to(&[(Scheme::Http, doomed.address), (Scheme::Http, alive.address)]).start();
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let mut client = node.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        clients.push(client);
+    }
+    soon("half of the requests to arrive", async {
+        while doomed.seen().len() < 4 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    doomed.kill();
+    for mut client in clients {
+        assert_eq!(client.response().await.text(), "alive");
+        assert_eq!(client.get("/").await.text(), "alive", "and so do the next ones");
+    }
 }

@@ -1,4 +1,4 @@
-//! Draining: what may finish, what is told to go, what is cut.
+//! Start and end: a taken port; what may finish, what is told to go, what is cut.
 
 use std::time::Duration;
 
@@ -111,4 +111,19 @@ async fn websockets_get_the_drain_time_and_are_then_cut_and_counted() {
     assert_eq!(client.exact(10).await, b"still here");
     assert!(client.rest().await.is_empty());
     assert_eq!(soon("the drain", drained).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_an_error_that_names_its_owner_and_the_key() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    let error = Plan::default().start_on(vec![address]).err().unwrap().to_string();
+    let comm = std::fs::read_to_string("/proc/self/comm").unwrap();
+    let expected = format!(
+        "entry point web: cannot listen on {address}: Address already in use (os error 98); the port is held by {} \
+         (pid {}). Free the address or change entryPoints.web.address",
+        comm.trim(),
+        std::process::id()
+    );
+    assert_eq!(error, expected);
 }

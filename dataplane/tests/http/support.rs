@@ -14,7 +14,7 @@ use constellation_dataplane::table::{
     ServiceSpec, Snapshot, Transport,
 };
 use constellation_dataplane::tls::TlsView;
-use constellation_dataplane::{DataPlane, Generation, Published};
+use constellation_dataplane::{DataPlane, Generation, Published, StartError};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -69,13 +69,18 @@ impl Plan {
     }
 
     pub(crate) fn start(self) -> Node {
+        self.start_on(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])
+            .unwrap()
+    }
+
+    pub(crate) fn start_on(self, addresses: Vec<SocketAddr>) -> Result<Node, StartError> {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry, &["web".into()]);
         let settings = Settings {
             entry_points: vec![EntryPoint {
                 id: EntryPointId(0),
                 name: "web".into(),
-                addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+                addresses,
                 key: "entryPoints.web.address".into(),
                 forwarded: self.forwarded,
                 limits: self.limits,
@@ -90,15 +95,14 @@ impl Plan {
                 .collect(),
         };
         let published = Published::new(generation(1, self.routes));
-        let plane =
-            DataPlane::start(settings, published.clone(), Arc::new(metrics), AccessLog::off()).unwrap();
+        let plane = DataPlane::start(settings, published.clone(), Arc::new(metrics), AccessLog::off())?;
         let address = plane.bound()[0].1;
-        Node {
+        Ok(Node {
             plane,
             published,
             address,
             registry,
-        }
+        })
     }
 }
 
