@@ -128,6 +128,13 @@ mod tests {
     }
 
     #[test]
+    fn the_ipv6_wildcard_takes_ipv4_too() {
+        let (address, _sockets) = bind("[::]:0".parse().unwrap(), false, 1).unwrap();
+        let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
+        std::net::TcpStream::connect(v4).unwrap();
+    }
+
+    #[test]
     fn a_shared_port_of_somebody_else_is_taken_all_the_same() {
         let (address, _held) = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false, 1).unwrap();
         let error = bind(address, false, 2).unwrap_err();

@@ -98,7 +98,7 @@ impl RequestStream {
     }
 
     /// Looks at what was received. After a refusal the stream must not be used any more.
-    pub fn next(&mut self) -> Result<Next, Refusal> {
+    pub fn advance(&mut self) -> Result<Next, Refusal> {
         if self.sound > 0 {
             return Ok(Next::Take);
         }

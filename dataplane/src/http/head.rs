@@ -241,7 +241,7 @@ impl HeadScanner {
 /// Bytes at which the search of a line stops: every control character but HTAB, and beyond ASCII in the request line.
 fn is_stop(byte: u8, in_request_line: bool) -> bool {
     if in_request_line {
-        byte < 0x20 || byte >= 0x7f
+        !(0x20..0x7f).contains(&byte)
     } else {
         (byte < 0x20 && byte != b'\t') || byte == 0x7f
     }

@@ -217,12 +217,13 @@ impl<S: Transport> Io<S> {
         match self.state {
             State::Refusing | State::Aborting => {
                 let aborting = self.state == State::Aborting;
-                let result = ready!(self.poll_pending(cx));
-                let flushed = match result {
-                    Ok(()) => ready!(self.inner()?.poll_flush(cx)),
+                let written = ready!(self.poll_pending(cx));
+                // With TLS this is what tells the client that the answer is whole.
+                let ended = match written {
+                    Ok(()) => ready!(self.inner()?.poll_shutdown(cx)),
                     error => error,
                 };
-                self.state = if aborting || flushed.is_err() {
+                self.state = if aborting || ended.is_err() {
                     State::Failed
                 } else {
                     State::Closed
@@ -250,7 +251,7 @@ impl<S: Transport> AsyncRead for Io<S> {
                 return this.poll_end(cx);
             }
             let in_head = this.requests.is_in_head();
-            let next = match this.requests.next() {
+            let next = match this.requests.advance() {
                 Ok(next) => next,
                 Err(refusal) => {
                     this.refuse(refusal, in_head);

@@ -133,6 +133,8 @@ impl EndpointState {
             peer.options.connection_timeout = Some(IMPATIENT);
         }
         if h1_only {
+            // Such a connection may be silent for hours.
+            peer.options.read_timeout = None;
             peer.options.set_http_version(1, 1);
         }
         Ok(peer)
@@ -168,6 +170,7 @@ fn template(endpoint: &Endpoint, address: SocketAddr, transport: &Transport, tru
     let options = &mut peer.options;
     options.connection_timeout = transport.timeouts.dial;
     options.total_connection_timeout = transport.timeouts.dial;
+    // pingora knows one limit for all reads of a response: it also ends a pause inside the body.
     options.read_timeout = transport.timeouts.response_header;
     options.idle_timeout = transport.timeouts.idle;
     options.max_h2_streams = H2_STREAMS;

@@ -35,7 +35,7 @@ fn handed_on(bytes: &[u8], step: usize) -> (Vec<u8>, Result<Next, Refusal>) {
     let mut out = Vec::new();
     let mut pieces = bytes.chunks(step);
     loop {
-        match stream.next() {
+        match stream.advance() {
             Ok(Next::Take) => {
                 let mut space = [0; 64];
                 let mut to = ReadBuf::new(&mut space);
@@ -100,19 +100,19 @@ fn requests_are_handed_on_one_by_one() {
     let bytes = b"POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n";
     let first = bytes.len() - 28;
     let mut stream = RequestStream::new(LIMITS, bytes.to_vec());
-    assert_eq!(stream.next(), Ok(Next::Take));
+    assert_eq!(stream.advance(), Ok(Next::Take));
     let mut space = [0; 256];
     let mut to = ReadBuf::new(&mut space);
     stream.take(&mut to);
     assert_eq!(to.filled(), &bytes[..first]);
     assert_eq!(
-        stream.next(),
+        stream.advance(),
         Ok(Next::Wait),
         "the second request waits for the end of the first"
     );
     assert_eq!(stream.held(), 28);
     stream.next_request();
-    assert_eq!(stream.next(), Ok(Next::Take));
+    assert_eq!(stream.advance(), Ok(Next::Take));
 }
 
 /// Pieces that requests are made of, sound and not, so that random ones come close to the edge cases.

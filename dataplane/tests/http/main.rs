@@ -1,5 +1,11 @@
 //! The HTTP data plane against scripted back ends over loopback.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "scripted clients and back ends are test code outside of test functions"
+)]
+
 mod failover;
 mod forwarding;
 mod hostile;
