@@ -1,7 +1,7 @@
 //! From byte offsets to lines and columns.
 
 /// How many bytes are counted at most to find a column: minified JSON has lines of megabytes.
-const STEP: usize = 1024;
+const STEP: usize = 128;
 
 /// The starts of the lines of a text.
 pub(super) struct Lines<'t> {

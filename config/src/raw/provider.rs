@@ -18,7 +18,7 @@ pub(crate) struct RawProviders {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RawDocker {
-    /// Keep services whose containers can't serve, without a server.
+    /// Keep services whose containers can't serve. Only `true`: routes never vanish because a container stopped.
     pub(crate) allow_empty_services: bool,
     /// Expression that containers must satisfy, such as Label(`tier`, `edge`); null: every container.
     pub(crate) constraints: Option<String>,
@@ -31,7 +31,6 @@ pub(crate) struct RawDocker {
     /// Whether containers without the label traefik.enable are exposed.
     pub(crate) exposed_by_default: bool,
     /// Time for one request to the engine; 0: no limit.
-    #[serde(rename = "httpClientTimeout")]
     pub(crate) http_client_timeout: Time,
     /// Network whose address is used when a container names none; empty: the first by name.
     pub(crate) network: String,
@@ -50,7 +49,7 @@ impl Default for RawDocker {
     fn default() -> Self {
         let defaults = DockerProvider::default();
         Self {
-            allow_empty_services: defaults.allow_empty_services,
+            allow_empty_services: true,
             constraints: None,
             default_rule: defaults.default_rule,
             enabled: true,

@@ -42,6 +42,12 @@ fn docker(raw: &RawDocker, judge: &mut Judge<'_>) -> DockerProvider {
             }
         }
     }
+    if !raw.allow_empty_services {
+        judge
+            .refuse(&format!("{key}.allowEmptyServices"), "can't be switched off")
+            .expects("true")
+            .advises("remove it: a route never vanishes because its container stopped, it answers 503");
+    }
     if raw.default_rule.trim().is_empty() {
         judge
             .refuse(&format!("{key}.defaultRule"), "is empty")
@@ -55,7 +61,6 @@ fn docker(raw: &RawDocker, judge: &mut Judge<'_>) -> DockerProvider {
         default_rule: raw.default_rule.clone(),
         constraints: given(raw.constraints.as_deref()),
         use_bind_port_ip: raw.use_bind_port_ip,
-        allow_empty_services: raw.allow_empty_services,
         http_client_timeout: raw.http_client_timeout.limit(),
         removed_grace_period: raw.removed_grace_period.0,
         stopped_grace_period: raw.stopped_grace_period.limit(),

@@ -56,8 +56,6 @@ pub struct DockerProvider {
     pub constraints: Option<String>,
     /// Use the host port binding rather than the container's address.
     pub use_bind_port_ip: bool,
-    /// Keep services without a server.
-    pub allow_empty_services: bool,
     /// Time for one request to the engine; `None`: no limit.
     pub http_client_timeout: Option<Duration>,
     /// How long the route of a removed container stays, answering 503.
@@ -83,7 +81,6 @@ impl Default for DockerProvider {
             default_rule: Self::DEFAULT_RULE.to_owned(),
             constraints: None,
             use_bind_port_ip: false,
-            allow_empty_services: false,
             http_client_timeout: None,
             removed_grace_period: Duration::from_secs(600),
             stopped_grace_period: None,

@@ -30,6 +30,14 @@ fn errors_are_objects_for_scripts() {
 const CASES: &[Case] = &[
     Case {
         format: "yaml",
+        text: "providers: {docker: {allowEmptyServices: false}}",
+        shown: "c.yaml:1:42: providers.docker.allowEmptyServices: can't be switched off
+    value: false
+    expected: true
+    hint: remove it: a route never vanishes because its container stopped, it answers 503",
+    },
+    Case {
+        format: "yaml",
         text: "entryPoints:
   web:
     adress: ':80'
