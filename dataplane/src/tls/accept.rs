@@ -14,6 +14,9 @@ use crate::Published;
 use crate::access_log::TlsDetails;
 use crate::metrics::{HandshakeOutcome, TlsVersion};
 
+/// Most characters of a client's subject that are kept: it stands in every line of the access log.
+const MAX_SUBJECT: usize = 256;
+
 /// A finished handshake.
 #[derive(Debug)]
 pub struct Accepted<IO> {
@@ -133,7 +136,8 @@ fn details(connection: &ServerConnection) -> TlsDetails {
     let leaf = connection.peer_certificates().and_then(|chain| chain.first());
     let subject = leaf.and_then(|leaf| {
         let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
-        Some(certificate.subject().to_string().into())
+        let subject = certificate.subject().to_string();
+        Some(subject.chars().take(MAX_SUBJECT).collect::<String>().into())
     });
     TlsDetails {
         version: version(connection).as_str(),
