@@ -1,3 +1,5 @@
+//! Lines exactly as they are written, and what happens when they can't be.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};

@@ -1,3 +1,5 @@
+//! The text as it is scraped, after what happens has been counted.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
