@@ -260,6 +260,11 @@ fn same_host(written: &str, seen: &str) -> bool {
 }
 
 impl<T> HeaderTest<T> {
+    /// Whether no request can have such a header.
+    pub(super) fn never_there(&self) -> bool {
+        self.name.is_none()
+    }
+
     fn any_line(&self, request: &RequestMeta<'_>, test: impl Fn(&[u8]) -> bool) -> bool {
         let Some(name) = &self.name else { return false };
         request

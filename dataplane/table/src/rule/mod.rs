@@ -11,6 +11,7 @@ mod lexer;
 mod parser;
 mod re2;
 mod regexp;
+mod remarks;
 mod tree;
 
 use crate::RequestMeta;

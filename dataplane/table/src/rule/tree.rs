@@ -86,6 +86,11 @@ impl<M> Expression<M> {
         }
     }
 
+    /// Visits all matchers, left to right.
+    pub(super) fn each(&self, visit: &mut impl FnMut(&M)) {
+        self.matchers.iter().for_each(visit);
+    }
+
     /// Visits the matchers that are not under an odd number of negations, left to right.
     pub(crate) fn each_positive<'e>(&'e self, visit: &mut impl FnMut(&'e M)) {
         self.each_with_sign(&self.tree(), true, visit);
