@@ -7,6 +7,7 @@ mod published;
 mod read;
 mod shape;
 mod suggest;
+mod value;
 
 pub(crate) use published::published;
 pub(crate) use read::{Reading, Unknown, read, shown};
