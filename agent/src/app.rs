@@ -360,7 +360,7 @@ async fn start_sources(
     let mut sources = Vec::new();
     if let Some(docker) = &config.providers.docker {
         let handle = sources::docker::spawn(docker.clone(), stop.clone())
-            .map_err(|error| Failure::new(Exit::Config, format!("providers.docker: {error}")))?;
+            .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
         sources.push(("docker", handle));
     }
     if let Some(file) = &config.providers.file {

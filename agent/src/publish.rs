@@ -22,8 +22,9 @@ use crate::sources::{Contribution, Problem, SourceState};
 /// Least time between two compiles.
 const THROTTLE: Duration = Duration::from_millis(20);
 
-/// How long the first generation waits for sources that have said nothing yet.
-const FIRST_READING: Duration = Duration::from_secs(5);
+/// How long the first generation waits for sources that have said nothing yet; clients get 503 and `Retry-After` in the
+/// meantime. An engine with hundreds of containers needs seconds; one that hangs must not hold up the files for long.
+const FIRST_READING: Duration = Duration::from_secs(15);
 
 /// The task and what it owns.
 #[derive(Debug)]

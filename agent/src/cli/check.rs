@@ -7,7 +7,7 @@ use constellation_config::{Config, ConfigErrors, Format, LoadOptions, dynamic};
 
 use super::{Exit, Failure, print, print_json};
 use crate::compile::{Compiler, Statics};
-use crate::sources::Contribution;
+use crate::sources::{self, Contribution};
 
 /// `check`.
 #[derive(Debug, Args)]

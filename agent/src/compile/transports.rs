@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use constellation_config::duration;
 use constellation_config::dynamic::ServersTransport;
 use constellation_table::{Timeouts, Transport};
 
@@ -116,39 +117,15 @@ fn build(
     })
 }
 
-/// A Go duration (`1h2m3.5s`, `300ms`) or a number of seconds; zero is no limit.
+/// A Go duration or a number of seconds; zero is no limit.
 fn parse_limit(text: &str) -> Result<Option<Duration>, String> {
-    let refuse =
-        || format!("{text:?} is no duration: write a number of seconds, or one such as 300ms, 30s or 1m30s");
-    let mut rest = text.trim();
-    let mut seconds = 0.0;
-    if rest.is_empty() {
-        return Err(refuse());
+    match duration::parse(text) {
+        Some(limit) => Ok(Some(limit).filter(|limit| !limit.is_zero())),
+        None => Err(format!(
+            "{text:?} is no duration: expected {}",
+            duration::EXPECTED
+        )),
     }
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let scale = match unit {
-            "" if number.len() == text.trim().len() => 1.0,
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(refuse()),
-        };
-        seconds += number.parse::<f64>().map_err(|_| refuse())? * scale;
-        rest = tail;
-    }
-    let limit = Duration::try_from_secs_f64(seconds).map_err(|_| refuse())?;
-    Ok(Some(limit).filter(|limit| !limit.is_zero()))
 }
 
 #[cfg(test)]
