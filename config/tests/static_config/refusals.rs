@@ -291,7 +291,7 @@ c.yaml:1:59: node.priority: is out of range
     expected: a number from 0 to 1
 c.yaml:1:34: accessLog.format: is not one of the allowed words
     value: "xml"
-    expected: one of common, json
+    expected: one of common, genericCLF, json
 c.yaml:1:54: accessLog.bufferingSize: is out of range
     value: 0
     expected: a whole number from 1 to 1000000
@@ -515,7 +515,7 @@ c.yaml:2:1: log: the key stands here again; it is first on line 1
     hint: keep one of them; keys are the same in any case
 c.yaml:2:15: log.format: is not one of the allowed words
     value: "xml"
-    expected: one of common, json
+    expected: one of common, genericCLF, json
 c.yaml:3:17: node.name: the key stands here again; it is first on line 3
     hint: keep one of them; keys are the same in any case
 c.yaml:4:37: entryPoints.web: the key stands here again; it is first on line 4
