@@ -515,7 +515,7 @@ c.yaml:2:1: log: the key stands here again; it is first on line 1
     hint: keep one of them; keys are the same in any case
 c.yaml:2:15: log.format: is not one of the allowed words
     value: "xml"
-    expected: one of common, genericCLF, json
+    expected: one of common, json
 c.yaml:3:17: node.name: the key stands here again; it is first on line 3
     hint: keep one of them; keys are the same in any case
 c.yaml:4:37: entryPoints.web: the key stands here again; it is first on line 4
