@@ -231,6 +231,7 @@ fn life(state: ContainerState) -> (State, Health) {
         Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
         Some(HealthStatusEnum::STARTING) => Health::Starting,
         Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
+        // `none` says that there is no check. Traefik drops such a container; it serves as well as one without health.
         _ => Health::Unchecked,
     };
     (life, health)

@@ -1,8 +1,8 @@
 //! Where the engine is and how to talk to it: socket or TCP, with or without TLS.
 //!
-//! The configured endpoint wins; while that is the default, `DOCKER_HOST` is asked (with `DOCKER_TLS_VERIFY` and
-//! `DOCKER_CERT_PATH`, as Docker's own client does), and a rootless engine's socket stands in for a missing default.
-//! Resolved anew for every connection, because a rootless engine may start later than this node.
+//! `DOCKER_HOST` and the variables beside it have found their way into the configuration already. While the endpoint is
+//! the default, a rootless engine's socket stands in where the default is missing. Resolved anew for every connection,
+//! because a rootless engine may start later than this node.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -43,41 +43,15 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// Resolves; `env` reads an environment variable and `exists` asks for a file.
+    /// Resolves; `runtime` is `XDG_RUNTIME_DIR` and `exists` asks for a file.
     pub(super) fn resolve(
         provider: &DockerProvider,
-        env: impl Fn(&str) -> Option<String>,
+        runtime: Option<String>,
         exists: impl Fn(&Path) -> bool,
     ) -> Result<Self, ConnectError> {
-        let env = |name: &str| env(name).filter(|value| !value.is_empty());
-        let default = provider.endpoint.is_empty() || provider.endpoint == DockerProvider::DEFAULT_ENDPOINT;
-        let Some(host) = env("DOCKER_HOST").filter(|_| default) else {
-            let endpoint = if default {
-                DockerProvider::DEFAULT_ENDPOINT
-            } else {
-                &provider.endpoint
-            };
-            let endpoint = Self::parse(endpoint, provider.tls.clone())?;
-            return Ok(endpoint.or_rootless(default, env("XDG_RUNTIME_DIR"), exists));
-        };
-        let tls = match (provider.tls.clone(), env("DOCKER_TLS_VERIFY")) {
-            (Some(tls), _) => Some(tls),
-            (None, None) => None,
-            (None, Some(_)) => {
-                let home = || Some(Path::new(&env("HOME")?).join(".docker"));
-                let directory = env("DOCKER_CERT_PATH")
-                    .map(PathBuf::from)
-                    .or_else(home)
-                    .unwrap_or_default();
-                Some(DockerTls {
-                    ca: Some(directory.join("ca.pem")),
-                    cert: Some(directory.join("cert.pem")),
-                    key: Some(directory.join("key.pem")),
-                    insecure_skip_verify: false,
-                })
-            }
-        };
-        Self::parse(&host, tls)
+        let endpoint = Self::parse(&provider.endpoint, provider.tls.clone())?;
+        let default = provider.endpoint == DockerProvider::DEFAULT_ENDPOINT;
+        Ok(endpoint.or_rootless(default, runtime, exists))
     }
 
     fn parse(text: &str, tls: Option<DockerTls>) -> Result<Self, ConnectError> {
@@ -97,7 +71,7 @@ impl Endpoint {
         match (scheme, tls) {
             ("unix", _) if rest.starts_with('/') => Ok(Self::Unix(PathBuf::from(rest))),
             ("tcp" | "http", None) => authority(PLAIN_PORT).map(Self::Plain),
-            ("tcp", Some(tls)) => authority(TLS_PORT).map(|authority| Self::Tls(authority, tls)),
+            ("tcp" | "http", Some(tls)) => authority(TLS_PORT).map(|authority| Self::Tls(authority, tls)),
             ("https", tls) => {
                 authority(TLS_PORT).map(|authority| Self::Tls(authority, tls.unwrap_or_default()))
             }
@@ -229,85 +203,66 @@ async fn read(path: &Path) -> Result<Vec<u8>, ConnectError> {
 mod tests {
     use super::*;
 
-    /// Endpoint, TLS, environment, files that exist, and what comes of it.
-    type Case<'a> = (
-        &'a str,
-        Option<DockerTls>,
-        Vec<(&'a str, &'a str)>,
-        Vec<&'a str>,
-        &'a str,
-    );
-
-    fn resolve(endpoint: &str, tls: Option<DockerTls>, env: &[(&str, &str)], files: &[&str]) -> String {
+    fn resolve(endpoint: &str, tls: bool, runtime: &str, files: &[&str]) -> String {
         let provider = DockerProvider {
             endpoint: endpoint.to_owned(),
-            tls,
+            tls: tls.then(|| DockerTls {
+                ca: Some(PathBuf::from("/ca")),
+                ..DockerTls::default()
+            }),
             ..DockerProvider::default()
         };
-        let env = |name: &str| {
-            let found = env.iter().find(|(known, _)| *known == name);
-            found.map(|(_, value)| (*value).to_owned())
-        };
-        let exists = |path: &Path| files.iter().any(|file| Path::new(file) == path);
-        match Endpoint::resolve(&provider, env, exists) {
+        let runtime = Some(runtime.to_owned()).filter(|runtime| !runtime.is_empty());
+        match Endpoint::resolve(&provider, runtime, |path| {
+            files.iter().any(|file| Path::new(file) == path)
+        }) {
             Ok(Endpoint::Tls(authority, tls)) => {
                 format!("https://{authority} {:?}", tls.ca.unwrap_or_default())
             }
             Ok(endpoint) => endpoint.to_string(),
-            Err(error) => error.to_string().chars().take(24).collect(),
+            Err(error) => error.to_string().chars().take(20).collect(),
         }
     }
 
     #[test]
-    fn resolves_like_dockers_client() {
+    fn resolves_sockets_and_addresses() {
         let default = DockerProvider::DEFAULT_ENDPOINT;
-        let host = |value: &'static str| vec![("DOCKER_HOST", value)];
-        let verified = vec![
-            ("DOCKER_HOST", "tcp://h:1"),
-            ("DOCKER_TLS_VERIFY", "1"),
-            ("DOCKER_CERT_PATH", "/certs"),
-        ];
-        let runtime = vec![("XDG_RUNTIME_DIR", "/run/user/7")];
+        for (endpoint, tls, expected) in [
+            (default, false, default),
+            (default, true, default),
+            ("/x.sock", false, "unix:///x.sock"),
+            ("tcp://h", false, "tcp://h:2375"),
+            ("http://h:99/", false, "tcp://h:99"),
+            ("tcp://[::1]:99", false, "tcp://[::1]:99"),
+            ("https://h", false, "https://h:2376 \"\""),
+            ("https://h", true, "https://h:2376 \"/ca\""),
+            ("tcp://h:1", true, "https://h:1 \"/ca\""),
+            ("http://h:1", true, "https://h:1 \"/ca\""),
+            ("ssh://user@h", false, "`ssh://user@h` is no"),
+            ("unix://x", false, "`unix://x` is not an"),
+            ("h:1", false, "`h:1` is not an endp"),
+            ("", false, "`` is not an endpoin"),
+            ("tcp://a b", false, "`tcp://a b` is not a"),
+        ] {
+            assert_eq!(resolve(endpoint, tls, "", &[]), expected, "{endpoint} {tls}");
+        }
+    }
+
+    #[test]
+    fn a_rootless_engine_stands_in_for_a_missing_default() {
+        let default = DockerProvider::DEFAULT_ENDPOINT;
         let rootless = "/run/user/7/docker.sock";
-        let tls = Some(DockerTls::default());
-        let cases: Vec<Case<'_>> = vec![
-            (default, None, vec![], vec![], default),
-            ("", None, vec![], vec![], default),
-            ("/x.sock", None, vec![], vec![], "unix:///x.sock"),
-            ("tcp://h", None, vec![], vec![], "tcp://h:2375"),
-            ("http://h:99/", None, vec![], vec![], "tcp://h:99"),
-            ("tcp://[::1]:99", None, vec![], vec![], "tcp://[::1]:99"),
-            ("https://h", None, vec![], vec![], "https://h:2376 \"\""),
-            ("tcp://h:1", tls.clone(), vec![], vec![], "https://h:1 \"\""),
-            ("http://h:1", tls, vec![], vec![], "`http://h:1` is not an e"),
-            ("ssh://h", None, vec![], vec![], "`ssh://h` is not an endp"),
-            ("unix://x", None, vec![], vec![], "`unix://x` is not an end"),
-            ("h:1", None, vec![], vec![], "`h:1` is not an endpoint"),
-            (default, None, host("tcp://h:1"), vec![], "tcp://h:1"),
-            (default, None, host(""), vec![], default),
-            (default, None, host("ssh://h"), vec![], "`ssh://h` is not an endp"),
-            ("unix:///x", None, host("tcp://h:1"), vec![], "unix:///x"),
-            (default, None, verified, vec![], "https://h:1 \"/certs/ca.pem\""),
-            (
-                default,
-                None,
-                runtime.clone(),
-                vec![rootless],
-                "unix:///run/user/7/docker.sock",
-            ),
-            (
-                default,
-                None,
-                runtime.clone(),
-                vec![rootless, "/var/run/docker.sock"],
-                default,
-            ),
-            (default, None, runtime.clone(), vec![], default),
-            ("unix:///x", None, runtime, vec![rootless], "unix:///x"),
-        ];
-        for (endpoint, tls, env, files, expected) in cases {
-            let said = format!("{endpoint} {tls:?} {env:?} {files:?}");
-            assert_eq!(resolve(endpoint, tls, &env, &files), expected, "{said}");
+        for (endpoint, files, expected) in [
+            (default, vec![rootless], "unix:///run/user/7/docker.sock"),
+            (default, vec![rootless, "/var/run/docker.sock"], default),
+            (default, vec![], default),
+            ("unix:///x", vec![rootless], "unix:///x"),
+        ] {
+            assert_eq!(
+                resolve(endpoint, false, "/run/user/7", &files),
+                expected,
+                "{endpoint} {files:?}"
+            );
         }
     }
 }

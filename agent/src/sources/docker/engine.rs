@@ -96,7 +96,8 @@ impl Engine {
             .http_client_timeout
             .filter(|limit| !limit.is_zero())
             .unwrap_or(REQUEST_LIMIT);
-        let endpoint = Endpoint::resolve(provider, |name| std::env::var(name).ok(), |path| path.exists())?;
+        let runtime = std::env::var("XDG_RUNTIME_DIR").ok();
+        let endpoint = Endpoint::resolve(provider, runtime, |path| path.exists())?;
         let client = endpoint.connect(limit).await?;
         Ok(Self {
             client,
@@ -187,7 +188,12 @@ impl Follow<'_> {
         loop {
             self.inspect_dirty();
             let publish = self.publish_at();
-            let expiry = self.inventory.next_change(Now::read());
+            // What is about to be published needs no second reason.
+            let expiry = if self.changed {
+                None
+            } else {
+                self.inventory.next_change(Now::read())
+            };
             tokio::select! {
                 event = events.next() => self.note(event)?,
                 Some((id, result)) = self.in_flight.next() => self.take(&id, result)?,

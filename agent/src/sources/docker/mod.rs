@@ -81,7 +81,11 @@ async fn run(provider: DockerProvider, mut policy: Policy, mut publication: Publ
         policy.host_address = host_address().await;
         let error = match Engine::connect(&provider).await {
             Ok(engine) => {
-                info!(endpoint = %engine.endpoint(), "connected to Docker");
+                let endpoint = engine.endpoint().to_string();
+                if provider.endpoint == DockerProvider::DEFAULT_ENDPOINT && endpoint != provider.endpoint {
+                    info!(%endpoint, "{} is missing; the rootless engine stands in", provider.endpoint);
+                }
+                info!(%endpoint, "connected to Docker");
                 engine
                     .follow(&mut inventory, &policy, &mut publication, &reload)
                     .await

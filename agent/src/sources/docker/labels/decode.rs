@@ -39,6 +39,11 @@ fn value(node: &Node, kind: Kind, path: &str) -> Result<Option<Value>, LabelErro
             Ok(Some(Value::Array(vec![Value::Object(element)])))
         }
         Kind::Named(kind) => named(node, *kind, path).map(Some),
+        // Traefik takes a list by index as an empty one, which for entry points means all of them; here it is a list.
+        Kind::Words if !node.children.is_empty() && node.children.iter().all(is_element) => {
+            let words = node.children.iter().map(|child| Value::from(child.value.trim()));
+            Ok(Some(Value::Array(words.collect())))
+        }
         Kind::Text | Kind::Flag | Kind::Integer | Kind::Duration | Kind::Words => {
             if let Some(child) = node.children.first() {
                 return Err(LabelError::new(
@@ -144,6 +149,10 @@ fn is_duration(text: &str) -> bool {
         }
     }
     true
+}
+
+fn is_element(node: &Node) -> bool {
+    node.name.starts_with('[') && node.children.is_empty()
 }
 
 fn below(path: &str, child: &Node) -> String {

@@ -82,6 +82,13 @@ fn reads_what_traefik_reads() {
         ),
         (&[("traefik.http.routers.r.entrypoints", "")], router(json!({}))),
         (
+            &[
+                ("traefik.http.routers.r.entrypoints[0]", "web"),
+                ("traefik.http.routers.r.entrypoints[1]", "x"),
+            ],
+            router(json!({"entryPoints": ["web", "x"]})),
+        ),
+        (
             &[("traefik.http.routers.r.middlewares", "a@file,b")],
             router(json!({"middlewares": ["a@file", "b"]})),
         ),
