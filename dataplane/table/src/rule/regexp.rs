@@ -9,6 +9,8 @@ use super::{RuleError, re2};
 
 /// Largest compiled pattern, in bytes.
 const SIZE_LIMIT: usize = 1 << 20;
+/// Most scratch space per pattern and thread, in bytes; what needs more is matched more slowly.
+const SCRATCH_LIMIT: usize = 256 << 10;
 
 /// A compiled pattern; matches anywhere in the text unless anchored.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ pub(super) fn compile(argument: &Argument) -> Result<Pattern, RuleError> {
     let translated = re2::translate(&argument.value).map_err(|problem| refuse(&problem))?;
     let regex = RegexBuilder::new(&translated)
         .size_limit(SIZE_LIMIT)
-        .dfa_size_limit(SIZE_LIMIT)
+        .dfa_size_limit(SCRATCH_LIMIT)
         .build()
         .map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => {
