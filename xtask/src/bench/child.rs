@@ -71,7 +71,8 @@ impl Running {
         })
     }
 
-    fn last_words(&self) -> String {
+    /// The end of what it printed, for an error.
+    pub(super) fn last_words(&self) -> String {
         const KEPT: usize = 600;
         let text = self.output().unwrap_or_default();
         let text = text.trim();
