@@ -1,3 +1,5 @@
+//! Files and what becomes of them: reading, breaking, vanishing, and every way of changing under watch.
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! Tables of labels: what they define, what is refused and in which words.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Tables of templates: what they render, what is refused at start and what fails for one container.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
