@@ -127,6 +127,7 @@ impl<'a> RouterCompiler<'a> {
         let priority = priority(definition, &rule)?;
         refuse_middlewares(definition)?;
         let service = service(provider, definition, references)?;
+        warnings.extend(rule.remarks().into_iter().map(|remark| format!("rule: {remark}")));
         if definition.observability.is_some() {
             warnings.push(
                 "the option observability is not served by this version: the router is logged and counted"

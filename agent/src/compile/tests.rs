@@ -279,6 +279,7 @@ fn what_works_with_a_limitation_warns_and_is_served() {
             document(&[
                 ("half", json!({"rule": "Host(`half.test`)", "service": "s", "entryPoints": ["web", "nope"]})),
                 ("acme", json!({"rule": "Host(`acme.test`)", "service": "s", "tls": {"certResolver": "le"}})),
+                ("port", router("Host(`port.test:80`)")),
                 ("quiet", json!({"rule": "Host(`quiet.test`)", "service": "s", "observability": {"metrics": false}})),
             ]),
         )],
@@ -289,6 +290,7 @@ fn what_works_with_a_limitation_warns_and_is_served() {
         ("router acme@file", "tls.certResolver \"le\""),
         ("router half@file", "there is no entry point \"nope\""),
         ("router quiet@file", "observability"),
+        ("router port@file", "rule: Host(`port.test:80`)"),
     ] {
         let found = compiled
             .problems
