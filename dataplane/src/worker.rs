@@ -4,7 +4,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -151,7 +150,7 @@ impl Acceptor {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = self.close.cancelled() => return self.take_waiting(&listener).await,
+                () = self.close.cancelled() => break,
             };
             match accepted {
                 Ok((socket, client)) => self.take(socket, client),
@@ -164,17 +163,26 @@ impl Acceptor {
                 }
             }
         }
+        if let Err(error) = self.take_waiting(listener) {
+            tracing::warn!(%error, "connections that waited to be accepted were lost");
+        }
     }
 
     /// Takes what the kernel has completed already: closing the socket would reset these connections.
-    async fn take_waiting(&self, listener: &TcpListener) {
-        std::future::poll_fn(|cx| {
-            while let Poll::Ready(Ok((socket, client))) = listener.poll_accept(cx) {
-                self.take(socket, client);
+    fn take_waiting(&self, listener: TcpListener) -> io::Result<()> {
+        // Asked directly: the runtime may not have heard yet that there is something to accept.
+        let listener = listener.into_std()?;
+        loop {
+            match listener.accept() {
+                Ok((socket, client)) => {
+                    socket.set_nonblocking(true)?;
+                    self.take(TcpStream::from_std(socket)?, client);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => return Err(error),
             }
-            Poll::Ready(())
-        })
-        .await;
+        }
     }
 
     fn take(&self, socket: TcpStream, client: SocketAddr) {

@@ -1,7 +1,7 @@
 //! Headers between two hops: whose `X-Forwarded-*` are believed, which ones we set, and what `Connection` may remove.
 
 use http::header::{self, HeaderName, HeaderValue};
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::connection::Connection;
 use super::refusal::Refusal;
@@ -241,6 +241,28 @@ pub(super) fn apply_connection(request: &mut RequestHeader) -> Result<(), Refusa
     request
         .insert_header("Connection", value)
         .map_err(|_| Refusal::ConnectionOptions)
+}
+
+/// Removes from a response what belonged to the hop behind us.
+pub(super) fn clean_response(response: &mut ResponseHeader) {
+    let all = response.headers.get_all(header::CONNECTION).iter();
+    let named: smallvec::SmallVec<[HeaderName; 2]> = all
+        .flat_map(|v| v.as_bytes().split(|b| *b == b','))
+        .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
+        .filter(|name| {
+            !matches!(
+                name.as_str(),
+                "close" | "keep-alive" | "upgrade" | "content-length" | "transfer-encoding"
+            )
+        })
+        .collect();
+    for name in named {
+        response.remove_header(&name);
+    }
+    response.remove_header(&header::CONNECTION);
+    for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "upgrade"] {
+        response.remove_header(name);
+    }
 }
 
 /// What `Connection` may not remove: what the other hops rely on, what frames the message, what authenticates it.

@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -30,6 +31,11 @@ use super::refusal::Refusal;
 const GATHER: usize = 4096;
 /// One read of bytes that must be looked at.
 const READ: usize = 16 * 1024;
+/// A client that will send nothing more has either left or waits for the answer (`nc -N`). It gets this long before the
+/// request is given up, so that short answers arrive and back ends do not work for nobody.
+const HALF_CLOSED: Duration = Duration::from_secs(1);
+/// A refusal that the client does not take is given up.
+const REFUSING: Duration = Duration::from_secs(5);
 /// Bytes of a following request that are read ahead while the current one is being answered.
 const READ_AHEAD: usize = 64 * 1024;
 
@@ -59,6 +65,8 @@ pub(super) struct Io<S: Transport> {
     /// A final response has begun, so that a refusal can't be written any more.
     responding: bool,
     first_request: bool,
+    /// The client has ended its side.
+    half_closed: bool,
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     id: UniqueIDType,
@@ -109,6 +117,7 @@ impl<S: Transport> Io<S> {
             state: State::Open,
             responding: false,
             first_request: true,
+            half_closed: false,
             deadline: Some(deadline),
             timer: None,
             id: socket.id,
@@ -158,6 +167,7 @@ impl<S: Transport> Io<S> {
             self.state = State::Failed;
             return;
         }
+        self.deadline = Some(Instant::now() + REFUSING);
         self.pending = refusal.to_wire();
         self.pending_from = 0;
         self.state = if in_head { State::Refusing } else { State::Aborting };
@@ -217,11 +227,17 @@ impl<S: Transport> Io<S> {
         match self.state {
             State::Refusing | State::Aborting => {
                 let aborting = self.state == State::Aborting;
-                let written = ready!(self.poll_pending(cx));
-                // With TLS this is what tells the client that the answer is whole.
-                let ended = match written {
-                    Ok(()) => ready!(self.inner()?.poll_shutdown(cx)),
-                    error => error,
+                let mut ended = self.poll_pending(cx);
+                if let Poll::Ready(Ok(())) = ended {
+                    // With TLS this is what tells the client that the answer is whole.
+                    ended = self.inner()?.poll_shutdown(cx);
+                }
+                let ended = match ended {
+                    Poll::Ready(ended) => ended,
+                    Poll::Pending => {
+                        ready!(self.poll_deadline(cx));
+                        Err(io::ErrorKind::TimedOut.into())
+                    }
                 };
                 self.state = if aborting || ended.is_err() {
                     State::Failed
@@ -281,14 +297,21 @@ impl<S: Transport> AsyncRead for Io<S> {
                     this.responding = false;
                     this.wait_from_now();
                 }
+                Next::Wait if this.half_closed => {
+                    this.deadline.get_or_insert_with(|| Instant::now() + HALF_CLOSED);
+                    ready!(this.poll_deadline(cx));
+                    return Poll::Ready(Ok(()));
+                }
                 Next::Wait => {
                     if this.requests.held() >= READ_AHEAD {
                         return Poll::Pending;
                     }
                     if ready!(this.poll_more(cx))? == 0 {
-                        return Poll::Ready(Ok(()));
+                        this.half_closed = true;
+                        this.deadline = None;
                     }
                 }
+                Next::Read if this.half_closed => return Poll::Ready(Ok(())),
                 Next::Read => {
                     let fresh = this.requests.is_between_requests();
                     match this.poll_more(cx) {

@@ -63,7 +63,13 @@ impl ProxyHttp for App {
                 return Ok(false);
             }
             Outcome::Answer(answer) => answer,
-            Outcome::Refuse(refusal) => Answer::refusal(refusal),
+            Outcome::Refuse(refusal) => {
+                let entry_point = exchange.connection.as_ref().map(|c| c.entry_point.id);
+                if let Some(metrics) = entry_point.and_then(|id| self.edge.metrics.entry_point(id)) {
+                    metrics.refused(refusal.label());
+                }
+                Answer::refusal(refusal)
+            }
         };
         answer.send(session).await?;
         Ok(true)
@@ -206,9 +212,7 @@ impl ProxyHttp for App {
             connection.upgrade();
             return Ok(());
         }
-        for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "upgrade"] {
-            response.remove_header(name);
-        }
+        forwarded::clean_response(response);
         if session.req_header().version == Version::HTTP_10
             && response.remove_header(&header::TRANSFER_ENCODING).is_some()
         {

@@ -35,6 +35,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const TLS_HANDSHAKE: u8 = 0x16;
 /// One read of first bytes.
 const FIRST_READ: usize = 4096;
+/// How long a new connection may stay silent while we drain.
+const LAST_CALL: Duration = Duration::from_millis(500);
 /// How long a connection is kept for a client that still sends while it should read our answer.
 const LINGER: Duration = Duration::from_secs(2);
 /// How much such a client may still send.
@@ -62,11 +64,17 @@ pub(crate) async fn serve_connection(
     let deadline = Instant::now() + limits.header_timeout;
     let mut first = Vec::new();
     let mut stop = stopping.clone();
+    let stopped = async {
+        // An error means that the data plane was dropped; the connection is cut from outside then.
+        if stop.wait_for(|stop| *stop).await.is_ok() {
+            tokio::time::sleep(LAST_CALL).await;
+        }
+    };
     let protocol = tokio::select! {
-        // Who was accepted and has spoken is served, also while we drain.
+        // Who was accepted is heard, also while we drain.
         biased;
         protocol = timeout_at(deadline, detect(&mut socket, &mut first)) => protocol,
-        _ = stop.wait_for(|stop| *stop) => return,
+        () = stopped => return,
     };
     let protocol = match protocol {
         Ok(Ok(Some(protocol))) => protocol,

@@ -3,7 +3,7 @@
 use constellation_dataplane::settings::ForwardedHeaders;
 use constellation_dataplane::table::{Scheme, Service, ServiceSpec};
 
-use super::support::{Backend, Plan, Seen, endpoint, spec};
+use super::support::{Act, Backend, Plan, Seen, endpoint, spec};
 
 /// What the back end saw of one request.
 async fn seen(forwarded: ForwardedHeaders, request: &str) -> Seen {
@@ -146,4 +146,25 @@ async fn who_served_is_told_to_those_who_may_know() {
         );
         assert_eq!(response.header("x-constellation-service"), told.then_some("app"));
     }
+}
+
+#[tokio::test]
+async fn a_response_leaves_its_hop_behind() {
+    let backend = Backend::start(|_, _| {
+        Act::Send(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, X-Own\r\nX-Own: x\r\nKeep-Alive: timeout=5\r\n\
+              Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Kept: x\r\n\r\nok"
+                .to_vec(),
+        )
+    })
+    .await;
+    let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
+    let response = node.connect().await.get("/").await;
+    assert_eq!(response.header("connection"), Some("keep-alive"));
+    assert_eq!(
+        (response.header("x-own"), response.header("keep-alive")),
+        (None, None)
+    );
+    assert_eq!(response.header("x-kept"), Some("x"));
+    assert_eq!(response.head.matches("Set-Cookie: ").count(), 2);
 }

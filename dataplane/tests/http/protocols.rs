@@ -143,7 +143,8 @@ async fn grpc_streams_both_ways_and_ends_with_trailers() {
 
 #[tokio::test]
 async fn http2_clients_reach_http1_back_ends() {
-    let backend = Backend::fixed("hello").await;
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\n\r\nhello";
+    let backend = Backend::start(|_, _| Act::Send(answer.to_vec())).await;
     let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
     let mut sender = h2_client(&node).await;
     for path in ["/x/../y?q", "/z"] {

@@ -316,3 +316,16 @@ async fn a_connection_ends_after_its_last_request() {
     assert_eq!(client.get("/").await.header("connection"), Some("close"));
     assert!(client.rest().await.is_empty());
 }
+
+/// `nc -N` and the like end their side after the request and wait for the answer.
+#[tokio::test]
+async fn a_client_that_ends_its_side_gets_its_answers() {
+    let backend = Backend::fixed("hello").await;
+    let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
+    let mut client = node.connect().await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    client.send(request.repeat(2)).await;
+    tokio::io::AsyncWriteExt::shutdown(&mut client.0).await.unwrap();
+    let answers = String::from_utf8(client.rest().await).unwrap();
+    assert_eq!(answers.matches("hello").count(), 2, "{answers}");
+}
