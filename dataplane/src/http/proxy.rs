@@ -213,6 +213,8 @@ impl ProxyHttp for App {
             return Ok(());
         }
         forwarded::clean_response(response);
+        // Each hop states its own version (RFC 9110 section 2.5), whatever an old back end speaks.
+        response.set_version(Version::HTTP_11);
         if session.req_header().version == Version::HTTP_10
             && response.remove_header(&header::TRANSFER_ENCODING).is_some()
         {

@@ -234,6 +234,25 @@ async fn http_10_gets_no_chunks() {
 }
 
 #[tokio::test]
+async fn an_http_10_back_end_is_answered_for_in_http_11() {
+    let backend = Backend::start(|_, _| {
+        Act::SendAndClose(b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec())
+    })
+    .await;
+    let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
+    let mut client = node.connect().await;
+    for _ in 0..2 {
+        let response = client.get("/").await;
+        assert!(
+            response.head.starts_with("HTTP/1.1 200 OK\r\n"),
+            "{}",
+            response.head
+        );
+        assert_eq!(response.text(), "hello");
+    }
+}
+
+#[tokio::test]
 async fn a_new_generation_serves_the_next_request_and_leaves_the_running_one_alone() {
     let first = Backend::start(|_, seen| match seen.head.contains("/slow") {
         true => Act::Echo(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nfirst".to_vec()),
