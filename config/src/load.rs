@@ -148,6 +148,7 @@ fn layered(
         return Err(ConfigErrors(errors));
     }
     warnings.splice(0..0, contract.warnings);
+    warnings.extend(unsupported::without_effect(&root));
     raw.node.name.clone_from(&config.node.name);
     let effective = serde_json::to_value(&raw).unwrap_or_default();
     Ok((config, effective, warnings))

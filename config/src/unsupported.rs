@@ -3,10 +3,11 @@
 //! They are refused like every unknown key, because an option without effect is worse than an error; but the error says
 //! what stands in.
 
+use crate::document::{Entry, Node, Value};
 use crate::schema::Unknown;
 
 /// Key paths (`*` for any name) and the next step.
-const KEYS: [(&str, &str); 46] = [
+const KEYS: [(&str, &str); 42] = [
     (
         "accessLog.addInternals",
         "remove it: internal requests are not logged",
@@ -17,17 +18,8 @@ const KEYS: [(&str, &str); 46] = [
         "write to a file or standard output and collect from there",
     ),
     ("api", "remove it: the API is always served at control.address"),
-    (
-        "certificatesResolvers",
-        "give certificates in a dynamic file (tls.certificates)",
-    ),
-    ("cluster", "remove it: this version runs as a single node"),
     ("core", "remove it: rules are read in the v3 syntax"),
     ("dns", "remove it: this version writes no DNS records"),
-    (
-        "edge",
-        "remove it: this version serves its own entry points and nothing else",
-    ),
     (
         "entryPoints.*.allowACMEByPass",
         "remove it: this version answers no ACME challenges",
@@ -118,11 +110,37 @@ const KEYS: [(&str, &str); 46] = [
     ("spiffe", "give certificates in a dynamic file"),
     ("tcpServersTransport", "remove it: TCP routers are not served"),
     ("tracing", "remove it: traces are not exported"),
-    (
-        "traefikProvider",
-        "remove it: this version serves no document for Traefik",
-    ),
 ];
+
+/// Sections that change nothing here and do no harm: a node serves its own entry points with the certificates it is
+/// given whether they are there or not, so one file can serve nodes of this version and of later ones. That they have no
+/// effect is said at every start and by `check`.
+const WITHOUT_EFFECT: [(&str, &str); 4] = [
+    (
+        "certificatesResolvers",
+        "this version orders no certificates; give them in a dynamic file (tls.certificates)",
+    ),
+    ("cluster", "this version runs as a cluster of one"),
+    ("edge", "this version always serves its own entry points"),
+    ("traefikProvider", "this version serves no document for Traefik"),
+];
+
+/// One warning for each such section that the configuration has.
+pub(crate) fn without_effect(root: &Node) -> Vec<String> {
+    let Value::Map(entries) = &root.value else {
+        return Vec::new();
+    };
+    let warning = |entry: &Entry| {
+        let (section, why) = WITHOUT_EFFECT
+            .iter()
+            .find(|(section, _)| same(section, &entry.key))?;
+        Some(format!(
+            "{}: the section {section} has no effect: {why}",
+            entry.origin
+        ))
+    };
+    entries.iter().filter_map(warning).collect()
+}
 
 /// Providers of Traefik that only need a name.
 const PROVIDERS: [&str; 13] = [
@@ -149,6 +167,9 @@ pub(crate) fn explain(path: &str) -> Option<Unknown> {
     let refuse = |message: &str, hint: &str| Some(Unknown::Refuse(message.to_owned(), hint.to_owned()));
     if let Some((_, hint)) = KEYS.iter().find(|(key, _)| same(key, path)) {
         return refuse("is not supported by this version", hint);
+    }
+    if WITHOUT_EFFECT.iter().any(|(section, _)| same(section, path)) {
+        return Some(Unknown::Ignore);
     }
     let provider = path.strip_prefix("providers.");
     if provider.is_some_and(|name| PROVIDERS.iter().any(|known| known.eq_ignore_ascii_case(name))) {

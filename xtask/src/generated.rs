@@ -39,7 +39,9 @@ pub(crate) fn write() -> Result<()> {
 /// What the committed files should say.
 fn committed() -> Result<Vec<(&'static str, String)>> {
     let files = GENERATED.iter();
-    files.map(|(path, arguments)| Ok((*path, print(arguments)?))).collect()
+    files
+        .map(|(path, arguments)| Ok((*path, print(arguments)?)))
+        .collect()
 }
 
 fn print(arguments: &[&str]) -> Result<String> {

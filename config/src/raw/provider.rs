@@ -18,7 +18,8 @@ pub(crate) struct RawProviders {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RawDocker {
-    /// Keep services whose containers can't serve. Only `true`: routes never vanish because a container stopped.
+    /// Keep services whose containers can't serve. They are always kept: a route never vanishes because its
+    /// container stopped; `false` is said to have no effect.
     pub(crate) allow_empty_services: bool,
     /// Expression that containers must satisfy, such as Label(`tier`, `edge`); null: every container.
     pub(crate) constraints: Option<String>,

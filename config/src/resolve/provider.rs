@@ -43,10 +43,10 @@ fn docker(raw: &RawDocker, judge: &mut Judge<'_>) -> DockerProvider {
         }
     }
     if !raw.allow_empty_services {
-        judge
-            .refuse(&format!("{key}.allowEmptyServices"), "can't be switched off")
-            .expects("true")
-            .advises("remove it: a route never vanishes because its container stopped, it answers 503");
+        judge.warn(format!(
+            "{key}.allowEmptyServices: false has no effect: a route never vanishes because its container stopped, it \
+             answers 503"
+        ));
     }
     if raw.default_rule.trim().is_empty() {
         judge

@@ -291,7 +291,22 @@ accessLog: true
 fn what_deserves_a_look_is_said() {
     let warnings = |text: &str, env| load("yaml", text, env, &[]).unwrap().warnings;
     assert_eq!(warnings("", &[]), [""; 0]);
-    let table: [(&str, Pairs, &str); 5] = [
+    let table: [(&str, Pairs, &str); 8] = [
+        (
+            "edge: {mode: direct, steering: auto}",
+            &[],
+            "c.yaml:1:1: the section edge has no effect",
+        ),
+        (
+            "Cluster: {raft: {address: ':8300'}}",
+            &[],
+            "the section cluster has no effect: this version runs as a cluster of one",
+        ),
+        (
+            "providers: {docker: {allowEmptyServices: false}}",
+            &[],
+            "providers.docker.allowEmptyServices: false has no effect",
+        ),
         (
             "control: {address: ':1'}",
             &[],

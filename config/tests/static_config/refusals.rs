@@ -30,14 +30,6 @@ fn errors_are_objects_for_scripts() {
 const CASES: &[Case] = &[
     Case {
         format: "yaml",
-        text: "providers: {docker: {allowEmptyServices: false}}",
-        shown: "c.yaml:1:42: providers.docker.allowEmptyServices: can't be switched off
-    value: false
-    expected: true
-    hint: remove it: a route never vanishes because its container stopped, it answers 503",
-    },
-    Case {
-        format: "yaml",
         text: "entryPoints:
   web:
     adress: ':80'
@@ -192,9 +184,7 @@ providers: {consul: {}, docker: {watch: true}}
 cluster: {}
 colour: red
 ",
-        shown: "c.yaml:1:1: certificatesResolvers: is not supported by this version
-    hint: give certificates in a dynamic file (tls.certificates)
-c.yaml:2:1: api: is not supported by this version
+        shown: "c.yaml:2:1: api: is not supported by this version
     hint: remove it: the API is always served at control.address
 c.yaml:3:1: ping: is not supported by this version
     hint: remove it: health is always served at control.address, path /health
@@ -204,8 +194,6 @@ c.yaml:5:13: providers.consul: is not supported by this version
     hint: use providers.docker, or providers.file with files that you generate
 c.yaml:5:34: providers.docker.watch: is not supported by this version
     hint: remove it: containers are always watched
-c.yaml:6:1: cluster: is not supported by this version
-    hint: remove it: this version runs as a single node
 c.yaml:7:1: colour: unknown key
     expected: one of accessLog, control, entryPoints, log, node, providers, proxy, serversTransport",
     },
