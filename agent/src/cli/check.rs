@@ -72,9 +72,12 @@ fn check_static(args: &CheckArgs) -> Result<Vec<String>, Refused> {
         file: Some(args.file.clone()),
         ..LoadOptions::default()
     };
-    Config::load(options)
-        .map(|loaded| loaded.warnings)
-        .map_err(Refused::File)
+    let loaded = Config::load(options).map_err(Refused::File)?;
+    if let Some(docker) = &loaded.config.providers.docker {
+        sources::docker::check(docker)
+            .map_err(|error| Refused::Other(Failure::new(Exit::Config, error.to_string())))?;
+    }
+    Ok(loaded.warnings)
 }
 
 fn check_dynamic(args: &CheckArgs) -> Result<Vec<String>, Refused> {

@@ -6,11 +6,14 @@
 //! object that can't be used is left out with a [`Problem`] that says why; it never hurts another one.
 //!
 //! One file per kind of object: [`transports`] -> [`services`] (with [`server`]) -> [`routers`] (with [`rules`]) and
-//! [`tls`]. [`carry`] walks the new document beside the old one. [`starting()`] is what serves before the first compile.
+//! [`tls`]. [`passes`] runs them over a reading with [`carry`], which walks the new document beside the old one.
+//! [`starting()`] is what serves before the first compile.
 
 mod carry;
 mod names;
+mod passes;
 mod pem;
+mod references;
 mod routers;
 mod rules;
 mod server;
@@ -21,18 +24,18 @@ mod tls;
 mod transports;
 
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use constellation_config::dynamic;
 use constellation_dataplane::tls::TlsSpec;
-use constellation_table::{Router, Service, Snapshot, Transport};
+use constellation_table::{Router, Service, Snapshot};
 
-use self::carry::Previous;
+use self::passes::compile_routers;
 use self::pem::PemFiles;
+use self::references::References;
 use self::routers::{RouterCompiler, RouterEntry};
 use self::rules::RuleCache;
-use self::services::{ServiceEntry, ServiceInput};
+use self::services::ServiceEntry;
 use self::tls::OptionNames;
 use self::transports::TransportEntry;
 use crate::report::DisabledRouter;
@@ -245,122 +248,6 @@ impl Compiler {
         taken
     }
 
-    fn transports(
-        &mut self,
-        contribution: &Contribution,
-        last: Option<&mut ProviderEntries>,
-    ) -> Vec<TransportEntry> {
-        let reading = last.as_ref().map(|last| last.contribution.clone());
-        let mut previous = match (&reading, last) {
-            (Some(reading), Some(last)) => Previous::new(
-                &reading.dynamic.http.servers_transports,
-                std::mem::take(&mut last.transports),
-            ),
-            _ => Previous::none(),
-        };
-        let definitions = contribution.dynamic.http.servers_transports.iter();
-        definitions
-            .map(|(name, definition)| {
-                transports::compile(
-                    contribution.provider,
-                    name,
-                    definition,
-                    &self.statics.default_transport,
-                    &mut self.files,
-                    previous.take(name).map(|(_, entry)| entry).as_ref(),
-                )
-            })
-            .collect()
-    }
-
-    /// Compiles the services of one reading. The names of services that came, went or became another object are added
-    /// to `replaced`, so that the routers which refer to them follow.
-    fn services(
-        &self,
-        contribution: &Arc<Contribution>,
-        last: Option<&mut ProviderEntries>,
-        contributions: &[Arc<Contribution>],
-        transports: &[Vec<TransportEntry>],
-        replaced: &mut HashSet<Arc<str>>,
-    ) -> Vec<ServiceEntry> {
-        let reading = last.as_ref().map(|last| last.contribution.clone());
-        let mut previous = match (&reading, last) {
-            (Some(reading), Some(last)) => {
-                Previous::new(&reading.dynamic.http.services, std::mem::take(&mut last.services))
-            }
-            _ => Previous::none(),
-        };
-        let same_reading = reading
-            .as_ref()
-            .is_some_and(|last| Arc::ptr_eq(last, contribution));
-        let old_origins = |name: &String| reading.as_ref().and_then(|last| last.origins.get(name));
-        let definitions = contribution.dynamic.http.services.iter();
-        let services = definitions
-            .map(|(name, definition)| {
-                let transport = self.transport(definition, contribution.provider, contributions, transports);
-                let origins = contribution.origins.get(name);
-                let old = match previous.take(name) {
-                    Some((old, entry))
-                        if entry.uses(&transport)
-                            && (same_reading || (old == definition && old_origins(name) == origins)) =>
-                    {
-                        return entry;
-                    }
-                    old => old.map(|(_, entry)| entry),
-                };
-                let input = ServiceInput {
-                    provider: contribution.provider,
-                    name,
-                    definition,
-                    origins,
-                    transport,
-                    retry_after: self.statics.retry_after,
-                };
-                let entry = input.compile(old.as_ref());
-                if !old.is_some_and(|old| old.is_same_object(&entry)) {
-                    replaced.insert(entry.name.clone());
-                }
-                entry
-            })
-            .collect();
-        replaced.extend(previous.finish().into_iter().map(|entry| entry.name));
-        services
-    }
-
-    /// The transport that a service names, or the default one.
-    fn transport(
-        &self,
-        definition: &dynamic::Service,
-        provider: &str,
-        contributions: &[Arc<Contribution>],
-        transports: &[Vec<TransportEntry>],
-    ) -> Result<Arc<Transport>, String> {
-        let balancer = definition.load_balancer.as_ref();
-        let reference = balancer.and_then(|balancer| balancer.servers_transport.as_deref());
-        let Some(reference) = reference.filter(|reference| !reference.is_empty()) else {
-            return Ok(self.statics.default_transport.clone());
-        };
-        let (name, owner) = names::split_reference(reference, provider);
-        if (name, owner) == ("default", statics::INTERNAL) {
-            return Ok(self.statics.default_transport.clone());
-        }
-        let qualified = names::qualify(name, owner);
-        let mut entries = contributions
-            .iter()
-            .zip(transports)
-            .filter(|(contribution, _)| contribution.provider == owner)
-            .flat_map(|(_, entries)| entries);
-        match entries.find(|entry| entry.name == qualified) {
-            Some(entry) => entry.outcome.clone().map_err(|_| {
-                format!("the serversTransport \"{qualified}\" can't be used: see its own problem")
-            }),
-            None => Err(format!(
-                "there is no serversTransport \"{qualified}\": define it under http.serversTransports of the \
-                 provider {owner:?}"
-            )),
-        }
-    }
-
     /// Gathers what the providers' entries say into one result.
     fn finish(
         &mut self,
@@ -445,122 +332,6 @@ fn report(problems: &mut Vec<Problem>, kind: &str, name: &str, error: Option<&St
             subject: format!("{kind} {name}"),
             message: message.clone(),
         });
-    }
-}
-
-/// Compiles the routers of one reading; an entry whose definition and references are the same is kept as it is.
-fn compile_routers(
-    compiler: &mut RouterCompiler<'_>,
-    contribution: &Arc<Contribution>,
-    last: Option<&mut ProviderEntries>,
-    references: &References<'_>,
-    changes: &mut Changes,
-) -> Vec<RouterEntry> {
-    let reading = last.as_ref().map(|last| last.contribution.clone());
-    let mut previous = match (&reading, last) {
-        (Some(reading), Some(last)) => {
-            Previous::new(&reading.dynamic.http.routers, std::mem::take(&mut last.routers))
-        }
-        _ => Previous::none(),
-    };
-    let same_reading = reading
-        .as_ref()
-        .is_some_and(|last| Arc::ptr_eq(last, contribution));
-    let definitions = contribution.dynamic.http.routers.iter();
-    let entries = definitions
-        .map(|(name, definition)| {
-            let old = match previous.take(name) {
-                Some((old, entry)) if references.same_for(&entry) && (same_reading || old == definition) => {
-                    return entry;
-                }
-                old => old.map(|(_, entry)| entry),
-            };
-            let entry = compiler.compile(contribution.provider, name, definition, references, old.as_ref());
-            let before = old.as_ref().and_then(|old| old.outcome.as_ref().ok());
-            match (before, &entry.outcome) {
-                (None, Ok(_)) => changes.added.push(entry.name.clone()),
-                (Some(_), Err(_)) => changes.removed.push(entry.name.clone()),
-                (Some(before), Ok(after)) if !routers::same_objects(before, after) => {
-                    changes.changed.push(entry.name.clone());
-                }
-                _ => {}
-            }
-            entry
-        })
-        .collect();
-    let gone = previous.finish().into_iter();
-    changes
-        .removed
-        .extend(gone.filter(|entry| entry.outcome.is_ok()).map(|entry| entry.name));
-    entries
-}
-
-/// What routers may refer to: the services and TLS options of every provider.
-struct References<'a> {
-    contributions: &'a [Arc<Contribution>],
-    services: &'a [Vec<ServiceEntry>],
-    /// Services by provider and local name; made when the first router asks.
-    by_name: OnceCell<HashMap<(&'a str, &'a str), &'a ServiceEntry>>,
-    options: &'a OptionNames,
-    same_options: bool,
-    /// Services that are not the object they were in the last compile.
-    replaced: &'a HashSet<Arc<str>>,
-}
-
-impl References<'_> {
-    /// Whether everything that the last compile of `entry` referred to is still the same.
-    fn same_for(&self, entry: &RouterEntry) -> bool {
-        match &entry.outcome {
-            Err(disabled) => !disabled.depends_on_others,
-            Ok(served) => {
-                self.same_options
-                    && (self.replaced.is_empty()
-                        || served
-                            .iter()
-                            .all(|served| !served.service().is_some_and(|s| self.replaced.contains(&s.name))))
-            }
-        }
-    }
-}
-
-impl routers::References for References<'_> {
-    fn service(&self, name: &str, provider: &str) -> Result<Arc<Service>, String> {
-        let by_name = self.by_name.get_or_init(|| {
-            let pairs = self.contributions.iter().zip(self.services);
-            pairs
-                .flat_map(|(contribution, entries)| {
-                    let names = contribution.dynamic.http.services.keys();
-                    names
-                        .zip(entries)
-                        .map(|(name, entry)| ((contribution.provider, name.as_str()), entry))
-                })
-                .collect()
-        });
-        if let Some(entry) = by_name.get(&(provider, name)) {
-            return entry
-                .outcome
-                .clone()
-                .map_err(|error| format!("its service \"{}\" can't be used: {error}", entry.name));
-        }
-        let elsewhere = self
-            .contributions
-            .iter()
-            .map(|contribution| contribution.provider)
-            .find(|other| by_name.contains_key(&(*other, name)));
-        Err(match elsewhere {
-            Some(other) => format!(
-                "there is no service \"{name}@{provider}\", but there is \"{name}@{other}\": write \
-                 service: {name}@{other}"
-            ),
-            None => format!(
-                "there is no service \"{name}@{provider}\": define it in the provider {provider:?}, or write \
-                 NAME@PROVIDER for another provider's"
-            ),
-        })
-    }
-
-    fn tls_options(&self, name: &str, provider: &str) -> Result<Option<Arc<str>>, String> {
-        self.options.resolve(name, provider)
     }
 }
 
