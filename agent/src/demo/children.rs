@@ -192,13 +192,17 @@ fn contribution(urls: &[(&'static str, String)], ended: &BTreeMap<&str, String>)
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use constellation_config::{Config, FileProvider, FileSource, LoadOptions};
+
     use super::*;
     use crate::compile::{Compiler, Statics};
 
     #[test]
     fn every_demo_route_compiles_and_an_ended_back_end_stays_listed() {
         let urls = NAMES.map(|name| (name, format!("http://{name}:1")));
-        let statics = Statics::new(&constellation_config::Config::default(), &[]).unwrap();
+        let statics = Statics::new(&Config::default(), &[]).unwrap();
         let mut compiler = Compiler::new(statics);
         let compiled = compiler.compile(&[Arc::new(contribution(&urls, &BTreeMap::new()))], 1);
         assert_eq!(compiled.problems, []);
@@ -213,5 +217,39 @@ mod tests {
             compiled.snapshot.service("two@demo").unwrap().endpoints[0].condition,
             Condition::Ready
         );
+    }
+
+    /// What `./dev run` starts: the file's own routes and those of the demo, together and without a problem.
+    #[test]
+    fn the_quick_start_serves_every_route_it_names() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let options = LoadOptions {
+            file: Some(root.join("config/quickstart.yaml")),
+            host_name: Some("test".to_owned()),
+            ..LoadOptions::default()
+        };
+        let loaded = Config::load(options).unwrap();
+        assert_eq!(loaded.warnings, Vec::<String>::new());
+        let Some(FileProvider {
+            source: FileSource::Directory(directory),
+            ..
+        }) = &loaded.config.providers.file
+        else {
+            panic!("the quick start reads a directory");
+        };
+        let files = crate::sources::file::read_once(&FileSource::Directory(root.join(directory)));
+        let urls = NAMES.map(|name| (name, format!("http://{name}:1")));
+        let readings = [Arc::new(files), Arc::new(contribution(&urls, &BTreeMap::new()))];
+        let compiled = Compiler::new(Statics::new(&loaded.config, &[]).unwrap()).compile(&readings, 1);
+        assert_eq!(compiled.problems, []);
+        let mut names: Vec<&str> = compiled
+            .snapshot
+            .routers()
+            .iter()
+            .map(|r| &*r.spec.name)
+            .collect();
+        names.retain(|name| !name.starts_with("websecure-"));
+        names.sort_unstable();
+        assert_eq!(names, ["both@demo", "hello@file", "one@demo", "two@demo"]);
     }
 }
