@@ -30,6 +30,7 @@ async fn a_websocket_outlives_changes_of_the_configuration() {
         node.published
             .publish(generation(number, vec![("Path(`/`)", service("other", &[]))]));
     }
+    // Three read time-outs long nothing may happen, so there is nothing to await.
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     client.send("frame1").await;
     assert_eq!(client.exact(6).await, b"frame1");
