@@ -16,7 +16,8 @@ use super::load::Load;
 use super::peer::{Proxy, Site};
 use super::pin::Pin;
 use super::probe::Probe;
-use super::report::{Cell, Conditions, Report, Sample};
+use super::report::{Conditions, Report};
+use super::sample::{Cell, Sample};
 use super::scenario::{HOST, Scenario, Transport};
 use super::{cpu, interrupt, node, pin, port};
 use crate::workspace;
@@ -165,59 +166,35 @@ impl Bench<'_> {
             directory: &directory,
         };
         let (_backend, backend) = self.start_backend(&directory)?;
-        let mut cells = Vec::new();
-        let mut started = Vec::new();
+        let mut entries = Vec::new();
         for contestant in &self.contestants {
-            let name = contestant.proxy.name();
-            eprintln!("{}: starting {name}", scenario.name());
-            let start = || -> Result<Started> {
-                let mut started = self.start(contestant, scenario, &directory.join(name), backend)?;
-                let seen = load.run(scenario, started.port, self.args.warm_up)?;
-                ensure!(
-                    seen.faults.is_empty(),
-                    "during warm-up: {}",
-                    seen.faults.join(", ")
-                );
-                started.running.require_alive()?;
-                Ok(started)
-            };
-            let start = start();
+            eprintln!("{}: starting {}", scenario.name(), contestant.proxy.name());
+            let started = self.start(contestant, scenario, &load, backend);
             interrupt::check()?;
             let mut cell = Cell::new(scenario, contestant.proxy);
-            match start {
-                Ok(proxy) => started.push(Some(proxy)),
-                Err(error) => {
-                    cell.fault(format!("{error:#}"));
-                    started.push(None);
-                }
-            }
-            cells.push(cell);
+            let started = started.map_err(|error| cell.fault(format!("{error:#}"))).ok();
+            entries.push((cell, started));
         }
         for round in 0..self.args.rounds as usize {
-            for turn in 0..cells.len() {
-                let index = (round + turn) % cells.len();
-                let (Some(cell), Some(Some(proxy))) = (cells.get_mut(index), started.get_mut(index)) else {
-                    continue;
-                };
-                let sample = self.sample(scenario, &load, proxy, backend);
+            let first = round % entries.len();
+            entries.rotate_left(first);
+            for (cell, started) in &mut entries {
+                let Some(started) = started else { continue };
+                let sample = self.sample(scenario, &load, started, backend);
                 interrupt::check()?;
                 match sample {
                     Ok(sample) => {
-                        eprintln!(
-                            "{} round {}: {} {sample}",
-                            scenario.name(),
-                            round + 1,
-                            cell.proxy.name()
-                        );
+                        let (scenario, proxy) = (scenario.name(), cell.proxy.name());
+                        eprintln!("{scenario} round {}: {proxy} {sample}", round + 1);
                         cell.add(sample);
                     }
                     Err(error) => cell.fault(format!("{error:#}")),
                 }
             }
+            entries.rotate_right(first);
         }
-        for cell in &mut cells {
-            cell.finish();
-        }
+        let mut cells: Vec<Cell> = entries.into_iter().map(|(cell, _)| cell).collect();
+        cells.iter_mut().for_each(Cell::finish);
         Ok(cells)
     }
 
@@ -231,18 +208,21 @@ impl Bench<'_> {
         Ok((backend, port))
     }
 
+    /// Starts a proxy, checks that it does its work, and warms it up.
     fn start(
         &self,
         contestant: &Contestant,
         scenario: Scenario,
-        directory: &Path,
+        load: &Load<'_>,
         backend: u16,
     ) -> Result<Started> {
-        fs::create_dir(directory)?;
+        let proxy = contestant.proxy;
+        let directory = load.directory.join(proxy.name());
+        fs::create_dir(&directory)?;
         let [plain, tls, control] = port::free()?;
         let needs_tls = scenario.transport() != Transport::Plain;
         let site = Site {
-            directory,
+            directory: &directory,
             plain,
             tls: needs_tls.then_some(tls),
             control,
@@ -250,10 +230,16 @@ impl Bench<'_> {
             hosts: scenario.hosts(),
             identity: &self.identity,
         };
-        let (proxy, port) = (contestant.proxy, if needs_tls { tls } else { plain });
+        let port = site.tls.unwrap_or(plain);
         let command = proxy.command(&contestant.program, &site, &self.pin, self.args.proxy_cpu)?;
         let mut running = Running::start(proxy.name(), command, &directory.join("output.log"))?;
         self.await_ready(&mut running, || self.probe.check(scenario, port, &self.identity))?;
+        let seen = load.run(scenario, port, self.args.warm_up)?;
+        ensure!(
+            seen.faults.is_empty(),
+            "during warm-up: {}",
+            seen.faults.join(", ")
+        );
         Ok(Started { running, port })
     }
 

@@ -1,7 +1,8 @@
 //! `bench`: measures the release binary, beside its peers or by itself.
 //!
 //! [`http`] is the side-by-side run: [`scenario`] says what is asked, [`peer`] how each proxy is set up for it,
-//! [`backend`] what answers behind them, [`load`] what asks, [`cpu`] what it cost, [`report`] what is printed.
+//! [`backend`] what answers behind them, [`load`] what asks, [`cpu`] what it cost, [`sample`] and [`report`] what is
+//! made of it.
 //! [`footprint`] measures memory and configuration changes of our binary alone. [`child`] and [`interrupt`] see to it
 //! that nothing outlives the run. Everything stays on the loopback interface and in temporary directories.
 
@@ -19,6 +20,7 @@ mod pin;
 mod port;
 mod probe;
 mod report;
+mod sample;
 mod scenario;
 mod wheel;
 
