@@ -243,6 +243,20 @@ pub(super) fn apply_connection(request: &mut RequestHeader) -> Result<(), Refusa
         .map_err(|_| Refusal::ConnectionOptions)
 }
 
+/// Joins the crumbs that HTTP/2 makes of `Cookie`: a back end of HTTP/1.1 knows one line (RFC 9113, section 8.2.3).
+pub(super) fn join_cookies(request: &mut RequestHeader) -> pingora_error::Result<()> {
+    let mut crumbs = request.headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return Ok(());
+    };
+    let mut line = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        line.extend_from_slice(b"; ");
+        line.extend_from_slice(crumb.as_bytes());
+    }
+    request.insert_header("Cookie", line)
+}
+
 /// Removes from a response what belonged to the hop behind us.
 pub(super) fn clean_response(response: &mut ResponseHeader) {
     let all = response.headers.get_all(header::CONNECTION).iter();

@@ -150,6 +150,9 @@ impl ProxyHttp for App {
         if exchange.upgrade == Upgrade::Other {
             forwarded::remove_hop_by_hop(request);
         }
+        if session.is_http2() {
+            forwarded::join_cookies(request)?;
+        }
         // The one option of `TE` that concerns the next hop too; gRPC back ends insist on it.
         let trailers = |v: &HeaderValue| {
             v.as_bytes()
@@ -172,9 +175,14 @@ impl ProxyHttp for App {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        // HTTP/2 ends a body with an empty frame. Written as a chunk it would be a terminator, and a second one would
+        // follow: the next request on that connection would begin with it.
+        if end && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
         exchange.body += body.as_ref().map_or(0, |b| b.len() as u64);
         let limit = exchange
             .connection
