@@ -112,6 +112,7 @@ pub fn replace(path: &Path, content: &[u8]) {
     file.persist(path).unwrap();
 }
 
-pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+/// The cryptography of everything here.
+pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

@@ -18,6 +18,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -63,9 +64,24 @@ impl Gate {
     }
 
     async fn pass(&self) {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _waiting = Waiting::new(&self.waiting);
         self.permits.acquire().await.unwrap().forget();
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Counts one more who waits, also when the request is given up meanwhile.
+struct Waiting<'g>(&'g AtomicUsize);
+
+impl<'g> Waiting<'g> {
+    fn new(count: &'g AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -311,11 +327,16 @@ fn trailers() -> Response<Body> {
 }
 
 fn cut() -> Response<Body> {
-    let frames = [
-        Ok(Frame::data(Bytes::from("0123456789"))),
-        Err(std::io::Error::other("cut on purpose")),
-    ];
-    let body = StreamBody::new(futures_util::stream::iter(frames));
+    let (mut sender, body) = Channel::new(1);
+    tokio::spawn(async move {
+        sender
+            .send_data(Bytes::from("0123456789"))
+            .await
+            .unwrap_or_default();
+        // The head and these bytes leave before the connection breaks; nothing tells a body when they have.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        sender.abort(std::io::Error::other("cut on purpose"));
+    });
     let mut response = Response::new(BodyExt::boxed(body));
     response
         .headers_mut()

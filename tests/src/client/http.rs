@@ -185,7 +185,8 @@ impl Client {
             }
             Sender::H2(_) => {
                 let mut parts = uri.into_parts();
-                if parts.authority.is_some() {
+                // CONNECT has an authority alone.
+                if parts.authority.is_some() && parts.path_and_query.is_some() {
                     parts.scheme = Some(self.scheme.parse().unwrap());
                 }
                 *request.uri_mut() = Uri::from_parts(parts).unwrap();

@@ -122,9 +122,8 @@ impl Node {
     /// The generation that serves now.
     pub async fn generation(&self) -> u64 {
         let status = self.status().await;
-        status["configuration"]["generation"]
+        status["generation"]
             .as_u64()
-            .or_else(|| status["generation"].as_u64())
             .unwrap_or_else(|| panic!("no generation in {status:#}"))
     }
 

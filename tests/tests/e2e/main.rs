@@ -1,0 +1,17 @@
+//! End-to-end tests: the real binary, real sockets, real clients. One module for each promise.
+
+// mod bad_input;
+mod balancing;
+// mod command_line;
+// mod docker;
+mod file_provider;
+mod forwarding;
+mod framing;
+// mod observability;
+mod protocols;
+// mod quickstart;
+mod shutdown;
+mod streams;
+mod tls;
+mod unbroken;
+mod upstream;
