@@ -8,10 +8,16 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::child::Running;
+use super::{interrupt, port};
 
 /// The largest request head that is accepted, bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -19,12 +25,47 @@ const MAX_HEAD: usize = 16 * 1024;
 /// The largest body that is made, bytes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
+/// How long it may take to listen.
+const START: Duration = Duration::from_secs(10);
+
 /// `bench-backend`.
 #[derive(Debug, Args)]
 pub(crate) struct BackendArgs {
     /// Port on 127.0.0.1.
     #[arg(long)]
     port: u16,
+}
+
+/// The back end as a process of its own.
+#[derive(Debug)]
+pub(super) struct Backend {
+    running: Running,
+    pub(super) port: u16,
+}
+
+impl Backend {
+    /// The program to run: this one.
+    pub(super) fn program() -> Result<PathBuf> {
+        std::env::current_exe().context("cannot find this program")
+    }
+
+    /// Starts `command`, which becomes [`Backend::program`], and waits until it listens.
+    pub(super) fn start(mut command: Command, directory: &Path) -> Result<Self> {
+        let [port] = port::free()?;
+        command.args(["bench-backend", "--port", &port.to_string()]);
+        let mut running = Running::start("the back end", command, &directory.join("backend.log"))?;
+        let listens = interrupt::poll(START, Duration::from_millis(10), || {
+            running.require_alive()?;
+            Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok())
+        })?;
+        listens.with_context(|| format!("the back end does not listen: {}", running.last_words()))?;
+        Ok(Self { running, port })
+    }
+
+    /// Fails when it has ended.
+    pub(super) fn require_alive(&mut self) -> Result<()> {
+        self.running.require_alive()
+    }
 }
 
 /// Serves until the process is stopped.

@@ -2,19 +2,21 @@
 //!
 //! A node starts with N host routes, each with a service of its own, in one file, and one more route in a second file
 //! that is then replaced again and again. Everything is seen from outside: a route serves when a request for its host
-//! is no longer answered 404 (there is no back end: 502 is as good as 200 here). What compile alone costs is measured
-//! by `cargo bench`; here reading files, waiting for a burst of changes to end, and publishing are in the figures.
+//! is answered 200 by the back end. What compile alone costs is measured by `cargo bench`; here reading files, waiting
+//! for a burst of changes to end, and publishing are in the figures.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
+use super::backend::Backend;
 use super::child::Running;
 use super::pin::Pin;
 use super::scenario::many_host;
@@ -88,11 +90,13 @@ pub(super) fn run(args: &FootprintArgs) -> Result<()> {
 
 fn measure(args: &FootprintArgs, binary: &Path, directory: &Path) -> Result<Footprint> {
     let routes = args.routes as usize;
+    let pin = Pin::find()?;
+    let backend = Backend::start(pin.anywhere(&Backend::program()?), directory)?;
     fs::create_dir(directory.join("dynamic"))?;
-    fs::write(directory.join("dynamic/many.yaml"), many(routes))?;
-    replace(directory, &changing(0))?;
+    fs::write(directory.join("dynamic/many.yaml"), many(routes, backend.port))?;
+    replace(directory, &changing(0), backend.port)?;
     let began = Instant::now();
-    let mut node = start(binary, directory)?;
+    let mut node = start(pin.anywhere(binary), directory)?;
     for host in [
         many_host(0),
         many_host(routes / 2),
@@ -112,7 +116,7 @@ fn measure(args: &FootprintArgs, binary: &Path, directory: &Path) -> Result<Foot
     for number in 1..=args.changes {
         let host = changing(number);
         let changed = Instant::now();
-        replace(directory, &host)?;
+        replace(directory, &host, backend.port)?;
         node.await_route(&host)?;
         times.push(changed.elapsed().as_secs_f64());
     }
@@ -138,14 +142,14 @@ fn settle() -> Result<()> {
 }
 
 /// The document with many routes, one entry a line, as somebody's generator would write it.
-fn many(routes: usize) -> String {
+fn many(routes: usize, backend: u16) -> String {
     let mut routers = "http:\n  routers:\n".to_owned();
     let mut services = "  services:\n".to_owned();
     for number in 0..routes {
         let host = many_host(number);
         routers += &format!("    r{number}:\n      rule: \"Host(`{host}`)\"\n      service: s{number}\n");
         services += &format!(
-            "    s{number}:\n      loadBalancer:\n        servers:\n          - url: \"http://127.0.0.1:9\"\n"
+            "    s{number}:\n      loadBalancer:\n        servers:\n          - url: \"http://127.0.0.1:{backend}\"\n"
         );
     }
     routers + &services
@@ -157,10 +161,10 @@ fn changing(number: u32) -> String {
 }
 
 /// Puts a route for `host` in the place of the one before, in one step.
-fn replace(directory: &Path, host: &str) -> Result<()> {
+fn replace(directory: &Path, host: &str, backend: u16) -> Result<()> {
     let text = format!(
         "http:\n  routers:\n    changing: {{ rule: \"Host(`{host}`)\", service: changing }}\n  services:\n    \
-         changing: {{ loadBalancer: {{ servers: [{{ url: \"http://127.0.0.1:9\" }}] }} }}\n"
+         changing: {{ loadBalancer: {{ servers: [{{ url: \"http://127.0.0.1:{backend}\" }}] }} }}\n"
     );
     let unfinished = directory.join("unfinished");
     fs::write(&unfinished, text).context("cannot write the changing route")?;
@@ -168,7 +172,7 @@ fn replace(directory: &Path, host: &str) -> Result<()> {
         .context("cannot replace the changing route")
 }
 
-fn start(binary: &Path, directory: &Path) -> Result<Node> {
+fn start(mut command: Command, directory: &Path) -> Result<Node> {
     let [port, control] = port::free()?;
     let config = directory.join("constellation.yaml");
     let text = format!(
@@ -177,7 +181,6 @@ fn start(binary: &Path, directory: &Path) -> Result<Node> {
         directory.join("dynamic").display(),
     );
     fs::write(&config, text).context("cannot write the configuration")?;
-    let mut command = Pin::find()?.anywhere(binary);
     // The environment overrides the file; none of it may decide here.
     command
         .env_clear()
@@ -194,8 +197,8 @@ impl Node {
         let routed = interrupt::poll(PATIENCE, PAUSE, || {
             self.running.require_alive()?;
             // Refused while the node starts.
-            let status = status(self.port, host).unwrap_or(404);
-            Ok((status != 404).then_some(()))
+            let status = status(self.port, host).unwrap_or_default();
+            Ok((status == 200).then_some(()))
         })?;
         ensure!(
             routed.is_some(),
@@ -212,7 +215,7 @@ fn status(port: u16, host: &str) -> Result<u16> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     write!(
         stream,
-        "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        "GET /bytes/1 HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     )?;
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
+use super::backend::Backend;
 use super::child::Running;
 use super::identity::Identity;
 use super::load::Load;
@@ -165,7 +166,9 @@ impl Bench<'_> {
             cpu: self.args.load_cpu,
             directory: &directory,
         };
-        let (_backend, backend) = self.start_backend(&directory)?;
+        let command = self.pin.command(self.args.load_cpu, &Backend::program()?);
+        let mut behind = Backend::start(command, &directory)?;
+        let backend = behind.port;
         let mut entries = Vec::new();
         for contestant in &self.contestants {
             eprintln!("{}: starting {}", scenario.name(), contestant.proxy.name());
@@ -192,20 +195,11 @@ impl Bench<'_> {
                 }
             }
             entries.rotate_right(first);
+            behind.require_alive()?;
         }
         let mut cells: Vec<Cell> = entries.into_iter().map(|(cell, _)| cell).collect();
         cells.iter_mut().for_each(Cell::finish);
         Ok(cells)
-    }
-
-    fn start_backend(&self, directory: &Path) -> Result<(Running, u16)> {
-        let [port] = port::free()?;
-        let xtask = std::env::current_exe().context("cannot find this program")?;
-        let mut command = self.pin.command(self.args.load_cpu, &xtask);
-        command.args(["bench-backend", "--port", &port.to_string()]);
-        let mut backend = Running::start("the back end", command, &directory.join("backend.log"))?;
-        self.await_ready(&mut backend, || self.probe.backend_connections(port).map(|_| ()))?;
-        Ok((backend, port))
     }
 
     /// Starts a proxy, checks that it does its work, and warms it up.
