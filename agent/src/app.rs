@@ -367,6 +367,10 @@ async fn start_sources(
         let handle = sources::file::spawn(file.clone(), stop.clone());
         sources.push(("file", handle));
     }
+    if let Some(certificates) = &config.providers.certificates {
+        let handle = sources::certificates::spawn(certificates.clone(), stop.clone());
+        sources.push(("certificates", handle));
+    }
     if demo {
         let handle = demo::children::spawn(stop.clone()).await.map_err(|error| {
             Failure::new(Exit::System, format!("cannot start the demo back ends: {error}"))

@@ -1,13 +1,15 @@
 //! Sources: everything that says which routes exist. Each is one task that owns one watch channel.
 //!
-//! A source reads its world (Docker, files), turns it into a [`Contribution`] and sends the whole of it; it never edits
+//! A source reads its world (Docker, files, certificates), turns it into a [`Contribution`] and sends the whole of it; it never edits
 //! what it sent. The publisher takes the latest contribution of every source, compiles and publishes. A source that
 //! can't read its world keeps its last contribution standing and says so in its [`SourceStatus`].
 
+pub mod certificates;
 pub mod docker;
 pub mod file;
 mod handle;
 mod publication;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +43,7 @@ pub struct SourceStatus {
 /// The complete reading of one source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contribution {
-    /// The provider's name, which qualifies every object in it: `docker`, `file`.
+    /// The provider's name, which qualifies every object in it: `docker`, `file`, `certificates`.
     pub provider: &'static str,
     /// Routers, services, transports, TLS: names without provider suffix.
     pub dynamic: Dynamic,

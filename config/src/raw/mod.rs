@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use access_log::{RawAccessLog, RawFilters};
 pub(crate) use entry_point::{RawEntryPoint, RawEntryPointTls, RawRedirection};
 pub(crate) use leaf::{Time, network_list};
-pub(crate) use provider::{RawDocker, RawDockerTls, RawFile, RawProviders};
+pub(crate) use provider::{RawCertificates, RawDocker, RawDockerTls, RawFile, RawProviders};
 
 use crate::resolved::{LogFormat, LogLevel, Proxy, ServersTransport};
 use crate::{Node, Secret};
@@ -52,6 +52,7 @@ impl Default for RawConfig {
             providers: RawProviders {
                 docker: Some(RawDocker::default()),
                 file: None,
+                certificates: None,
             },
             control: RawControl::default(),
             log: RawLog::default(),

@@ -13,6 +13,8 @@ pub(crate) struct RawProviders {
     pub(crate) docker: Option<RawDocker>,
     /// Files of Traefik dynamic configuration.
     pub(crate) file: Option<RawFile>,
+    /// Directories of certificates with their keys, chosen by the names inside. They go with any other provider.
+    pub(crate) certificates: Option<RawCertificates>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -95,6 +97,25 @@ impl Default for RawFile {
         Self {
             directory: None,
             filename: None,
+            watch: true,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawCertificates {
+    /// Directory, or a list of them, with pairs such as NAME.crt and NAME.key, single PEM files with chain and key, and
+    /// folders such as NAME with fullchain.pem and privkey.pem.
+    pub(crate) directory: Vec<String>,
+    /// Whether changes are picked up while running.
+    pub(crate) watch: bool,
+}
+
+impl Default for RawCertificates {
+    fn default() -> Self {
+        Self {
+            directory: Vec::new(),
             watch: true,
         }
     }

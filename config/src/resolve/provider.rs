@@ -1,14 +1,20 @@
 //! `providers` resolved.
 
+use std::path::PathBuf;
+
 use super::{Judge, given};
-use crate::raw::{RawDocker, RawDockerTls, RawFile, RawProviders};
-use crate::resolved::{DockerProvider, DockerTls, FileProvider, FileSource, Providers};
+use crate::raw::{RawCertificates, RawDocker, RawDockerTls, RawFile, RawProviders};
+use crate::resolved::{CertificatesProvider, DockerProvider, DockerTls, FileProvider, FileSource, Providers};
 
 pub(super) fn all(raw: &RawProviders, judge: &mut Judge<'_>) -> Providers {
     let docker = raw.docker.as_ref().filter(|docker| docker.enabled);
     Providers {
         docker: docker.map(|docker| self::docker(docker, judge)),
         file: raw.file.as_ref().and_then(|file| self::file(file, judge)),
+        certificates: raw
+            .certificates
+            .as_ref()
+            .and_then(|certificates| self::certificates(certificates, judge)),
     }
 }
 
@@ -114,6 +120,35 @@ fn file(raw: &RawFile, judge: &mut Judge<'_>) -> Option<FileProvider> {
     };
     Some(FileProvider {
         source,
+        watch: raw.watch,
+    })
+}
+
+fn certificates(raw: &RawCertificates, judge: &mut Judge<'_>) -> Option<CertificatesProvider> {
+    let key = "providers.certificates";
+    if raw.directory.is_empty() {
+        judge
+            .refuse(key, "names nothing to read")
+            .expects("the key `directory`: a path or a list of paths");
+        return None;
+    }
+    let mut directories: Vec<PathBuf> = Vec::with_capacity(raw.directory.len());
+    for (index, directory) in raw.directory.iter().enumerate() {
+        let at = format!("{key}.directory[{index}]");
+        match given::<PathBuf>(Some(directory)) {
+            None => {
+                judge.refuse(&at, "is empty").expects("a path");
+            }
+            Some(directory) if directories.contains(&directory) => {
+                judge
+                    .refuse(&at, "is in the list twice")
+                    .advises("keep one of them");
+            }
+            Some(directory) => directories.push(directory),
+        }
+    }
+    Some(CertificatesProvider {
+        directories,
         watch: raw.watch,
     })
 }

@@ -20,7 +20,7 @@ pub use access_log::{AccessLog, AccessLogFilters, AccessLogFormat, FieldMode, St
 pub use entry_point::{
     EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Redirection, RedirectionTarget, Timeouts,
 };
-pub use provider::{DockerProvider, DockerTls, FileProvider, FileSource, Providers};
+pub use provider::{CertificatesProvider, DockerProvider, DockerTls, FileProvider, FileSource, Providers};
 
 use crate::Secret;
 

@@ -10,6 +10,8 @@ pub struct Providers {
     pub docker: Option<DockerProvider>,
     /// Files of Traefik dynamic configuration.
     pub file: Option<FileProvider>,
+    /// Directories of certificates.
+    pub certificates: Option<CertificatesProvider>,
 }
 
 impl Default for Providers {
@@ -17,6 +19,7 @@ impl Default for Providers {
         Self {
             docker: Some(DockerProvider::default()),
             file: None,
+            certificates: None,
         }
     }
 }
@@ -37,6 +40,15 @@ pub enum FileSource {
     File(PathBuf),
     /// Every `.yaml`, `.yml`, `.toml` and `.json` below this directory.
     Directory(PathBuf),
+}
+
+/// `providers.certificates`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificatesProvider {
+    /// What is read, at least one.
+    pub directories: Vec<PathBuf>,
+    /// Whether changes are picked up while running.
+    pub watch: bool,
 }
 
 /// `providers.docker`.

@@ -1,8 +1,11 @@
 //! Defaults < file < environment < flags.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use constellation_config::{Config, DockerTls, EntryPoint, FileSource, LoadOptions, RedirectionTarget};
+use constellation_config::{
+    CertificatesProvider, Config, DockerTls, EntryPoint, FileSource, LoadOptions, RedirectionTarget,
+};
 
 use super::load;
 
@@ -114,6 +117,42 @@ fn docker_is_on_unless_the_file_lists_other_providers() {
         (file.source, file.watch),
         (FileSource::Directory("/d".into()), true)
     );
+}
+
+#[test]
+fn certificates_come_from_one_directory_or_several() {
+    let table: [(&str, Pairs, &[&str], bool); 4] = [
+        ("providers: {certificates: {directory: /a}}", &[], &["/a"], true),
+        (
+            "providers: {certificates: {directory: [/a, /b], watch: false}}",
+            &[],
+            &["/a", "/b"],
+            false,
+        ),
+        (
+            "",
+            &[("CONSTELLATION__PROVIDERS__CERTIFICATES__DIRECTORY", "/a")],
+            &["/a"],
+            true,
+        ),
+        (
+            "",
+            &[("CONSTELLATION__PROVIDERS__CERTIFICATES__DIRECTORY__0", "/a")],
+            &["/a"],
+            true,
+        ),
+    ];
+    for (text, env, directories, watch) in table {
+        let expected = CertificatesProvider {
+            directories: directories.iter().map(PathBuf::from).collect(),
+            watch,
+        };
+        assert_eq!(
+            config(text, env, &[]).providers.certificates,
+            Some(expected),
+            "{text} {env:?}"
+        );
+    }
 }
 
 #[test]

@@ -60,7 +60,7 @@ c.yaml:9:10: log.level: is not one of the allowed words
     value: "loud"
     expected: one of trace, debug, info, warn, error
 c.yaml:11:3: providers.dockr: unknown key
-    expected: one of docker, file
+    expected: one of certificates, docker, file
     hint: did you mean `docker`?"#,
     },
     Case {
@@ -232,6 +232,23 @@ c.yaml:1:83: providers.docker.defaultRule: is empty
         shown: "c.yaml:1:19: providers.file: names nothing to read
     value: a map {}
     expected: the key `filename` or the key `directory`",
+    },
+    Case {
+        format: "yaml",
+        text: "providers: {certificates: {}}",
+        shown: "c.yaml:1:27: providers.certificates: names nothing to read
+    value: a map {}
+    expected: the key `directory`: a path or a list of paths",
+    },
+    Case {
+        format: "yaml",
+        text: "providers: {certificates: {directory: [a, '', a]}}",
+        shown: r#"c.yaml:1:43: providers.certificates.directory[1]: is empty
+    value: ""
+    expected: a path
+c.yaml:1:47: providers.certificates.directory[2]: is in the list twice
+    value: "a"
+    hint: keep one of them"#,
     },
     Case {
         format: "yaml",

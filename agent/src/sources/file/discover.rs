@@ -1,8 +1,7 @@
-//! Which files there are, and whether they have changed since last time, without reading them.
+//! Which files there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use constellation_config::{FileSource, Format};
@@ -91,30 +90,4 @@ fn reason(error: &std::io::Error) -> String {
         }
         _ => error.to_string(),
     }
-}
-
-/// What the file system says of a file; another stamp is another content, as far as that can be told without reading.
-/// The change time and the inode see a file that was replaced by one of the same size and modification time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-/// The stamps of all paths; none for what isn't there.
-pub(super) fn stamps<'a>(paths: impl Iterator<Item = &'a Path>) -> BTreeMap<PathBuf, Option<Stamp>> {
-    let stamp = |path: &Path| {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Stamp {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    };
-    paths.map(|path| (path.to_owned(), stamp(path))).collect()
 }

@@ -9,9 +9,11 @@ use constellation_config::dynamic::{self, Dynamic};
 use constellation_config::{FileSource, Format, read_text};
 
 use super::PROVIDER;
-use super::discover::{Stamp, discover, stamps};
+use super::discover::discover;
 use super::merge::Merger;
-use super::reference::{fingerprint, referenced};
+use super::reference::referenced;
+use crate::sources::watched::stamp::{Stamp, fingerprint, stamps};
+use crate::sources::watched::{Read, Reading, around};
 use crate::sources::{Contribution, Problem};
 
 /// Reads the documents of one provider.
@@ -33,37 +35,15 @@ struct Good {
     emptied: bool,
 }
 
-/// What a reading gave.
-#[derive(Debug)]
-pub(super) struct Reading {
-    pub(super) contribution: Contribution,
-    /// Why the reading is not complete.
-    pub(super) error: Option<String>,
-    /// Directories in which a change would change the reading.
-    pub(super) watched: BTreeSet<PathBuf>,
-    /// A file was found empty where it had content: an editor may be in the middle of writing it, so look again soon.
-    pub(super) unsettled: bool,
-}
-
-impl Reader {
-    pub(super) fn new(source: FileSource) -> Self {
-        Self {
-            source,
-            good: BTreeMap::new(),
-            stamps: BTreeMap::new(),
-        }
-    }
-
-    /// Whether anything that the last reading looked at has changed.
-    pub(super) fn changed(&self) -> bool {
+impl Read for Reader {
+    fn changed(&self) -> bool {
         let found = discover(&self.source);
         let paths = found.files.iter().map(|(path, _)| path).chain(&found.directories);
         let looked_at = |path: &PathBuf| self.stamps.contains_key(path);
         !paths.clone().all(looked_at) || stamps(self.stamps.keys().map(PathBuf::as_path)) != self.stamps
     }
 
-    /// Reads everything.
-    pub(super) fn read(&mut self) -> Reading {
+    fn read(&mut self) -> Reading {
         let found = discover(&self.source);
         let mut merger = Merger::default();
         let mut broken = Vec::new();
@@ -108,6 +88,16 @@ impl Reader {
             error: (!broken.is_empty()).then(|| broken.join("\n")),
             watched,
             unsettled,
+        }
+    }
+}
+
+impl Reader {
+    pub(super) fn new(source: FileSource) -> Self {
+        Self {
+            source,
+            good: BTreeMap::new(),
+            stamps: BTreeMap::new(),
         }
     }
 
@@ -174,31 +164,13 @@ impl Reader {
     /// The directories to watch: those that were walked, those in which files and what they point at lie, and the one
     /// around the whole, in which a directory may appear or be swapped.
     fn watched<'a>(
-        &self,
+        &'a self,
         walked: &BTreeSet<PathBuf>,
         files: impl Iterator<Item = &'a PathBuf>,
     ) -> BTreeSet<PathBuf> {
-        let mut watched = walked.clone();
-        let mut add_parent = |path: &Path| {
-            let parent = path.parent().map(|parent| match parent.as_os_str().is_empty() {
-                true => Path::new("."),
-                false => parent,
-            });
-            // What doesn't exist yet will appear in the nearest directory that does.
-            if let Some(existing) = parent.and_then(|parent| parent.ancestors().find(|path| path.is_dir())) {
-                watched.insert(existing.to_owned());
-            }
-        };
         let (FileSource::File(root) | FileSource::Directory(root)) = &self.source;
-        add_parent(root);
-        for path in files {
-            add_parent(path);
-            if let Ok(real) = std::fs::canonicalize(path)
-                && real != *path
-            {
-                add_parent(&real);
-            }
-        }
+        let mut watched = around(files.chain([root]));
+        watched.extend(walked.iter().cloned());
         watched
     }
 }

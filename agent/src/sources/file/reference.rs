@@ -2,15 +2,9 @@
 //! says, although its text doesn't change with it.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use constellation_config::dynamic::{CertificatePair, Dynamic};
-
-/// More than any chain of certificates; a path to something endless must not be read to its end.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// All paths that `dynamic` points at. What holds PEM itself is no path.
 pub(super) fn referenced(dynamic: &Dynamic) -> BTreeSet<PathBuf> {
@@ -44,24 +38,4 @@ pub(super) fn referenced(dynamic: &Dynamic) -> BTreeSet<PathBuf> {
             .for_each(|path| add(path));
     }
     paths
-}
-
-/// A number that changes with the content of any of the files, and with whether it can be read.
-pub(super) fn fingerprint(paths: &BTreeSet<PathBuf>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for path in paths {
-        path.hash(&mut hasher);
-        content(path).hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-fn content(path: &Path) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .ok()?
-        .take(MAX_BYTES)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    Some(bytes)
 }

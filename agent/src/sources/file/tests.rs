@@ -5,12 +5,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use super::*;
 use crate::sources::SourceState;
-
-/// Longer than any poll; only a failing test waits that long.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::sources::watched::SETTLE_LIMIT;
+use crate::sources::watched::testing::Running;
 
 fn router(name: &str, rule: &str) -> String {
     format!("http:\n  routers:\n    {name}:\n      rule: \"{rule}\"\n      service: s\n")
@@ -175,36 +175,14 @@ fn a_directory_that_vanishes_takes_nothing_along() {
     );
 }
 
-struct Running {
-    handle: SourceHandle,
-    cancel: CancellationToken,
+fn start(source: FileSource, watch: bool) -> Running {
+    Running::start(|cancel| spawn(FileProvider { source, watch }, cancel))
 }
 
-impl Running {
-    fn start(source: FileSource, watch: bool) -> Self {
-        let cancel = CancellationToken::new();
-        let handle = spawn(FileProvider { source, watch }, cancel.clone());
-        Self { handle, cancel }
-    }
-
-    async fn until(&mut self, wanted: impl FnMut(&SourceState) -> bool) -> SourceState {
-        let seen = self.handle.state.clone();
-        match timeout(PATIENCE, self.handle.state.wait_for(wanted)).await {
-            Ok(state) => state.unwrap().clone(),
-            Err(_) => panic!("never came; last: {:#?}", seen.borrow()),
-        }
-    }
-
-    async fn until_routers(&mut self, expected: &[&str]) -> SourceState {
-        let wanted = |contribution: &Contribution| routers(contribution) == expected;
-        self.until(|state| state.contribution.as_deref().is_some_and(wanted))
-            .await
-    }
-
-    async fn stop(self) {
-        self.cancel.cancel();
-        timeout(PATIENCE, self.handle.task).await.unwrap().unwrap();
-    }
+async fn until_routers(running: &mut Running, expected: &[&str]) -> SourceState {
+    running
+        .until_contribution(|contribution| routers(contribution) == expected)
+        .await
 }
 
 #[tokio::test]
@@ -212,29 +190,29 @@ async fn sees_every_way_of_changing_a_file() {
     let directory = TempDir::new().unwrap();
     let at = |name: &str| directory.path().join(name);
     write(&at("a.yaml"), &router("a", "A"));
-    let mut source = Running::start(FileSource::File(at("a.yaml")), true);
-    let state = source.until_routers(&["a A"]).await;
+    let mut source = start(FileSource::File(at("a.yaml")), true);
+    let state = until_routers(&mut source, &["a A"]).await;
     assert!(state.status.connected);
     // In place.
     write(&at("a.yaml"), &router("a", "B"));
-    source.until_routers(&["a B"]).await;
+    until_routers(&mut source, &["a B"]).await;
     // By renaming, as editors and configuration tools do.
     write(&at("new"), &router("a", "C"));
     fs::rename(at("new"), at("a.yaml")).unwrap();
-    source.until_routers(&["a C"]).await;
+    until_routers(&mut source, &["a C"]).await;
     // Broken, and corrected.
     write(&at("a.yaml"), "http: [");
     let state = source.until(|state| state.status.error.is_some()).await;
     assert!(!state.status.connected);
     assert_eq!(routers(&state.contribution.unwrap()), ["a C"]);
     write(&at("a.yaml"), &router("a", "D"));
-    let state = source.until_routers(&["a D"]).await;
+    let state = until_routers(&mut source, &["a D"]).await;
     assert!(state.status.error.is_none());
     // Removed and made anew.
     fs::remove_file(at("a.yaml")).unwrap();
     source.until(|state| state.status.error.is_some()).await;
     write(&at("a.yaml"), &router("a", "E"));
-    source.until_routers(&["a E"]).await;
+    until_routers(&mut source, &["a E"]).await;
     source.stop().await;
 }
 
@@ -242,21 +220,21 @@ async fn sees_every_way_of_changing_a_file() {
 async fn sees_a_directory_appear_grow_and_be_swapped() {
     let around = TempDir::new().unwrap();
     let at = |name: &str| around.path().join(name);
-    let mut source = Running::start(FileSource::Directory(at("x/dynamic")), true);
+    let mut source = start(FileSource::Directory(at("x/dynamic")), true);
     source.until(|state| state.status.error.is_some()).await;
     write(&at("x/dynamic/a.yaml"), &router("a", "A"));
-    let state = source.until_routers(&["a A"]).await;
+    let state = until_routers(&mut source, &["a A"]).await;
     assert!(state.status.error.is_none());
     write(&at("x/dynamic/sub/b.yaml"), &router("b", "B"));
-    source.until_routers(&["a A", "b B"]).await;
+    until_routers(&mut source, &["a A", "b B"]).await;
     write(&at("x/dynamic/sub/b.yaml"), &router("b", "C"));
-    source.until_routers(&["a A", "b C"]).await;
+    until_routers(&mut source, &["a A", "b C"]).await;
     write(&at("next/a.yaml"), &router("a", "Z"));
     fs::rename(at("x/dynamic"), at("x/before")).unwrap();
     fs::rename(at("next"), at("x/dynamic")).unwrap();
-    source.until_routers(&["a Z"]).await;
+    until_routers(&mut source, &["a Z"]).await;
     write(&at("x/dynamic/a.yaml"), &router("a", "Y"));
-    source.until_routers(&["a Y"]).await;
+    until_routers(&mut source, &["a Y"]).await;
     source.stop().await;
 }
 
@@ -267,12 +245,12 @@ async fn sees_kubernetes_swap_its_links() {
     write(&at("..1/a.yaml"), &router("a", "A"));
     symlink("..1", at("..data")).unwrap();
     symlink("..data/a.yaml", at("a.yaml")).unwrap();
-    let mut source = Running::start(FileSource::Directory(directory.path().to_owned()), true);
-    source.until_routers(&["a A"]).await;
+    let mut source = start(FileSource::Directory(directory.path().to_owned()), true);
+    until_routers(&mut source, &["a A"]).await;
     write(&at("..2/a.yaml"), &router("a", "B"));
     symlink("..2", at("..next")).unwrap();
     fs::rename(at("..next"), at("..data")).unwrap();
-    source.until_routers(&["a B"]).await;
+    until_routers(&mut source, &["a B"]).await;
     source.stop().await;
 }
 
@@ -288,7 +266,7 @@ async fn a_renewed_certificate_is_a_new_revision() {
     write(&at("tls/live.crt"), "one");
     write(&at("tls/live.key"), "key");
     write(&at("dynamic/a.yaml"), &document(directory.path().to_owned()));
-    let mut source = Running::start(FileSource::Directory(at("dynamic")), true);
+    let mut source = start(FileSource::Directory(at("dynamic")), true);
     let state = source.until(|state| state.contribution.is_some()).await;
     let before = state.contribution.unwrap();
     write(&at("tls/new"), "two");
@@ -306,13 +284,13 @@ async fn without_watching_only_a_reload_reads_again() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a.yaml");
     write(&file, &router("a", "A"));
-    let mut source = Running::start(FileSource::File(file.clone()), false);
-    source.until_routers(&["a A"]).await;
+    let mut source = start(FileSource::File(file.clone()), false);
+    until_routers(&mut source, &["a A"]).await;
     source.handle.state.mark_unchanged();
     write(&file, &router("a", "B"));
     let told = timeout(SETTLE_LIMIT, source.handle.state.changed()).await;
     assert!(told.is_err(), "nothing is read unasked");
     source.handle.reload.request();
-    source.until_routers(&["a B"]).await;
+    until_routers(&mut source, &["a B"]).await;
     source.stop().await;
 }
