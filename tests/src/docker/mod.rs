@@ -49,6 +49,8 @@ impl Engine {
             .prefix("constellation-docker-")
             .tempdir()
             .unwrap();
+        // An empty configuration, so that the machine's own is not read.
+        fs::write(directory.path().join("daemon.json"), "{}").unwrap();
         let daemon = programs.daemon(directory.path());
         let mut engine = Self {
             programs,
@@ -135,8 +137,17 @@ impl Engine {
 
     async fn end_daemon(&mut self, signal: Signal) {
         let id = i32::try_from(self.daemon.id().expect("the daemon runs")).unwrap();
+        let containerd = self.directory.path().join("exec/containerd/containerd.pid");
+        let containerd = fs::read_to_string(containerd).unwrap_or_default();
         kill(Pid::from_raw(id), signal).unwrap();
         self.daemon.wait().await.unwrap();
+        // The daemon's containerd ends with it. A daemon that starts before that takes it for its own and waits for it
+        // in vain.
+        eventually("containerd ends", async || match containerd.trim() {
+            id if !id.is_empty() && Path::new("/proc").join(id).exists() => Err(id.to_owned()),
+            _ => Ok(()),
+        })
+        .await;
     }
 
     /// Starts the daemon again and waits until it answers.
@@ -223,7 +234,7 @@ impl Programs {
                 "--host",
                 &format!("unix://{}", path("docker.sock")),
             ])
-            .args(["--config-file", &path("absent.json")])
+            .args(["--config-file", &path("daemon.json")])
             .args([
                 "--bridge=none",
                 "--iptables=false",

@@ -3,7 +3,7 @@
 // mod bad_input;
 mod balancing;
 // mod command_line;
-// mod docker;
+mod docker;
 mod file_provider;
 mod forwarding;
 mod framing;

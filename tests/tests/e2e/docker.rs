@@ -1,0 +1,234 @@
+//! Containers of a real Docker engine are routed by their labels, and what happens to them costs no request that
+//! could be served.
+
+use std::path::Path;
+
+use constellation_tests::docker::Engine;
+use constellation_tests::load::Load;
+use constellation_tests::node::Node;
+use constellation_tests::{eventually, require};
+use serde_json::{Value, json};
+
+const ENABLED: &str = "traefik.enable=true";
+const PORT: &str = "traefik.http.services.app.loadbalancer.server.port=8000";
+const RULE: &str = "traefik.http.routers.app.rule=Host(`app.test`)";
+
+async fn engine() -> Result<Engine, String> {
+    Engine::start(Path::new(env!("CARGO_BIN_EXE_testkit-backend"))).await
+}
+
+async fn node(engine: &Engine, docker: Value) -> Node {
+    let mut docker = docker;
+    docker["endpoint"] = json!(engine.endpoint());
+    Node::builder()
+        .config(json!({ "providers": { "docker": docker, "file": null } }))
+        .start()
+        .await
+}
+
+/// Waits until `GET /` of `host` is served by every one of `backends`.
+async fn served_by(node: &Node, host: &str, backends: &[&str]) {
+    let mut missing: Vec<&str> = backends.to_vec();
+    eventually(&format!("{host} is served by {backends:?}"), async || {
+        let answer = node.get(host, "/").await;
+        missing.retain(|name| *name != answer.header("x-backend"));
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{} {missing:?}\n{}", answer.status, node.log()))
+        }
+    })
+    .await;
+}
+
+/// Waits until the node has seen `count` of the service's endpoints as ready.
+async fn ready_endpoints(node: &Node, router: &str, count: u64) {
+    eventually(&format!("{router} has {count} ready endpoints"), async || {
+        let routes = node.ask("/api/v1/routes").await.json();
+        let route = routes["routes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|route| route["name"] == router);
+        let ready = route.and_then(|route| route["ready_endpoints"].as_u64());
+        if ready == Some(count) {
+            Ok(())
+        } else {
+            Err(format!("{ready:?}: {routes:#}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_make_routes() {
+    let engine = require!(engine().await);
+    engine
+        .run(
+            "plain_one",
+            &[ENABLED, "traefik.http.services.x.loadbalancer.server.port=8000"],
+        )
+        .await;
+    engine
+        .run(
+            "custom",
+            &[
+                ENABLED,
+                "traefik.http.routers.c.rule=Host(`custom.test`) && PathPrefix(`/api`)",
+                "traefik.http.services.c.loadbalancer.server.port=8000",
+            ],
+        )
+        .await;
+    engine
+        .run_with(
+            "exposed",
+            &[ENABLED],
+            &["--expose", "8000", "--expose", "9000/udp"],
+        )
+        .await;
+    engine
+        .run(
+            "hidden",
+            &["traefik.http.services.h.loadbalancer.server.port=8000"],
+        )
+        .await;
+    engine
+        .run("refused", &[ENABLED, "traefik.http.routers.r.nonsense=1"])
+        .await;
+    let node = node(&engine, json!({})).await;
+    // The default rule normalises the container's name.
+    served_by(&node, "plain-one", &["plain_one"]).await;
+    served_by(&node, "exposed", &["exposed"]).await;
+    assert_eq!(
+        node.get("custom.test", "/api/x").await.header("x-backend"),
+        "custom"
+    );
+    assert_eq!(node.get("custom.test", "/other").await.status, 404);
+    for host in ["hidden", "refused"] {
+        assert_eq!(node.get(host, "/").await.status, 404, "{host}");
+    }
+    // The container with the bad label is named with the reason; the others are untouched.
+    let problems = node.status().await["problems"].to_string();
+    assert!(
+        problems.contains("refused") && problems.contains("nonsense"),
+        "{problems}"
+    );
+    // Started later, routed by its event.
+    engine.run("late", &[ENABLED, PORT, RULE]).await;
+    served_by(&node, "app.test", &["late"]).await;
+    drop(node);
+    engine.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_fails_while_replicas_are_killed_stopped_relabelled_and_the_engine_restarts() {
+    let mut engine = require!(engine().await);
+    let labels = [ENABLED, PORT, RULE];
+    for name in ["one", "two", "three"] {
+        engine.run(name, &labels).await;
+    }
+    let node = node(&engine, json!({})).await;
+    served_by(&node, "app.test", &["one", "two", "three"]).await;
+    let load = Load::start(node.web(), "app.test", "/", 6);
+    load.more(100).await;
+
+    engine.docker(&["kill", "one"]).await;
+    ready_endpoints(&node, "app@docker", 2).await;
+    load.more(100).await;
+    engine.docker(&["stop", "two"]).await;
+    ready_endpoints(&node, "app@docker", 1).await;
+    load.more(100).await;
+    engine.docker(&["start", "one"]).await;
+    ready_endpoints(&node, "app@docker", 2).await;
+    served_by(&node, "app.test", &["one", "three"]).await;
+
+    // Relabelled: created anew under its name with another rule, while the others serve the old one.
+    engine.docker(&["rm", "--force", "one"]).await;
+    engine
+        .run(
+            "one",
+            &[
+                ENABLED,
+                "traefik.http.routers.moved.rule=Host(`moved.test`)",
+                "traefik.http.services.moved.loadbalancer.server.port=8000",
+            ],
+        )
+        .await;
+    served_by(&node, "moved.test", &["one"]).await;
+    load.more(100).await;
+
+    // The engine goes and comes back; its containers run on, and so do the routes.
+    engine.stop_daemon().await;
+    eventually("the node sees that the engine is gone", async || {
+        let health = node.ask("/health").await.json();
+        if health["status"] == "degraded" {
+            Ok(())
+        } else {
+            Err(health.to_string())
+        }
+    })
+    .await;
+    load.more(100).await;
+    engine.start_daemon().await;
+    load.more(100).await;
+    engine.kill_daemon().await;
+    load.more(100).await;
+    engine.start_daemon().await;
+    engine.docker(&["start", "two"]).await;
+    served_by(&node, "app.test", &["two", "three"]).await;
+
+    let report = load.stop().await;
+    report.assert_clean();
+    drop(node);
+    engine.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_route_of_a_stopped_container_answers_503_and_of_a_removed_one_404_after_a_while() {
+    let engine = require!(engine().await);
+    engine.run("app", &[ENABLED, PORT, RULE]).await;
+    let node = node(&engine, json!({ "removedGracePeriod": "2s" })).await;
+    served_by(&node, "app.test", &["app"]).await;
+
+    engine.docker(&["stop", "app"]).await;
+    let answer = node.answers("app.test", "/", 503).await;
+    assert_eq!(answer.header("retry-after"), "5");
+    engine.docker(&["start", "app"]).await;
+    served_by(&node, "app.test", &["app"]).await;
+
+    // From the moment it stops until the grace period is over every answer is 200, 502 or 503, never 404.
+    let mut seen = Vec::new();
+    engine.docker(&["rm", "--force", "app"]).await;
+    eventually(
+        "the removed container's route goes after its grace period",
+        async || {
+            let status = node.get("app.test", "/").await.status.as_u16();
+            if seen.last() != Some(&status) {
+                seen.push(status);
+            }
+            if status == 404 { Ok(()) } else { Err(status) }
+        },
+    )
+    .await;
+    assert!(seen.contains(&503), "503 first: {seen:?}");
+    assert_eq!(
+        seen.iter().filter(|status| **status == 404).count(),
+        1,
+        "{seen:?}"
+    );
+    drop(node);
+    engine.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_started_before_the_engine_finds_it() {
+    let mut engine = require!(engine().await);
+    engine.run("app", &[ENABLED, PORT, RULE]).await;
+    engine.stop_daemon().await;
+    let node = node(&engine, json!({})).await;
+    assert_eq!(node.get("app.test", "/").await.status, 404);
+    engine.start_daemon().await;
+    served_by(&node, "app.test", &["app"]).await;
+    drop(node);
+    engine.remove().await;
+}
