@@ -92,7 +92,11 @@ impl App {
         }
         let raw = request.uri.path();
         if raw == "*" {
-            return Ok((Outcome::Answer(answer::OPTIONS), None));
+            // The wire checks refuse it with other methods; this is for HTTP/2.
+            return match request.method {
+                Method::OPTIONS => Ok((Outcome::Answer(answer::OPTIONS), None)),
+                _ => Err(Refusal::Target),
+            };
         }
         let query = request.uri.query();
         let normal = path::normalise(raw).map_err(|_| Refusal::Path)?;

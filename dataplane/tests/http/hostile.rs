@@ -94,6 +94,7 @@ fn cases() -> Vec<(u16, &'static str, Vec<u8>)> {
         (400, "relative target", line("GET a/b HTTP/1.1")),
         (400, "asterisk with GET", line("GET * HTTP/1.1")),
         (400, "asterisk and more", line("OPTIONS *a HTTP/1.1")),
+        (400, "asterisk without OPTIONS", line("GET * HTTP/1.1")),
         (400, "query only", line("GET ?a HTTP/1.1")),
         (400, "angle bracket in the path", line("GET /<x HTTP/1.1")),
         (400, "angle bracket in the query", line("GET /?a>b HTTP/1.1")),

@@ -208,6 +208,23 @@ async fn http2_refusals() {
         .unwrap();
     assert_eq!(soon("the refusal", response).await.unwrap().status(), 400);
     assert!(backend.seen().is_empty());
+    // The server as a whole is only for OPTIONS
+    for (method, status) in [("OPTIONS", 200), ("GET", 400), ("DELETE", 400)] {
+        let mut request = Request::new(());
+        *request.method_mut() = method.parse().unwrap();
+        *request.uri_mut() = http::Uri::builder()
+            .scheme("http")
+            .authority("a.test")
+            .path_and_query("*")
+            .build()
+            .unwrap();
+        let (response, _) = sender.send_request(request, true).unwrap();
+        assert_eq!(
+            soon("the answer", response).await.unwrap().status(),
+            status,
+            "{method}"
+        );
+    }
     // A body too large
     let (response, mut stream) = sender
         .send_request(Request::post("http://a.test/").body(()).unwrap(), false)
