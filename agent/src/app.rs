@@ -94,8 +94,7 @@ impl Node {
         metrics::register_build(&mut registry, VERSION);
         metrics::register_process(&mut registry);
         let (access_log, access_log_writer) = start_access_log(&config, &metrics)?;
-        let host_names = vec![config.node.name.clone(), "localhost".to_owned()];
-        let tls = TlsContext::new(&host_names)
+        let tls = TlsContext::new(&[config.node.name.clone(), "localhost".to_owned()])
             .map_err(|error| Failure::new(Exit::System, format!("cannot prepare TLS: {error}")))?;
         let (tls_view, _) = tls.build(&TlsSpec::default());
         let published = Published::new(Generation {
@@ -132,6 +131,9 @@ impl Node {
 
         let facts = Arc::new(NodeFacts {
             name: config.node.name.clone(),
+            domain: given(&config.node.domain),
+            region: given(&config.node.region),
+            priority: config.node.priority,
             version: VERSION,
             started: SystemTime::now(),
             config_file: file.as_ref().map(|file| file.display().to_string()),
@@ -146,7 +148,8 @@ impl Node {
             metrics,
             report: report.clone(),
             draining: draining.clone(),
-            host_names,
+            host_names: host_names(&config.node),
+            workers: data_plane.workers(),
             token: config.control.token.clone(),
         };
         let control = ControlServer::start(control_listener, state).map_err(|error| {
@@ -321,6 +324,20 @@ fn start_access_log(
     let (log, writer) = AccessLog::start(settings, metrics.access_log_dropped())
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     Ok((log, Some(writer)))
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The names by which callers of the control server may call the node.
+fn host_names(node: &constellation_config::Node) -> Vec<String> {
+    let mut names = vec![node.name.clone(), "localhost".to_owned()];
+    if !node.domain.is_empty() {
+        names.push(format!("{}.{}", node.name, node.domain));
+        names.push(node.domain.clone());
+    }
+    names
 }
 
 fn entry_point_facts(config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Arc<[EntryPointFacts]> {

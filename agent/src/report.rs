@@ -48,6 +48,12 @@ pub struct DisabledRouter {
 pub struct NodeFacts {
     /// Name of the node.
     pub name: String,
+    /// Domain of the cluster; `None`: it has none.
+    pub domain: Option<String>,
+    /// Region of the node; `None`: it has none.
+    pub region: Option<String>,
+    /// Preference among nodes, the lower the better.
+    pub priority: u16,
     /// Version of the binary.
     pub version: &'static str,
     /// When the process started.

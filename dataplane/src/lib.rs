@@ -8,6 +8,7 @@ pub mod access_log;
 mod generation;
 pub mod http;
 pub mod listener;
+mod liveness;
 pub mod metrics;
 pub mod port_owner;
 pub mod server;
@@ -17,4 +18,5 @@ mod worker;
 
 pub use constellation_table as table;
 pub use generation::{Generation, Published};
+pub use liveness::Workers;
 pub use server::{DataPlane, StartError};

@@ -11,6 +11,7 @@ use crate::Published;
 use crate::access_log::AccessLog;
 use crate::http::Edge;
 use crate::listener;
+use crate::liveness::Workers;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::worker::Worker;
@@ -24,6 +25,7 @@ pub struct DataPlane {
     /// Every worker reports how many connections it had to cut.
     cut: mpsc::UnboundedReceiver<usize>,
     threads: Vec<JoinHandle<()>>,
+    workers: Workers,
 }
 
 /// Why the data plane did not start.
@@ -83,12 +85,12 @@ impl DataPlane {
             .iter()
             .filter_map(|l| Some((settings.entry_points.get(l.entry_point)?.name.clone(), l.address)))
             .collect();
-        let workers = settings.workers.get();
+        let workers = Workers::new(settings.workers.get());
         let edge = Arc::new(Edge::new(settings, published, metrics, access_log));
         let (stop, stopping) = watch::channel(false);
         let (report, cut) = mpsc::unbounded_channel();
-        let mut prepared = Vec::with_capacity(workers);
-        for number in 0..workers {
+        let mut prepared = Vec::with_capacity(workers.total());
+        for number in 0..workers.total() {
             let sockets = listeners
                 .iter_mut()
                 .filter_map(|l| Some((l.entry_point, l.sockets.pop()?)))
@@ -99,9 +101,10 @@ impl DataPlane {
                 sockets,
                 stopping.clone(),
                 report.clone(),
+                workers.clone(),
             )?);
         }
-        let mut threads = Vec::with_capacity(workers);
+        let mut threads = Vec::with_capacity(workers.total());
         for worker in prepared {
             let number = worker.number();
             let thread = std::thread::Builder::new()
@@ -118,12 +121,18 @@ impl DataPlane {
             stop,
             cut,
             threads,
+            workers,
         })
     }
 
     /// Entry point name and address of every listener, with the real port where 0 was asked for.
     pub fn bound(&self) -> &[(Arc<str>, SocketAddr)] {
         &self.bound
+    }
+
+    /// Whether the workers are all there.
+    pub fn workers(&self) -> Workers {
+        self.workers.clone()
     }
 
     /// Stops accepting, lets requests finish, ends at the drain deadline at the latest. Returns how many connections

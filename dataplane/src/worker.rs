@@ -10,10 +10,12 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::{Edge, Proxy, serve_connection};
+use crate::liveness::{Workers, message};
 use crate::server::StartError;
 
 /// A silent peer is noticed after this long, plus nine probes.
@@ -30,6 +32,7 @@ pub(crate) struct Worker {
     sockets: Vec<(usize, StdListener)>,
     stopping: watch::Receiver<bool>,
     report: mpsc::UnboundedSender<usize>,
+    workers: Workers,
 }
 
 impl Worker {
@@ -40,6 +43,7 @@ impl Worker {
         sockets: Vec<(usize, StdListener)>,
         stopping: watch::Receiver<bool>,
         report: mpsc::UnboundedSender<usize>,
+        workers: Workers,
     ) -> Result<Self, StartError> {
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -57,6 +61,7 @@ impl Worker {
             sockets,
             stopping,
             report,
+            workers,
         })
     }
 
@@ -75,13 +80,17 @@ impl Worker {
             sockets,
             stopping,
             report,
+            workers,
         } = self;
-        let cut = runtime.block_on(serve(proxy, edge, sockets, stopping));
-        // What pingora spawned (HTTP/2 streams, idle upstream connections) ends with its runtime.
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        if report.send(cut).is_err() {
-            tracing::debug!(worker = number, cut, "nobody waits for the end of this worker");
-        }
+        let lost = |reason: &str| workers.failed(number, reason);
+        workers.watch(number, || {
+            let cut = runtime.block_on(serve(proxy, edge, sockets, stopping, lost));
+            // What pingora spawned (HTTP/2 streams, idle upstream connections) ends with its runtime.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            if report.send(cut).is_err() {
+                tracing::debug!(worker = number, cut, "nobody waits for the end of this worker");
+            }
+        });
     }
 }
 
@@ -90,8 +99,9 @@ async fn serve(
     edge: Arc<Edge>,
     sockets: Vec<(usize, StdListener)>,
     mut stopping: watch::Receiver<bool>,
+    lost: impl Fn(&str),
 ) -> usize {
-    let accepting = TaskTracker::new();
+    let mut accepting = JoinSet::new();
     let connections = TaskTracker::new();
     let close = CancellationToken::new();
     let cut = CancellationToken::new();
@@ -107,11 +117,15 @@ async fn serve(
         };
         accepting.spawn(acceptor.run(socket));
     }
-    accepting.close();
-    // An error means that the data plane was dropped: nobody gave time to drain.
-    let drain = stopping.wait_for(|stop| *stop).await.is_ok();
+    let drain = loop {
+        tokio::select! {
+            // An error means that the data plane was dropped: nobody gave time to drain.
+            told = stopping.wait_for(|stop| *stop) => break told.is_ok(),
+            Some(ended) = accepting.join_next() => lost(&accept_loop_ended(ended)),
+        }
+    };
     close.cancel();
-    accepting.wait().await;
+    while accepting.join_next().await.is_some() {}
     connections.close();
     proxy.drain().await;
     if drain
@@ -125,6 +139,14 @@ async fn serve(
     cut.cancel();
     connections.wait().await;
     left
+}
+
+/// Why an accept loop ended that nobody told to.
+fn accept_loop_ended(ended: Result<(), JoinError>) -> String {
+    match ended.map_err(JoinError::try_into_panic) {
+        Err(Ok(panic)) => format!("has a listener less: it panicked: {}", message(&*panic)),
+        _ => "has a listener less, see the log".to_owned(),
+    }
 }
 
 /// Accepts the connections of one socket.
@@ -212,15 +234,25 @@ impl Acceptor {
             client,
             self.stopping.clone(),
         );
-        let cut = self.cut.clone();
-        self.connections.spawn(async move {
-            let _open = open;
-            tokio::select! {
-                () = serving => {}
-                () = cut.cancelled() => {}
-            }
-        });
+        hold(&self.connections, self.cut.clone(), open, serving);
     }
+}
+
+/// Serves a connection in a task of its own until it ends or is cut. A panic in it ends this task alone; `open` is
+/// dropped in any case.
+fn hold(
+    connections: &TaskTracker,
+    cut: CancellationToken,
+    open: impl Send + 'static,
+    serving: impl Future<Output = ()> + Send + 'static,
+) {
+    connections.spawn(async move {
+        let _open = open;
+        tokio::select! {
+            () = serving => {}
+            () = cut.cancelled() => {}
+        }
+    });
 }
 
 /// Counts a connection until it is dropped.
@@ -258,4 +290,37 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::NetworkDown
             | io::ErrorKind::PermissionDenied
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_one_connection_ends_that_connection_alone() {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
+            let open = Arc::new(());
+            let (go, wait) = tokio::sync::oneshot::channel::<()>();
+            hold(&connections, cut.clone(), open.clone(), async {
+                panic!("a defect in one connection")
+            });
+            hold(&connections, cut, open.clone(), async move {
+                wait.await.unwrap();
+            });
+            while connections.len() > 1 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(
+                Arc::strong_count(&open),
+                2,
+                "the one that panicked counts no longer"
+            );
+            go.send(()).unwrap();
+            connections.close();
+            connections.wait().await;
+            assert_eq!(Arc::strong_count(&open), 1);
+        });
+    }
 }

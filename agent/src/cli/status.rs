@@ -26,6 +26,9 @@ pub(super) struct StatusArgs {
 #[derive(Debug, Deserialize)]
 struct Status {
     node: String,
+    domain: Option<String>,
+    region: Option<String>,
+    priority: u16,
     version: String,
     status: String,
     draining: bool,
@@ -83,6 +86,13 @@ fn render(text: &mut String, control: &str, status: &Status) -> std::fmt::Result
         "node         {} ({state}), version {}",
         status.node, status.version
     )?;
+    let domain = status.domain.as_deref().unwrap_or("none");
+    let region = status.region.as_deref().unwrap_or("none");
+    let priority = status.priority;
+    writeln!(
+        text,
+        "cluster      domain {domain}, region {region}, priority {priority}"
+    )?;
     let uptime = std::time::Duration::from_secs(status.uptime_seconds);
     writeln!(text, "up           {}", humantime::format_duration(uptime))?;
     let file = status.config_file.as_deref().unwrap_or("none");
@@ -126,7 +136,8 @@ mod tests {
     #[test]
     fn the_summary_names_listeners_sources_and_problems() {
         let answer = json!({
-            "service": "constellation", "node": "edge-1", "version": "0.1.0", "status": "degraded", "draining": false,
+            "service": "constellation", "node": "edge-1", "domain": "example.test", "region": null,
+            "priority": 7, "version": "0.1.0", "status": "degraded", "draining": false,
             "uptime_seconds": 61, "config_file": null, "generation": 4, "routers": 2, "services": 2,
             "healthy_services": 1, "entry_points": [{"name": "web", "address": "127.0.0.1:8000"}],
             "sources": [{"name": "file", "connected": true, "error": null},
@@ -144,6 +155,7 @@ mod tests {
             text,
             "\
 node         edge-1 (degraded), version 0.1.0
+cluster      domain example.test, region none, priority 7
 up           1m 1s
 config file  none
 control      http://127.0.0.1:8080

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use constellation_dataplane::Generation;
+use constellation_dataplane::{Generation, Workers};
 use serde::Serialize;
 
 use super::{ControlState, rfc3339};
@@ -59,6 +59,7 @@ impl Health {
                 listeners > 0,
                 format!("{listeners} listening sockets"),
             ),
+            data_plane(&state.workers),
             configuration(&report),
             draining(state.draining.is_cancelled()),
             reload(&report),
@@ -111,6 +112,26 @@ fn attention(name: &str, ok: bool, reason: String) -> Condition {
         ok,
         required: false,
         reason,
+    }
+}
+
+/// Without some workers the others serve; without all of them nobody does.
+fn data_plane(workers: &Workers) -> Condition {
+    let failures = workers.failures();
+    let left = workers.total().saturating_sub(failures.len());
+    let serve = format!("{left} of {} workers serve in full", workers.total());
+    if failures.is_empty() {
+        return required("data_plane", true, serve);
+    }
+    let ended = failures
+        .iter()
+        .map(|(worker, reason)| format!("worker {worker} {reason}"));
+    let ended: Vec<String> = ended.collect();
+    let reason = format!("{}; {serve}; restart the node", ended.join("; "));
+    if left == 0 {
+        required("data_plane", false, reason)
+    } else {
+        attention("data_plane", false, reason)
     }
 }
 

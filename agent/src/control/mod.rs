@@ -29,8 +29,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use constellation_config::Secret;
-use constellation_dataplane::Published;
 use constellation_dataplane::metrics::Metrics;
+use constellation_dataplane::{Published, Workers};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +59,8 @@ pub struct ControlState {
     pub draining: CancellationToken,
     /// Host names by which the server may be called, beside IP addresses and `localhost`.
     pub host_names: Vec<String>,
+    /// Whether the threads of the proxy are all there.
+    pub workers: Workers,
     /// What callers from other machines have to send; `None`: nothing.
     pub token: Option<Secret>,
 }

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn health_says_what_is_so() {
     type Change = fn(&Node);
-    let cases: [(Change, u16, &str, &str, &str); 7] = [
+    let cases: [(Change, u16, &str, &str, &str); 10] = [
         (|_| {}, 200, "healthy", "configuration", "generation 3 serves"),
         (
             |node| node.change(|report| report.ready = false),
@@ -49,6 +49,27 @@ async fn health_says_what_is_so() {
             "1 object of the configuration can't be used, see /api/v1/status",
         ),
         (|_| {}, 200, "healthy", "certificates", "none is expired"),
+        (
+            |_| {},
+            200,
+            "healthy",
+            "data_plane",
+            "2 of 2 workers serve in full",
+        ),
+        (
+            |node| node.state.workers.failed(1, "has ended: it panicked: boom"),
+            200,
+            "degraded",
+            "data_plane",
+            "worker 1 has ended: it panicked: boom; 1 of 2 workers serve in full; restart the node",
+        ),
+        (
+            |node| (0..2).for_each(|worker| node.state.workers.failed(worker, "has ended: boom")),
+            503,
+            "unavailable",
+            "data_plane",
+            "worker 0 has ended: boom; worker 1 has ended: boom; 0 of 2 workers serve in full; restart the node",
+        ),
     ];
     for (change, status, overall, name, reason) in cases {
         let node = Node::new();
@@ -103,6 +124,9 @@ async fn status_has_what_clients_of_a_cluster_know_and_more() {
         ("raft_leader", Value::Null),
         ("cluster_version", json!("1.2.3")),
         ("node", json!("edge-1")),
+        ("domain", json!("example.test")),
+        ("region", Value::Null),
+        ("priority", json!(7)),
         ("status", json!("healthy")),
         ("ready", json!(true)),
         ("generation", json!(3)),

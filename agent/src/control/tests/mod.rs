@@ -12,7 +12,7 @@ use axum::body::{Body, to_bytes};
 use constellation_config::Secret;
 use constellation_dataplane::metrics::{self, Metrics};
 use constellation_dataplane::tls::{TlsContext, TlsSpec};
-use constellation_dataplane::{Generation, Published};
+use constellation_dataplane::{Generation, Published, Workers};
 use constellation_table::{
     Action, Condition, Endpoint, EndpointSpec, EntryPointId, Redirect, Router, RouterSpec, Rule, Scheme,
     Service, ServiceSpec, Slot, Snapshot, Transport,
@@ -59,6 +59,9 @@ impl Node {
         let state = ControlState {
             facts: Arc::new(NodeFacts {
                 name: "edge-1".to_owned(),
+                domain: Some("example.test".to_owned()),
+                region: None,
+                priority: 7,
                 version: "1.2.3",
                 started: UNIX_EPOCH,
                 config_file: Some("/etc/constellation.yaml".to_owned()),
@@ -76,6 +79,7 @@ impl Node {
             report: receiver,
             draining: CancellationToken::new(),
             host_names: vec!["edge-1".to_owned()],
+            workers: Workers::new(2),
             token: None,
         };
         Self { state, report }
