@@ -4,7 +4,7 @@
 //! looks at what came out on both sides. Nothing is faked inside the process under test: back ends, the Docker engine
 //! and the clients are real and sit on the wire. Every listener takes port 0 or an address of its own, so tests run
 //! in parallel; everything started is stopped by process id when it is dropped.
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -1,7 +1,7 @@
 //! The testkit's back end as a process of its own, for containers: `testkit-backend NAME PORT`.
 //!
 //! Ends at SIGTERM at once, as most servers that know nothing of draining do; requests under way are cut.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "part of the testkit")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "part of the testkit")]
 
 use constellation_tests::backend::Backend;
 use tokio::signal::unix::{SignalKind, signal};

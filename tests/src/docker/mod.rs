@@ -188,6 +188,7 @@ impl Engine {
         }
         self.docker(&["network", "rm", NETWORK]).await;
         self.stop_daemon().await;
+        unmount(self.directory.path());
     }
 }
 
@@ -212,10 +213,25 @@ impl Drop for Engine {
             docker(&["network", "rm", NETWORK]);
         }
         if let Some(id) = self.daemon.id().and_then(|id| i32::try_from(id).ok()) {
-            // SIGTERM, so that it takes its containerd along; the kernel reaps it when this process ends.
+            // SIGTERM, so that it takes its containerd along.
             kill(Pid::from_raw(id), Signal::SIGTERM).unwrap_or_default();
+            let started = std::time::Instant::now();
+            while matches!(self.daemon.try_wait(), Ok(None)) && started.elapsed() < crate::PATIENCE {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
         }
+        unmount(self.directory.path());
     }
+}
+
+/// The daemon leaves its data directory mounted onto itself, which keeps the directory from being removed.
+fn unmount(directory: &Path) {
+    // Not mounted is as good.
+    std::process::Command::new("umount")
+        .arg(directory.join("data"))
+        .output()
+        .map(drop)
+        .unwrap_or_default();
 }
 
 impl Programs {
