@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod balancing;
+mod certificates;
 mod command_line;
 mod docker;
 mod file_provider;
