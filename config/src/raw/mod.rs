@@ -127,7 +127,7 @@ pub(crate) struct RawServersTransport {
     /// PEM files with the authorities that sign the certificates of servers; empty: those of the system.
     #[serde(rename = "rootCAs")]
     pub(crate) root_cas: Vec<String>,
-    /// Idle connections kept for each server and worker, 1 to 100000.
+    /// Idle connections kept for each server, 1 to 100000; further ones are closed after a second of idleness.
     #[schemars(range(min = 1, max = 100_000))]
     pub(crate) max_idle_conns_per_host: u32,
     /// Time limits towards servers.

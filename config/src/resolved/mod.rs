@@ -148,7 +148,7 @@ pub struct ServersTransport {
     pub insecure_skip_verify: bool,
     /// Files with trust anchors; empty: the system's.
     pub root_cas: Vec<PathBuf>,
-    /// Idle connections kept per back end and worker, 1 to 100,000.
+    /// Idle connections kept per back end, 1 to 100,000; further ones close after a second.
     pub max_idle_conns_per_host: u32,
     /// Time to connect, TLS included; never zero.
     pub dial_timeout: Duration,

@@ -22,6 +22,10 @@ use crate::metrics::{EndpointMetrics, Metrics};
 const H2_STREAMS: usize = 100;
 /// While other candidates remain, a candidate that does not answer a SYN in this time is passed over.
 const IMPATIENT: Duration = Duration::from_secs(1);
+/// Idle connections kept for an endpoint where nobody says otherwise: Traefik's default.
+const MAX_IDLE: i64 = 200;
+/// How long a connection above the limit of idle ones is kept. Under load it is used again long before.
+const SURPLUS_IDLE: Duration = Duration::from_secs(1);
 /// How long the addresses of a name are used before it is looked up again.
 const NAME_TTL: Duration = Duration::from_secs(5);
 /// Addresses of one name that are tried.
@@ -51,6 +55,8 @@ pub(super) struct EndpointState {
     /// `scheme://host:port` for the access log.
     pub(super) url: Arc<str>,
     dial: Option<Duration>,
+    /// Idle connections kept, over all workers.
+    max_idle: i64,
 }
 
 impl ServiceState {
@@ -106,6 +112,10 @@ impl EndpointState {
             name: text_value(&endpoint.name),
             url: format!("{scheme}://{bracketed}:{}", endpoint.port).into(),
             dial: service.transport.timeouts.dial,
+            max_idle: match service.transport.max_idle_connections_per_host {
+                0 => MAX_IDLE,
+                limit => limit.into(),
+            },
         }
     }
 
@@ -136,6 +146,12 @@ impl EndpointState {
             // Such a connection may be silent for hours.
             peer.options.read_timeout = None;
             peer.options.set_http_version(1, 1);
+        }
+        // There are at most as many idle connections as were in use at once, so those of the attempts above the limit
+        // are the ones not to keep.
+        if self.metrics.running() >= self.max_idle {
+            let idle = peer.options.idle_timeout.unwrap_or(SURPLUS_IDLE);
+            peer.options.idle_timeout = Some(idle.min(SURPLUS_IDLE));
         }
         Ok(peer)
     }

@@ -161,6 +161,11 @@ impl EndpointMetrics {
         InFlight::new(&self.in_flight)
     }
 
+    /// Attempts running now, over all workers.
+    pub fn running(&self) -> i64 {
+        self.in_flight.get()
+    }
+
     /// Counts an attempt that failed.
     pub fn failed(&self, reason: EndpointFailure) {
         let EndpointLabels { service, endpoint } = self.labels.clone();

@@ -154,7 +154,7 @@ pub struct Transport {
     pub client_certificate: Option<(Pem, Pem)>,
     /// Never offer HTTP/2 by ALPN.
     pub disable_http2: bool,
-    /// Idle connections kept per endpoint and worker. 0 means the data plane's default.
+    /// Idle connections kept per endpoint, over all workers; further ones close after a second. 0 means the data plane's default.
     pub max_idle_connections_per_host: u32,
     /// Time limits per phase.
     pub timeouts: Timeouts,

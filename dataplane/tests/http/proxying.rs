@@ -1,8 +1,14 @@
 //! Requests and responses of any size and shape, keep-alive, own answers, and changes of the configuration.
 
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use constellation_dataplane::table::{Scheme, Service};
+use constellation_dataplane::table::{Scheme, Service, ServiceSpec, Transport};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::{Barrier, watch};
+use tokio::task::JoinSet;
 
 use super::support::{Act, Backend, Plan, endpoint, find, generation, ok, service, soon, spec};
 
@@ -347,4 +353,58 @@ async fn a_client_that_ends_its_side_gets_its_answers() {
     tokio::io::AsyncWriteExt::shutdown(&mut client.0).await.unwrap();
     let answers = String::from_utf8(client.rest().await).unwrap();
     assert_eq!(answers.matches("hello").count(), 2, "{answers}");
+}
+
+/// Idle connections above the transport's limit are closed soon; those within it are kept.
+#[tokio::test]
+async fn surplus_idle_connections_are_closed() {
+    const REQUESTS: usize = 6;
+    const KEPT: usize = 2;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (open, mut opened) = watch::channel(0);
+    let everybody = Arc::new(Barrier::new(REQUESTS));
+    let accepting = tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let (open, everybody) = (open.clone(), everybody.clone());
+            serving.spawn(async move {
+                open.send_modify(|count| *count += 1);
+                let mut head = [0; 1024];
+                assert!(socket.read(&mut head).await.unwrap() > 0);
+                // All requests are here at once, so each has a connection of its own.
+                everybody.wait().await;
+                socket.write_all(&ok(b"done")).await.unwrap();
+                assert_eq!(socket.read(&mut head).await.unwrap(), 0, "nothing more is asked");
+                open.send_modify(|count| *count -= 1);
+            });
+        }
+    });
+    let host = address.ip().to_string();
+    let spec = ServiceSpec {
+        transport: Arc::new(Transport {
+            max_idle_connections_per_host: u32::try_from(KEPT).unwrap(),
+            ..Transport::default()
+        }),
+        ..spec("app", vec![endpoint(Scheme::Http, &host, address.port(), "")])
+    };
+    let node = Plan {
+        routes: vec![("PathPrefix(`/`)", Service::new(spec, None))],
+        ..Plan::default()
+    }
+    .start();
+    let mut clients = Vec::new();
+    for _ in 0..REQUESTS {
+        let mut client = node.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()).await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().await.text(), "done");
+    }
+    let left = soon("closing", opened.wait_for(|open| *open <= KEPT))
+        .await
+        .unwrap();
+    assert_eq!(*left, KEPT, "those within the limit stay");
+    accepting.abort();
 }
