@@ -98,40 +98,39 @@ pub(super) fn pair(files: &[(PathBuf, Option<Content>)]) -> Paired {
     paired
 }
 
-/// A full chain goes with the private key that has no name of its own, else with the only key there is. The parts of
-/// the chain, which lie beside it, are then of no use.
+/// A full chain goes with the private key that has no name of its own; acme.sh's goes with the only key there is. The
+/// parts of the chain, which lie beside it, are then of no use.
 fn full_chain(groups: &mut BTreeMap<String, Group>, paired: &mut Paired) {
-    let is_full = |path: &PathBuf| name_of(path) == "fullchain";
-    let Some(chain) = groups
-        .get(NAMELESS)
-        .and_then(|group| group.chains.iter().find(|chain| is_full(chain)))
-        .cloned()
+    let nameless = groups.get(NAMELESS);
+    let Some(chain) =
+        nameless.and_then(|group| group.chains.iter().find(|chain| name_of(chain) == "fullchain"))
     else {
         return;
     };
-    let keyed = groups.iter().filter(|(_, group)| !group.keys.is_empty());
-    let names: Vec<&String> = keyed.map(|(name, _)| name).collect();
-    let owner = match names.as_slice() {
-        names if names.iter().any(|name| *name == NAMELESS) => NAMELESS.to_owned(),
-        [only] => (*only).clone(),
-        _ => return,
+    let mut keyed = groups.iter().filter(|(_, group)| !group.keys.is_empty());
+    let owner = match (keyed.next(), keyed.next()) {
+        // First of all in the order of names.
+        (Some((name, group)), _) if name == NAMELESS => Some((name, group)),
+        (Some(only), None) if has_extension(chain, "cer") => Some(only),
+        _ => None,
     };
+    let Some((owner, Some(key))) = owner.map(|(name, group)| (name.clone(), group.keys.first())) else {
+        return;
+    };
+    paired.add(chain, key);
+    for name in [NAMELESS, &owner] {
+        groups.remove(name);
+    }
     for part in ["chain", "ca"] {
         if groups.get(part).is_some_and(|group| group.keys.is_empty()) {
             groups.remove(part);
         }
     }
-    groups.remove(NAMELESS).into_iter().for_each(|group| {
-        if let (NAMELESS, Some(key)) = (owner.as_str(), group.keys.first()) {
-            paired.add(&chain, key);
-        }
-    });
-    if owner != NAMELESS
-        && let Some(group) = groups.remove(&owner)
-        && let Some(key) = group.keys.first()
-    {
-        paired.add(&chain, key);
-    }
+}
+
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case(wanted))
 }
 
 impl Paired {
@@ -167,17 +166,13 @@ impl Group {
                     );
                 }
             }
-            (None, None) => {
-                for both in &self.both {
-                    paired.add(both, both);
-                }
-            }
-            // Both files of lego's pair in one file beside them, or an issuer beside a file with everything.
+            // Perhaps with its chain or its key in a file of its own beside it.
             _ if !self.both.is_empty() => {
                 for both in &self.both {
                     paired.add(both, both);
                 }
             }
+            (None, None) => {}
             (Some(_), None) => {
                 for chain in &self.chains {
                     let key = match name {
@@ -209,13 +204,10 @@ impl Group {
 /// The file's name without its extension, and without that of the certificate in `NAME.crt.key`.
 fn name_of(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let is_key = path
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("key"));
     let inner = [".crt", ".cer", ".pem"]
         .iter()
         .find_map(|extension| stem.strip_suffix(extension))
-        .filter(|_| is_key);
+        .filter(|_| has_extension(path, "key"));
     inner.unwrap_or(&stem).to_owned()
 }
 
@@ -239,9 +231,7 @@ fn strip_any<'n>(name: &'n str, suffixes: &[&str]) -> &'n str {
 }
 
 fn is_named_like_a_key(path: &Path, name: &str) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("key"))
-        || key_name(name) != name
+    has_extension(path, "key") || key_name(name) != name
 }
 
 #[cfg(test)]
@@ -273,7 +263,7 @@ mod tests {
         const B: Option<Content> = Some(Content::Both);
         const O: Option<Content> = Some(Content::Other);
         type Files = &'static [(&'static str, Option<Content>)];
-        let table: [(Files, &[&str]); 18] = [
+        let table: [(Files, &[&str]); 19] = [
             (&[("a.crt", C), ("a.key", K)], &["a.crt+a.key"]),
             (&[("a.pem", C), ("a.key", K)], &["a.pem+a.key"]),
             (&[("a.cer", C), ("a.key", K)], &["a.cer+a.key"]),
@@ -317,6 +307,10 @@ mod tests {
             // Alone.
             (&[("a.crt", C), ("b.key", K)], &["unused a.crt", "unused b.key"]),
             (&[("fullchain.pem", C)], &["unused fullchain.pem"]),
+            (
+                &[("a.crt", C), ("a.key", K), ("fullchain.pem", C)],
+                &["a.crt+a.key", "unused fullchain.pem"],
+            ),
             (
                 &[("a.crt", C), ("a.key", K), ("a.pem", C)],
                 &["a.crt+a.key", "unused a.pem"],
