@@ -68,17 +68,17 @@ fn generation(table: Snapshot) -> Generation {
 /// `size` routers with a service each; the server of the first one is on port `8000 + port`.
 fn reading(size: usize, port: usize) -> Arc<Contribution> {
     let mut dynamic = Dynamic::default();
-    let routers: BTreeMap<String, Router> = (0..size)
+    let routers: BTreeMap<String, Arc<Router>> = (0..size)
         .map(|n| {
             let router = Router {
                 rule: format!("Host(`app-{n}.example.test`)"),
                 service: format!("app-{n}"),
                 ..Router::default()
             };
-            (format!("app-{n}"), router)
+            (format!("app-{n}"), Arc::new(router))
         })
         .collect();
-    let services: BTreeMap<String, Service> = (0..size)
+    let services: BTreeMap<String, Arc<Service>> = (0..size)
         .map(|n| {
             let server = Server {
                 url: format!(
@@ -96,7 +96,7 @@ fn reading(size: usize, port: usize) -> Arc<Contribution> {
                 }),
                 ..Service::default()
             };
-            (format!("app-{n}"), service)
+            (format!("app-{n}"), Arc::new(service))
         })
         .collect();
     dynamic.http.routers = routers;

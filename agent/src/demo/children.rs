@@ -151,30 +151,30 @@ fn contribution(urls: &[(&'static str, String)], ended: &BTreeMap<&str, String>)
     let http = &mut dynamic.http;
     for (name, url) in urls {
         http.services
-            .insert((*name).to_owned(), service(vec![server(url)]));
+            .insert((*name).to_owned(), Arc::new(service(vec![server(url)])));
         http.routers.insert(
             (*name).to_owned(),
-            Router {
+            Arc::new(Router {
                 rule: format!("Host(`{name}.localhost`)"),
                 service: (*name).to_owned(),
                 ..Router::default()
-            },
+            }),
         );
         origins.insert((*name).to_owned(), BTreeMap::from([(url.clone(), origin(name))]));
     }
     let both = "both".to_owned();
     http.services.insert(
         both.clone(),
-        service(urls.iter().map(|(_, url)| server(url)).collect()),
+        Arc::new(service(urls.iter().map(|(_, url)| server(url)).collect())),
     );
     http.routers.insert(
         both.clone(),
-        Router {
+        Arc::new(Router {
             rule: "PathPrefix(`/`)".to_owned(),
             service: both.clone(),
             priority: 1,
             ..Router::default()
-        },
+        }),
     );
     origins.insert(
         both,

@@ -163,7 +163,7 @@ async fn problems_are_reported_and_leave_with_their_cause() {
     node.docker.send_replace(failing("no socket"));
     let mut bad = reading("file", &["a"]);
     let contribution = bad.contribution.as_mut().map(Arc::make_mut).unwrap();
-    contribution.dynamic.http.routers.get_mut("a").unwrap().rule = "Host(".to_owned();
+    Arc::make_mut(contribution.dynamic.http.routers.get_mut("a").unwrap()).rule = "Host(".to_owned();
     node.file.send_replace(bad);
     let report = node.report(|r| r.generation == 1).await;
     assert_eq!(report.disabled.len(), 1);

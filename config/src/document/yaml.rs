@@ -80,6 +80,8 @@ impl<'t> Reader<'t, '_> {
                     }
                     items.push(self.node(event, span, depth + 1)?);
                 }
+                // Most lists and maps hold one or two values and would keep the room for four.
+                items.shrink_to_fit();
                 let value = Value::List(items);
                 (anchor, Node { origin, value })
             }
@@ -141,6 +143,7 @@ impl<'t> Reader<'t, '_> {
         for node in merged {
             self.merge(&mut entries, node);
         }
+        entries.shrink_to_fit();
         Ok(Node::map(origin, entries))
     }
 

@@ -6,6 +6,7 @@
 mod parse;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ pub fn schema() -> serde_json::Value {
 }
 
 /// One document.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dynamic {
     /// HTTP routers, services, middlewares and transports.
@@ -32,13 +33,13 @@ pub struct Dynamic {
 }
 
 /// The `http` section.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Http {
-    /// Routers by name.
-    pub routers: BTreeMap<String, Router>,
-    /// Services by name.
-    pub services: BTreeMap<String, Service>,
+    /// Routers by name; shared between the readings in which they are the same.
+    pub routers: BTreeMap<String, Arc<Router>>,
+    /// Services by name; shared like routers.
+    pub services: BTreeMap<String, Arc<Service>>,
     /// Middlewares by name; the kind and its options are kept as written.
     pub middlewares: BTreeMap<String, serde_json::Value>,
     /// How services reach their servers.
@@ -46,7 +47,7 @@ pub struct Http {
 }
 
 /// An HTTP router.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Router {
     /// Names of entry points; empty means all default ones.
@@ -68,7 +69,7 @@ pub struct Router {
 }
 
 /// `tls` of a router; `tls: true` and `tls: {}` give the defaults.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouterTls {
     /// Name of the TLS options.
@@ -80,7 +81,7 @@ pub struct RouterTls {
 }
 
 /// A certificate's names.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Domain {
     /// Main name.
@@ -90,7 +91,7 @@ pub struct Domain {
 }
 
 /// `observability` of a router.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Observability {
     /// Write access log lines.
@@ -104,7 +105,7 @@ pub struct Observability {
 }
 
 /// A service: exactly one kind. Only `loadBalancer` is served by this version; the others are kept as written.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Service {
     /// Servers behind one name.
@@ -122,7 +123,7 @@ pub struct Service {
 }
 
 /// `loadBalancer`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct LoadBalancer {
     /// The servers.
@@ -144,7 +145,7 @@ pub struct LoadBalancer {
 }
 
 /// One server.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Server {
     /// `http://`, `https://` or `h2c://`, host, optional port.
@@ -156,7 +157,7 @@ pub struct Server {
 }
 
 /// `serversTransports`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServersTransport {
     /// SNI and certificate name.
@@ -178,7 +179,7 @@ pub struct ServersTransport {
 }
 
 /// `forwardingTimeouts`: durations that [`crate::duration::parse`] reads.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ForwardingTimeouts {
     /// Default 30s.
@@ -193,7 +194,7 @@ pub struct ForwardingTimeouts {
 }
 
 /// The `tls` section.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tls {
     /// Certificates, chosen by the names inside.
@@ -205,7 +206,7 @@ pub struct Tls {
 }
 
 /// A certificate and its key, each a file path or inline PEM.
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct CertificatePair {
     /// Chain.
@@ -241,7 +242,7 @@ impl std::fmt::Debug for CertificatePair {
 }
 
 /// `tls.options.NAME`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct TlsOptions {
     /// `VersionTLS12` (default) or `VersionTLS13`; older ones are refused.
@@ -265,7 +266,7 @@ pub struct TlsOptions {
 }
 
 /// `clientAuth`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClientAuth {
     /// CA files or inline PEM.
@@ -276,7 +277,7 @@ pub struct ClientAuth {
 }
 
 /// `tls.stores.NAME`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct TlsStore {
     /// The certificate for names without one.

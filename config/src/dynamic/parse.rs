@@ -37,30 +37,33 @@ pub fn parse(text: &str, format: Format, path: &Path) -> Result<Dynamic, ConfigE
             .expected("a map with keys of http, tcp, udp, tls");
         return Err(about_templates(text, ConfigErrors(vec![error])));
     }
-    from_node(&root, errors).map_err(|errors| about_templates(text, errors))
+    from_node(root, errors).map_err(|errors| about_templates(text, errors))
 }
 
 /// Reads a tree made from labels: maps, lists and scalars, rooted above `http`. The same leniencies apply, and a text
 /// that is empty switches an object on (`tls=`). The errors name the key; their origin is [`Origin::Label`].
 pub fn from_labels(tree: Json) -> Result<Dynamic, ConfigErrors> {
-    from_node(&label_node(tree), Vec::new())
+    from_node(label_node(tree), Vec::new())
 }
 
-fn from_node(root: &Node, mut errors: Vec<ConfigError>) -> Result<Dynamic, ConfigErrors> {
+fn from_node(root: Node, mut errors: Vec<ConfigError>) -> Result<Dynamic, ConfigErrors> {
     static SHAPE: OnceLock<Shape> = OnceLock::new();
     let shape = SHAPE.get_or_init(|| Shape::compile(schemars::schema_for!(Dynamic).as_value()));
     if root.is_null() && errors.is_empty() {
         return Ok(Dynamic::default());
     }
-    let Reading { value, errors: found } = read(root, shape, &explain);
+    let Reading { value, errors: found } = read(&root, shape, &explain);
     errors.extend(found);
     if !errors.is_empty() {
         errors.sort_by(|a, b| a.origin.cmp(&b.origin));
         return Err(ConfigErrors(errors));
     }
+    // A tree with places takes much more memory than what it says: it goes before the next form of it comes.
+    let origin = root.origin.clone();
+    drop(root);
     // The value fits the schema of the type, so this fails only where the two disagree.
     serde_json::from_value(value).map_err(|error| {
-        let error = ConfigError::new(root.origin.clone(), "", error.to_string());
+        let error = ConfigError::new(origin, "", error.to_string());
         ConfigErrors(vec![error])
     })
 }

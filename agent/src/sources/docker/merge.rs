@@ -183,9 +183,9 @@ impl Merger {
 
     fn finish(self, problems: Vec<Problem>) -> Contribution {
         let mut dynamic = self.dynamic;
-        dynamic.http.routers = objects(self.routers);
-        dynamic.http.services = objects(self.services);
-        dynamic.http.middlewares = objects(self.middlewares);
+        dynamic.http.routers = objects(self.routers).map(shared).collect();
+        dynamic.http.services = objects(self.services).map(shared).collect();
+        dynamic.http.middlewares = objects(self.middlewares).collect();
         Contribution {
             provider: PROVIDER,
             dynamic,
@@ -201,11 +201,12 @@ fn insert<T>(objects: &mut BTreeMap<String, Owned<T>>, name: String, object: T, 
     objects.insert(name, Owned { object, owner });
 }
 
-fn objects<T>(owned: BTreeMap<String, Owned<T>>) -> BTreeMap<String, T> {
-    owned
-        .into_iter()
-        .map(|(name, owned)| (name, owned.object))
-        .collect()
+fn objects<T>(owned: BTreeMap<String, Owned<T>>) -> impl Iterator<Item = (String, T)> {
+    owned.into_iter().map(|(name, owned)| (name, owned.object))
+}
+
+fn shared<T>((name, object): (String, T)) -> (String, Arc<T>) {
+    (name, Arc::new(object))
 }
 
 fn conflict(

@@ -1,9 +1,11 @@
 //! The documents of several files to one. Pure.
 //!
 //! As in Traefik the first definition of a name counts, in the order of the files, and the later one is reported.
+//! Routers and services are shared with the documents, so that merging again costs little more than their names.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use constellation_config::dynamic::{CertificatePair, Dynamic};
 use serde_json::Value;
@@ -15,39 +17,70 @@ use crate::sources::Problem;
 #[derive(Default)]
 pub(super) struct Merger {
     dynamic: Dynamic,
-    /// Which file defined what: kind and name.
-    owners: BTreeMap<(&'static str, String), String>,
+    /// What was added so far, in order.
+    documents: Vec<(PathBuf, Arc<Dynamic>)>,
     problems: Vec<Problem>,
 }
 
 impl Merger {
     /// Adds the document of `path`.
-    pub(super) fn add(&mut self, path: &Path, document: &Dynamic) {
-        let http = &document.http;
+    pub(super) fn add(&mut self, path: &Path, document: &Arc<Dynamic>) {
         let mut scribe = Scribe {
-            path: path.display().to_string(),
-            owners: &mut self.owners,
+            path,
+            documents: &self.documents,
             problems: &mut self.problems,
         };
-        let into = &mut self.dynamic.http;
-        scribe.add("router", &mut into.routers, &http.routers);
-        scribe.add("service", &mut into.services, &http.services);
-        scribe.add("middleware", &mut into.middlewares, &http.middlewares);
+        let into = &mut self.dynamic;
+        scribe.add(
+            "router",
+            into,
+            document,
+            |d| &d.http.routers,
+            |d| &mut d.http.routers,
+        );
+        scribe.add(
+            "service",
+            into,
+            document,
+            |d| &d.http.services,
+            |d| &mut d.http.services,
+        );
+        scribe.add(
+            "middleware",
+            into,
+            document,
+            |d| &d.http.middlewares,
+            |d| &mut d.http.middlewares,
+        );
         scribe.add(
             "serversTransport",
-            &mut into.servers_transports,
-            &http.servers_transports,
+            into,
+            document,
+            |d| &d.http.servers_transports,
+            |d| &mut d.http.servers_transports,
         );
-        let into = &mut self.dynamic.tls;
-        scribe.add("TLS options", &mut into.options, &document.tls.options);
-        scribe.add("TLS store", &mut into.stores, &document.tls.stores);
+        scribe.add(
+            "TLS options",
+            into,
+            document,
+            |d| &d.tls.options,
+            |d| &mut d.tls.options,
+        );
+        scribe.add(
+            "TLS store",
+            into,
+            document,
+            |d| &d.tls.stores,
+            |d| &mut d.tls.stores,
+        );
         for pair in &document.tls.certificates {
-            if !into.certificates.iter().any(|known| same_pair(known, pair)) {
-                into.certificates.push(pair.clone());
+            if !into.tls.certificates.iter().any(|known| same_pair(known, pair)) {
+                into.tls.certificates.push(pair.clone());
             }
         }
-        merge_raw(&mut self.dynamic.tcp, document.tcp.as_ref());
-        merge_raw(&mut self.dynamic.udp, document.udp.as_ref());
+        merge_raw(&mut into.tcp, document.tcp.as_ref());
+        merge_raw(&mut into.udp, document.udp.as_ref());
+        self.documents.push((path.to_owned(), document.clone()));
     }
 
     /// Adds a problem with a file.
@@ -60,33 +93,52 @@ impl Merger {
     }
 }
 
+/// Objects of one kind by name.
+type Objects<T> = BTreeMap<String, T>;
+
 /// Writes the objects of one file.
 struct Scribe<'a> {
-    path: String,
-    owners: &'a mut BTreeMap<(&'static str, String), String>,
+    path: &'a Path,
+    documents: &'a [(PathBuf, Arc<Dynamic>)],
     problems: &'a mut Vec<Problem>,
 }
 
 impl Scribe<'_> {
+    /// Adds one kind of objects, which `of` finds in a document and `of_mut` in the merged one.
     fn add<T: Clone>(
         &mut self,
         kind: &'static str,
-        into: &mut BTreeMap<String, T>,
-        from: &BTreeMap<String, T>,
+        into: &mut Dynamic,
+        document: &Dynamic,
+        of: fn(&Dynamic) -> &Objects<T>,
+        of_mut: fn(&mut Dynamic) -> &mut Objects<T>,
     ) {
-        for (name, object) in from {
-            if let Some(owner) = self.owners.get(&(kind, name.clone())) {
-                self.problems.push(Problem {
-                    subject: format!("{kind} {name}@{PROVIDER}"),
-                    message: format!(
-                        "defined in {owner} and again in {}; the first counts. Rename or remove one of them",
-                        self.path
-                    ),
-                });
-                continue;
-            }
-            self.owners.insert((kind, name.clone()), self.path.clone());
-            into.insert(name.clone(), object.clone());
+        let (into, from) = (of_mut(into), of(document));
+        for name in from.keys().filter(|name| into.contains_key(*name)) {
+            let owner = self
+                .documents
+                .iter()
+                .find(|(_, earlier)| of(earlier).contains_key(name));
+            let owner = owner.map_or(self.path, |(path, _)| path.as_path());
+            self.problems.push(Problem {
+                subject: format!("{kind} {name}@{PROVIDER}"),
+                message: format!(
+                    "defined in {} and again in {}; the first counts. Rename or remove one of them",
+                    owner.display(),
+                    self.path.display()
+                ),
+            });
+        }
+        let news = from.iter().filter(|(name, _)| !into.contains_key(*name));
+        let mut news: Objects<T> = news
+            .map(|(name, object)| (name.clone(), object.clone()))
+            .collect();
+        // The first definition counts, so there is no name in both. Appending takes its time for every object of
+        // both; extending only for the new ones, but more for each.
+        if news.len() < into.len() {
+            into.extend(news);
+        } else {
+            into.append(&mut news);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Files to one contribution, with the last good content of a file standing in while it is broken.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,13 +23,17 @@ pub(super) struct Reader {
     source: FileSource,
     /// The last good content of every file.
     good: BTreeMap<PathBuf, Good>,
+    hashes: RandomState,
     /// What the last reading looked at.
     stamps: BTreeMap<PathBuf, Option<Stamp>>,
 }
 
 #[derive(Debug)]
 struct Good {
-    text: String,
+    /// Tells another text; the text itself is not kept.
+    hash: u64,
+    /// Whether the text was empty.
+    empty: bool,
     document: Arc<Dynamic>,
     read: SystemTime,
     /// Found empty at the last reading, and the content before that still counts.
@@ -97,6 +102,7 @@ impl Reader {
         Self {
             source,
             good: BTreeMap::new(),
+            hashes: RandomState::new(),
             stamps: BTreeMap::new(),
         }
     }
@@ -108,13 +114,15 @@ impl Reader {
             Ok(text) => text,
             Err(errors) => return Some(refused(path, &errors.to_string(), known.as_deref())),
         };
+        let hash = self.hashes.hash_one(&text);
+        let empty = text.trim().is_empty();
         if let Some(known) = known {
-            if known.text == text {
+            if known.hash == hash {
                 known.emptied = false;
                 return None;
             }
             // Writing a file in place starts with an empty one. Emptied for good it is empty at the next look, too.
-            if text.trim().is_empty() && !known.text.trim().is_empty() && !known.emptied {
+            if empty && !known.empty && !known.emptied {
                 known.emptied = true;
                 *unsettled = true;
                 return None;
@@ -123,7 +131,8 @@ impl Reader {
         match dynamic::parse(&text, format, path) {
             Ok(document) => {
                 let good = Good {
-                    text,
+                    hash,
+                    empty,
                     document: Arc::new(document),
                     read: SystemTime::now(),
                     emptied: false,
