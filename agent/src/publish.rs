@@ -160,27 +160,29 @@ impl Publisher {
         let tls = Arc::clone(&self.tls);
         // On a thread of its own: a cold compile of many routes takes longer than health may wait.
         let outcome = tokio::task::spawn_blocking(move || {
+            let began = std::time::Instant::now();
             let mut compiled = compiler.compile(&readings, generation);
             let (view, problems) = tls.build(&compiled.tls);
             compiled.add_problems(problems.into_iter().map(|problem| Problem {
                 subject: problem.subject,
                 message: problem.message,
             }));
-            (compiler, compiled, view)
+            (compiler, compiled, view, began.elapsed())
         })
         .await;
         match outcome {
-            Ok((compiler, compiled, view)) => {
+            Ok((compiler, compiled, view, duration)) => {
                 self.compiler = Some(compiler);
                 self.compiled = contributions;
-                self.accept(compiled, view, generation, first);
+                self.accept(compiled, view, duration, first);
             }
             Err(error) => self.refuse(&error),
         }
     }
 
-    fn accept(&mut self, compiled: Compiled, tls: TlsView, generation: u64, first: bool) {
+    fn accept(&mut self, compiled: Compiled, tls: TlsView, duration: Duration, first: bool) {
         let now = SystemTime::now();
+        let generation = compiled.snapshot.generation();
         let Compiled {
             snapshot,
             tls: _,
@@ -199,15 +201,17 @@ impl Publisher {
             if !changes.removed.is_empty() || changes.services {
                 self.metrics.retire(&self.published.load().table);
             }
-            log_changes(generation, &changes);
+            log_changes(generation, &changes, duration);
         }
         self.log_new(&problems);
+        self.metrics.compiled(duration);
         self.metrics.problems(problems.len());
         self.refresh_report(|report| {
             report.ready = true;
             report.problems = problems;
             report.disabled = disabled;
             report.last_failure = None;
+            report.compile_duration = Some(duration);
             if swap {
                 report.generation = generation;
                 report.published = Some(now);
@@ -294,13 +298,14 @@ fn same_readings(a: &[Arc<Contribution>], b: &[Arc<Contribution>]) -> bool {
 }
 
 /// One line per publish, with the first names of each list.
-fn log_changes(generation: u64, changes: &Changes) {
+fn log_changes(generation: u64, changes: &Changes, duration: Duration) {
     tracing::info!(
         generation,
         added = %Names(&changes.added),
         removed = %Names(&changes.removed),
         changed = %Names(&changes.changed),
         tls = changes.tls,
+        ?duration,
         "published"
     );
 }

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -17,6 +17,8 @@ pub struct Report {
     pub generation: u64,
     /// When that generation was published.
     pub published: Option<SystemTime>,
+    /// How long the last compile took; `None` before the first one.
+    pub compile_duration: Option<Duration>,
     /// Whether every enabled source had its first complete reading, or the bounded wait for it ended.
     pub ready: bool,
     /// Everything that could not be used, from sources and from compile, ordered by subject.

@@ -38,6 +38,7 @@ pub(super) struct Status {
     config_file: Option<String>,
     generation: u64,
     published: Option<String>,
+    compile_seconds: Option<f64>,
     routers: usize,
     entry_points: Vec<EntryPoint>,
     sources: Vec<Source>,
@@ -103,6 +104,7 @@ impl Status {
             config_file: facts.config_file.clone(),
             generation: generation.table.generation(),
             published: report.published.map(rfc3339),
+            compile_seconds: report.compile_duration.map(|duration| duration.as_secs_f64()),
             routers: generation.table.routers().len(),
             entry_points: facts
                 .entry_points

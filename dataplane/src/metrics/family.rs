@@ -50,6 +50,15 @@ impl<L: Hash + Eq, M: Clone + Default> Family<L, M> {
         })
     }
 
+    /// Calls `look` with every label set.
+    pub(super) fn each(&self, look: impl FnMut(&L)) {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .for_each(look);
+    }
+
     /// Drops the label sets that `keep` does not want. Handles that still hold one count into nothing.
     pub(super) fn retain(&self, keep: impl Fn(&L) -> bool) {
         self.0

@@ -19,7 +19,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use constellation_table::{Action, EntryPointId, Router, Snapshot};
 use prometheus_client::metrics::counter::Counter;
@@ -55,6 +55,7 @@ pub struct Metrics {
     families: Families,
     reload_failures: Counter,
     reloaded: Gauge<f64, AtomicU64>,
+    compile_duration: Gauge<f64, AtomicU64>,
     problems: Gauge<i64, AtomicI64>,
     access_log_dropped: Counter,
 }
@@ -91,6 +92,7 @@ impl Metrics {
             families,
             reload_failures: Counter::default(),
             reloaded: Gauge::default(),
+            compile_duration: Gauge::default(),
             problems: Gauge::default(),
             access_log_dropped: Counter::default(),
         };
@@ -104,6 +106,12 @@ impl Metrics {
             "When a configuration was published last, Unix time",
             Unit::Seconds,
             metrics.reloaded.clone(),
+        );
+        registry.register_with_unit(
+            "constellation_compile_duration",
+            "How long the last compile took, from the readings of all sources to tables ready to be published",
+            Unit::Seconds,
+            metrics.compile_duration.clone(),
         );
         registry.register(
             "constellation_configuration_problems",
@@ -158,48 +166,51 @@ impl Metrics {
     ///
     /// A request that still runs on a retired router can bring a series back; the next call drops it again.
     pub fn retire(&self, snapshot: &Snapshot) {
-        let routers: HashSet<&str> = snapshot
-            .routers()
-            .iter()
-            .map(|r| &*r.spec.name)
-            .chain([""])
-            .collect();
-        let services: HashSet<&str> = snapshot.services().iter().map(|s| &*s.name).chain([""]).collect();
-        let endpoints: HashSet<(&str, &str)> = snapshot
-            .services()
-            .iter()
-            .flat_map(|s| s.endpoints.iter().map(|e| (&*s.name, &*e.name)))
-            .collect();
         let families = &self.families;
+        let service = |name: &Name| name.0.is_empty() || snapshot.service(&name.0).is_some();
+        let endpoint = |service: &Name, endpoint: &Name| {
+            let service = snapshot.service(&service.0);
+            service.is_some_and(|s| s.endpoints.iter().any(|e| e.name == endpoint.0))
+        };
+        // Most routes of a large table have seen no request: what is looked up are the series, not the routes.
+        let mut counted = HashSet::new();
+        families.requests.each(|labels| {
+            counted.insert(Arc::clone(&labels.router.0));
+        });
+        let routers = snapshot.routers().iter();
+        let served: HashSet<Arc<str>> = routers
+            .filter_map(|router| counted.take(&router.spec.name))
+            .collect();
+        let router = |name: &Name| name.0.is_empty() || served.contains(&name.0);
         families
             .requests
-            .retain(|l| routers.contains(&*l.router.0) && services.contains(&*l.service.0));
-        families.durations.retain(|l| services.contains(&*l.service.0));
-        families.in_flight.retain(|l| services.contains(&*l.service.0));
-        families
-            .request_bytes
-            .retain(|l| services.contains(&*l.service.0));
-        families
-            .response_bytes
-            .retain(|l| services.contains(&*l.service.0));
-        let alive = |service: &Name, endpoint: &Name| endpoints.contains(&(&*service.0, &*endpoint.0));
+            .retain(|l| router(&l.router) && service(&l.service));
+        families.durations.retain(|l| service(&l.service));
+        families.in_flight.retain(|l| service(&l.service));
+        families.request_bytes.retain(|l| service(&l.service));
+        families.response_bytes.retain(|l| service(&l.service));
         families
             .endpoint_requests
-            .retain(|l| alive(&l.service, &l.endpoint));
+            .retain(|l| endpoint(&l.service, &l.endpoint));
         families
             .endpoint_retries
-            .retain(|l| alive(&l.service, &l.endpoint));
+            .retain(|l| endpoint(&l.service, &l.endpoint));
         families
             .endpoint_in_flight
-            .retain(|l| alive(&l.service, &l.endpoint));
+            .retain(|l| endpoint(&l.service, &l.endpoint));
         families
             .endpoint_failures
-            .retain(|l| alive(&l.service, &l.endpoint));
+            .retain(|l| endpoint(&l.service, &l.endpoint));
     }
 
     /// A configuration was published at `when`.
     pub fn reloaded(&self, when: SystemTime) {
         self.reloaded.set(generation::unix_seconds(when));
+    }
+
+    /// A compile took this long, whether or not it gave something to publish.
+    pub fn compiled(&self, duration: Duration) {
+        self.compile_duration.set(duration.as_secs_f64());
     }
 
     /// A configuration could not be published.

@@ -139,6 +139,7 @@ fn connections_refusals_handshakes_and_endpoints_count() {
     endpoint.failed(EndpointFailure::Connect);
     metrics.reload_failed();
     metrics.problems(4);
+    metrics.compiled(Duration::from_millis(250));
     metrics.reloaded(UNIX_EPOCH + Duration::from_millis(1500));
     metrics.access_log_dropped().inc_by(2);
     let samples = samples(&registry);
@@ -177,6 +178,7 @@ fn connections_refusals_handshakes_and_endpoints_count() {
         ("constellation_reload_failures_total", 1.0),
         ("constellation_configuration_problems", 4.0),
         ("constellation_last_reload_success_timestamp_seconds", 1.5),
+        ("constellation_compile_duration_seconds", 0.25),
         ("constellation_access_log_dropped_lines_total", 2.0),
     ];
     for (name, value) in expected {
