@@ -224,14 +224,17 @@ impl Drop for Engine {
     }
 }
 
-/// The daemon leaves its data directory mounted onto itself, which keeps the directory from being removed.
+/// The daemon mounts its data directory onto itself, once more after each `kill -9`, and leaves that behind; a mounted
+/// directory can't be removed.
 fn unmount(directory: &Path) {
-    // Not mounted is as good.
-    std::process::Command::new("umount")
-        .arg(directory.join("data"))
-        .output()
-        .map(drop)
-        .unwrap_or_default();
+    for _ in 0..5 {
+        let unmounted = std::process::Command::new("umount")
+            .arg(directory.join("data"))
+            .output();
+        if !unmounted.is_ok_and(|output| output.status.success()) {
+            return;
+        }
+    }
 }
 
 impl Programs {
