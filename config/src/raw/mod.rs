@@ -139,7 +139,8 @@ pub(crate) struct RawServersTransport {
 pub(crate) struct RawForwardingTimeouts {
     /// Time to connect, TLS included; more than 0.
     pub(crate) dial_timeout: Time,
-    /// Time from the end of a request to the head of its response; 0: no limit.
+    /// Time from the end of a request to the head of its response, and longest pause inside the response; 0: no
+    /// limit. Leave it at 0 where responses are long streams.
     pub(crate) response_header_timeout: Time,
     /// How long an idle connection is kept; 0: for ever.
     pub(crate) idle_conn_timeout: Time,

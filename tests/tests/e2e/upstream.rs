@@ -170,24 +170,6 @@ async fn a_silent_back_end_is_given_up_with_504() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the proxy library has one limit for all reads of an answer, see `http::upstream`"]
-async fn an_answer_that_has_begun_may_take_its_time() {
-    let backend = Backend::start("slow").await;
-    let transport = json!({ "forwardingTimeouts": { "responseHeaderTimeout": "300ms" } });
-    let node = node(&[backend.url()], Some(transport)).await;
-    let web = node.web();
-    let held = tokio::spawn(async move { constellation_tests::client::get(web, "app.test", "/hold").await });
-    constellation_tests::eventually("the answer has begun", async || match backend.waiting_at_gate() {
-        1 => Ok(()),
-        other => Err(other),
-    })
-    .await;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    backend.open_gate();
-    assert_eq!(held.await.unwrap().text(), "held\n");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_post_that_may_have_arrived_is_not_repeated() {
     let (one, two) = (Backend::start("one").await, Backend::start("two").await);
     let transport = json!({ "forwardingTimeouts": { "responseHeaderTimeout": "300ms" } });
