@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::compile::{Changes, Compiled, Compiler, Statics};
+use crate::memory;
 use crate::report::Report;
 use crate::sources::{Contribution, Problem, SourceState};
 
@@ -167,7 +168,9 @@ impl Publisher {
                 subject: problem.subject,
                 message: problem.message,
             }));
-            (compiler, compiled, view, began.elapsed())
+            let duration = began.elapsed();
+            memory::give_back();
+            (compiler, compiled, view, duration)
         })
         .await;
         match outcome {

@@ -23,7 +23,6 @@ mod statics;
 mod tls;
 mod transports;
 
-use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -169,7 +168,6 @@ impl Compiler {
         let references = References {
             contributions,
             services: &services,
-            by_name: OnceCell::new(),
             options: &option_names,
             same_options: option_names == self.option_names,
             replaced: &replaced,

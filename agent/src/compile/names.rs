@@ -11,6 +11,14 @@ pub(super) fn qualify(name: &str, provider: &str) -> Arc<str> {
     qualified.into()
 }
 
+/// The name in the document of `provider` that [`qualify`] made `qualified` of.
+pub(super) fn local<'a>(qualified: &'a str, provider: &str) -> &'a str {
+    let suffix = qualified.strip_suffix(provider);
+    suffix
+        .and_then(|name| name.strip_suffix('@'))
+        .unwrap_or(qualified)
+}
+
 /// A reference as a document of `provider` writes it: with its own provider behind the last `@`, else `provider`'s.
 pub(super) fn split_reference<'a>(reference: &'a str, provider: &'a str) -> (&'a str, &'a str) {
     match reference.rsplit_once('@') {
@@ -46,7 +54,9 @@ mod tests {
         ] {
             assert_eq!(split_reference(reference, "docker"), expected, "{reference}");
         }
-        assert_eq!(&*qualify("a", "docker"), "a@docker");
+        for name in ["a", "a@docker", ""] {
+            assert_eq!(local(&qualify(name, "docker"), "docker"), name);
+        }
     }
 
     #[test]

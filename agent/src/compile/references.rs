@@ -1,11 +1,11 @@
 //! What routers may refer to, and whether it is what it was in the last compile.
 
-use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use constellation_table::Service;
 
+use super::names;
 use super::routers::{self, RouterEntry};
 use super::services::ServiceEntry;
 use super::tls::OptionNames;
@@ -15,8 +15,6 @@ use crate::sources::Contribution;
 pub(super) struct References<'a> {
     pub(super) contributions: &'a [Arc<Contribution>],
     pub(super) services: &'a [Vec<ServiceEntry>],
-    /// Services by provider and local name; made when the first router asks.
-    pub(super) by_name: OnceCell<HashMap<(&'a str, &'a str), &'a ServiceEntry>>,
     pub(super) options: &'a OptionNames,
     pub(super) same_options: bool,
     /// Services that are not the object they were in the last compile.
@@ -24,6 +22,14 @@ pub(super) struct References<'a> {
 }
 
 impl References<'_> {
+    /// What compile made of a service. The entries of a provider are in the order of the local names.
+    fn entry(&self, name: &str, provider: &str) -> Option<&ServiceEntry> {
+        let mut readings = self.contributions.iter().zip(self.services);
+        let (_, entries) = readings.find(|(contribution, _)| contribution.provider == provider)?;
+        let found = entries.binary_search_by(|entry| names::local(&entry.name, provider).cmp(name));
+        entries.get(found.ok()?)
+    }
+
     /// Whether everything that the last compile of `entry` referred to is still the same.
     pub(super) fn same_for(&self, entry: &RouterEntry) -> bool {
         match &entry.outcome {
@@ -41,18 +47,7 @@ impl References<'_> {
 
 impl routers::References for References<'_> {
     fn service(&self, name: &str, provider: &str) -> Result<Arc<Service>, String> {
-        let by_name = self.by_name.get_or_init(|| {
-            let pairs = self.contributions.iter().zip(self.services);
-            pairs
-                .flat_map(|(contribution, entries)| {
-                    let names = contribution.dynamic.http.services.keys();
-                    names
-                        .zip(entries)
-                        .map(|(name, entry)| ((contribution.provider, name.as_str()), entry))
-                })
-                .collect()
-        });
-        if let Some(entry) = by_name.get(&(provider, name)) {
+        if let Some(entry) = self.entry(name, provider) {
             return entry
                 .outcome
                 .clone()
@@ -62,7 +57,7 @@ impl routers::References for References<'_> {
             .contributions
             .iter()
             .map(|contribution| contribution.provider)
-            .find(|other| by_name.contains_key(&(*other, name)));
+            .find(|other| self.entry(name, other).is_some());
         Err(match elsewhere {
             Some(other) => format!(
                 "there is no service \"{name}@{provider}\", but there is \"{name}@{other}\": write \

@@ -20,6 +20,7 @@ use tracing::error;
 
 use super::publication::Publication;
 use super::{Contribution, Reload, SourceHandle};
+use crate::memory;
 use watch::Watch;
 
 /// A change is read when this long nothing more has changed, and after `SETTLE_LIMIT` in any case: editors and
@@ -145,6 +146,7 @@ impl<R: Read> Desk<R> {
                 reading = self.reader.read();
             }
         }
+        memory::give_back();
         (self, Some(reading))
     }
 }
