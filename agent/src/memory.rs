@@ -1,7 +1,16 @@
-//! Giving memory back: what reading and compiling a large configuration needed is free again, but not for others.
+//! Memory that nobody uses is not held: no huge pages, and what reading and compiling needed is given back.
 //!
 //! The allocator keeps freed pages for the thread that freed them until that thread allocates again. The threads that
 //! read and compile may not do so for hours, and their peak would stay resident.
+
+/// Keeps huge pages away from this process: the allocator asks for them, and a node with one route then holds 36 MB
+/// instead of 21, one with 10,000 routes 72 instead of 45. Called before the first thread starts.
+pub(crate) fn refuse_huge_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        tracing::debug!(%error, "the kernel does not refuse huge pages: more memory will be resident");
+    }
+}
 
 /// Returns the free pages of this thread to the system. Worth it after work that took much memory; it takes time in
 /// proportion to the pages that the thread has.

@@ -111,6 +111,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 
 /// Parses the command line, runs the command, and prints what went wrong.
 pub fn main() -> Exit {
+    crate::memory::refuse_huge_pages();
     let outcome = match Cli::parse().command {
         Command::Run(args) => crate::app::run(&args),
         Command::Check(args) => check::run(&args),
