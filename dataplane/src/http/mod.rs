@@ -16,6 +16,7 @@ pub mod head;
 mod io;
 mod proxy;
 pub mod refusal;
+mod response;
 mod retry;
 mod routing;
 mod serve;

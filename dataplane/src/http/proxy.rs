@@ -18,6 +18,7 @@ use super::answer::Answer;
 use super::attempts::failure_of;
 use super::exchange::Exchange;
 use super::forwarded::{self, Upgrade};
+use super::response;
 use super::retry::Failure;
 use super::routing::{Outcome, retarget};
 use super::upstream::{Names, text_value};
@@ -203,6 +204,9 @@ impl ProxyHttp for App {
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.origin_status = Some(response.status.as_u16());
+        if let Err(unsound) = response::check(response, exchange.upgrade)? {
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, unsound.text()).into_up());
+        }
         exchange.answered = !response.status.is_informational() || response.status.as_u16() == 101;
         Ok(())
     }

@@ -408,3 +408,45 @@ async fn surplus_idle_connections_are_closed() {
     assert_eq!(*left, KEPT, "those within the limit stay");
     accepting.abort();
 }
+
+/// What no client may see of a response, and what it may see in one form only. Whoever is refused gets no byte of it.
+#[tokio::test]
+async fn heads_of_back_ends_are_checked() {
+    let backend = Backend::start(|_, seen| {
+        let rest = match seen.head.split(' ').nth(1) {
+            Some("/unasked") => "101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nraw",
+            Some("/coding") => "200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            Some("/identity") => "200 OK\r\nTransfer-Encoding: identity\r\n\r\nabc",
+            Some("/repeated") => "200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+            Some("/listed") => "200 OK\r\nContent-Length: 3, 3\r\n\r\nabc",
+            _ => "204 No Content\r\nContent-Length: 3\r\n\r\nabc",
+        };
+        Act::SendAndClose(format!("HTTP/1.1 {rest}").into_bytes())
+    })
+    .await;
+    let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
+    for path in ["/unasked", "/coding", "/identity"] {
+        let response = node.connect().await.get(path).await;
+        assert_eq!(response.status, 502, "{path}");
+    }
+    for path in ["/repeated", "/listed"] {
+        let response = node.connect().await.get(path).await;
+        assert_eq!((response.status, response.text()), (200, "abc"), "{path}");
+        let lengths = response
+            .head
+            .to_ascii_lowercase()
+            .matches("content-length: 3\r\n")
+            .count();
+        assert_eq!(lengths, 1, "{path}: {}", response.head);
+    }
+    let mut client = node.connect().await;
+    client
+        .send("GET /empty HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    let answer = String::from_utf8_lossy(&client.rest().await).to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 204 "), "{answer}");
+    assert!(
+        !answer.contains("content-length") && answer.ends_with("\r\n\r\n"),
+        "{answer}"
+    );
+}
