@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use constellation_table::{Decision, RequestMeta, Router, Service, Turn, decide, host, path};
-use http::{Method, Version};
+use http::{Method, Version, header};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -21,6 +21,20 @@ pub(super) enum Outcome {
     Answer(Answer),
     Refuse(Refusal),
     Forward,
+}
+
+/// What the wire checks say of HTTP/1 and the library of HTTP/2 leaves open.
+fn check_http2(request: &RequestHeader, max_headers: usize) -> Result<(), Refusal> {
+    let headers = &request.headers;
+    // The crumbs of one cookie header are one header (RFC 9113 section 8.2.3).
+    let crumbs = headers.get_all(header::COOKIE).iter().count();
+    if headers.len() - crumbs.saturating_sub(1) > max_headers {
+        return Err(Refusal::TooManyHeaders);
+    }
+    if headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
+        return Err(Refusal::ContentLength);
+    }
+    Ok(())
 }
 
 impl App {
@@ -42,6 +56,11 @@ impl App {
         session.set_read_timeout(limits.read_timeout.filter(|_| exchange.upgrade == Upgrade::None));
         session.set_write_timeout(limits.write_timeout);
         let request = session.req_header_mut();
+        if request.version == Version::HTTP_2
+            && let Err(refusal) = check_http2(request, limits.max_headers)
+        {
+            return Ok(Outcome::Refuse(refusal));
+        }
         if let Err(refusal) = forwarded::apply_connection(request) {
             return Ok(Outcome::Refuse(refusal));
         }

@@ -235,3 +235,33 @@ async fn http2_refusals() {
     assert_eq!(soon("the refusal", response).await.unwrap().status(), 413);
     assert!(backend.seen().is_empty());
 }
+
+/// The limits of a head hold in HTTP/2 as well; the crumbs of a cookie count once.
+#[tokio::test]
+async fn heads_of_http2_are_checked() {
+    let backend = Backend::fixed("reached").await;
+    let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
+    let mut client = h2_client(&node).await;
+    let lines = |name: &'static str, count: usize| vec![(name, "0"); count];
+    for (headers, status) in [
+        (lines("x", 90), 200),
+        (lines("cookie", 150), 200),
+        (lines("x", 101), 431),
+        (lines("content-length", 1), 200),
+        (lines("content-length", 2), 400),
+    ] {
+        let mut request = Request::get("http://a/");
+        for (name, value) in &headers {
+            request = request.header(*name, *value);
+        }
+        let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+        let response = soon("the response", response).await.unwrap();
+        assert_eq!(
+            response.status(),
+            status,
+            "{} times {}",
+            headers.len(),
+            headers[0].0
+        );
+    }
+}
