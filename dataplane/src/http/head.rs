@@ -83,7 +83,8 @@ impl HeadScanner {
                 return self.unfinished(head.len(), limits);
             };
             let at = self.searched + stop;
-            if at >= limits.bytes {
+            // With the CRLF that ends there.
+            if at + 1 >= limits.bytes {
                 return Err(self.too_large());
             }
             match head.get(at) {
@@ -206,6 +207,7 @@ impl HeadScanner {
             (None, _) if !line.http_10 => return Err(Refusal::HostMissing),
             (Some(host), Some(authority)) => {
                 let (host, authority) = (head.get(host.0..host.1), head.get(authority.0..authority.1));
+                // To the letter: pingora refuses another spelling as well.
                 if host != authority {
                     return Err(Refusal::HostMismatch);
                 }

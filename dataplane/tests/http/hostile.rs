@@ -505,3 +505,20 @@ async fn a_slow_head_holds_up_nobody() {
     slow.send("y\r\n\r\n").await;
     assert_eq!(slow.response().await.status, 200);
 }
+
+/// The limit is the last length that passes, to the byte.
+#[tokio::test]
+async fn a_head_of_the_longest_length_passes() {
+    let backend = Backend::fixed("reached").await;
+    let node = node(&backend).await;
+    let limit = Limits::default().max_header_bytes;
+    for (length, status) in [(limit, 200), (limit + 1, 431), (limit + 2, 431), (limit + 3, 431)] {
+        let frame = "GET / HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n".len();
+        let value = "a".repeat(length - frame);
+        let mut client = node.connect().await;
+        client
+            .send(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {value}\r\n\r\n"))
+            .await;
+        assert_eq!(client.response().await.status, status, "{length}");
+    }
+}
