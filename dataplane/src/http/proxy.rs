@@ -6,7 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header;
-use http::{HeaderValue, Version};
+use http::{HeaderValue, Method, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer};
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
@@ -14,7 +14,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::Edge;
-use super::answer::Answer;
+use super::answer::{self, Answer};
 use super::attempts::failure_of;
 use super::exchange::Exchange;
 use super::forwarded::{self, Upgrade};
@@ -137,11 +137,21 @@ impl ProxyHttp for App {
         let Some((endpoint, state)) = exchange.endpoint(&self.edge) else {
             return Ok(());
         };
-        if exchange
+        // A client of HTTP/1.0 may name no host; our own request is HTTP/1.1 and must.
+        let own_host = exchange
             .service()
             .is_some_and(|service| !service.pass_host_header)
-        {
+            || answer::authority(request).is_empty();
+        if own_host {
             request.insert_header("Host", state.authority.clone())?;
+        }
+        // Servers may ask for a length where the method expects content, even of none (RFC 9110, section 8.6).
+        let lengthless = matches!(request.method, Method::POST | Method::PUT | Method::PATCH)
+            && exchange.upgrade == Upgrade::None
+            && !request.headers.contains_key(header::CONTENT_LENGTH)
+            && !request.headers.contains_key(header::TRANSFER_ENCODING);
+        if lengthless && session.as_downstream_mut().is_body_empty() {
+            request.insert_header("Content-Length", HeaderValue::from_static("0"))?;
         }
         if !endpoint.base_path.is_empty() {
             let own = request.uri.path_and_query().map_or("/", |p| p.as_str());

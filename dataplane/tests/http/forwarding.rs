@@ -65,6 +65,39 @@ async fn a_trusted_client_is_believed_and_appended_to() {
 }
 
 #[tokio::test]
+async fn a_client_without_host_leaves_the_endpoint_as_host() {
+    let backend = Backend::fixed("ok").await;
+    let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
+    let mut client = node.connect().await;
+    client.send("GET / HTTP/1.0\r\n\r\n").await;
+    assert_eq!(client.response().await.status, 200);
+    let seen = backend.seen().remove(0);
+    assert!(seen.head.starts_with("GET / HTTP/1.1\r\n"), "{}", seen.head);
+    assert_eq!(seen.header("host"), [backend.address.to_string()]);
+    assert!(seen.header("x-forwarded-host").is_empty());
+}
+
+#[tokio::test]
+async fn an_empty_body_has_a_length_where_content_is_expected() {
+    let none: &[&str] = &[];
+    let cases = [
+        ("POST", "", &["0"][..]),
+        ("PUT", "", &["0"]),
+        ("PATCH", "", &["0"]),
+        ("POST", "Content-Length: 0\r\n", &["0"]),
+        ("POST", "Content-Length: 1\r\n\r\nx", &["1"]),
+        ("POST", "Transfer-Encoding: chunked\r\n\r\n0\r\n", none),
+        ("GET", "", none),
+        ("DELETE", "", none),
+    ];
+    for (method, rest, expected) in cases {
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n{rest}\r\n");
+        let seen = seen(ForwardedHeaders::default(), &request).await;
+        assert_eq!(seen.header("content-length"), expected, "{request}");
+    }
+}
+
+#[tokio::test]
 async fn hop_by_hop_headers_stay_on_their_hop() {
     let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Own, X-Forwarded-For\r\nX-Own: x\r\n\
         Keep-Alive: timeout=5\r\nProxy-Authorization: x\r\nProxy-Connection: x\r\nTe: trailers, deflate\r\n\

@@ -143,6 +143,22 @@ async fn grpc_streams_both_ways_and_ends_with_trailers() {
 }
 
 #[tokio::test]
+async fn an_empty_body_of_http2_has_a_length_where_content_is_expected() {
+    let backend = Backend::fixed("ok").await;
+    let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
+    let mut sender = h2_client(&node).await;
+    let none: &[&str] = &[];
+    for (method, expected) in [("POST", &["0"][..]), ("GET", none)] {
+        let request = Request::builder().method(method).uri("http://a.test/");
+        let (response, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+        assert_eq!(soon("the response", response).await.unwrap().status(), 200);
+        let seen = backend.seen().pop().unwrap();
+        assert_eq!(seen.header("content-length"), expected, "{method}: {}", seen.head);
+        assert!(seen.header("transfer-encoding").is_empty(), "{method}");
+    }
+}
+
+#[tokio::test]
 async fn http2_clients_reach_http1_back_ends() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\n\r\nhello";
     let backend = Backend::start(|_, _| Act::Send(answer.to_vec())).await;
