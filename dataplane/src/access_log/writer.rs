@@ -93,11 +93,13 @@ impl Writer {
         let mut batch = Vec::with_capacity(2 * BATCH);
         let mut lines = 0;
         loop {
+            // Before the look at the queue: what was queued before the stop is then seen, and nothing is lost.
+            let stopping = self.signals.stop.load(Ordering::Acquire);
             let message = match self.queue.try_recv() {
                 Ok(message) => Some(message),
                 Err(TryRecvError::Empty) => {
                     self.write(&mut batch, &mut lines);
-                    if self.signals.stop.load(Ordering::Acquire) {
+                    if stopping {
                         return;
                     }
                     self.queue.recv().ok()
