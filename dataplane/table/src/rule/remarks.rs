@@ -35,12 +35,12 @@ fn remark(matcher: &Matcher) -> Option<&'static str> {
         Matcher::Path(path) => path_remark(path, path),
         // Whatever follows the prefix: a dot at its end may begin a longer name.
         Matcher::PathPrefix(prefix) => path_remark(prefix, &format!("{prefix}x")),
-        Matcher::Header(header) if header.never_there() => {
-            Some("no rule ever sees this header; for the host write Host")
-        }
-        Matcher::HeaderRegexp(header) if header.never_there() => {
-            Some("no rule ever sees this header; for the host write HostRegexp")
-        }
+        Matcher::Header(header) if header.never_there() => Some(
+            "rules see no header of this name (`Host` and `Transfer-Encoding` are not among them); for the host write Host",
+        ),
+        Matcher::HeaderRegexp(header) if header.never_there() => Some(
+            "rules see no header of this name (`Host` and `Transfer-Encoding` are not among them); for the host write HostRegexp",
+        ),
         _ => None,
     }
 }
@@ -105,6 +105,11 @@ mod tests {
             ("PathPrefix(`/a//`)", "never matches"),
             ("Path(`/a/../b`)", "never matches"),
             ("Header(`Host`, `a`)", "write Host"),
+            (
+                "Header(`Transfer-Encoding`, `chunked`)",
+                "`Transfer-Encoding` are not among them",
+            ),
+            ("HeaderRegexp(`Host`, `a`)", "write HostRegexp"),
             (
                 "Path(`/`) && !(Method(`GET`) || Host(`a:1`))",
                 "Host(`a:1`): the port",
