@@ -10,6 +10,7 @@ mod toml;
 mod yaml;
 
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -66,6 +67,12 @@ pub fn read_text(path: &Path) -> Result<String, ConfigErrors> {
         };
         ConfigErrors::about_file(path, format!("cannot be read: {error}"), hint.map(str::to_owned))
     };
+    // Opening a named pipe would wait for a writer that may never come.
+    if std::fs::metadata(path).map_err(failed)?.file_type().is_fifo() {
+        let message = "cannot be read: it is a named pipe".to_owned();
+        let hint = "give the path of a regular file".to_owned();
+        return Err(ConfigErrors::about_file(path, message, Some(hint)));
+    }
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(MAX_DOCUMENT_BYTES + 1)

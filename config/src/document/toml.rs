@@ -1,5 +1,6 @@
 //! TOML 1.1. The parser goes on after an error, so all of them are reported.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -12,8 +13,13 @@ use crate::{ConfigError, Origin};
 pub(super) fn parse(text: &str, report: &mut Report) -> Option<Node> {
     let lines = Lines::of(text);
     let (table, errors) = DeTable::parse_recoverable(text);
+    let mut said = HashSet::new();
     for error in &errors {
         let span = error.span().unwrap_or_default();
+        // Brackets that are never closed are all missed at the end: once is enough.
+        if !said.insert((span.start, error.message())) {
+            continue;
+        }
         let (line, column) = lines.place(span.start);
         let origin = report.origin(line, column);
         // The parser keeps the first one, so the rest of the tree can be judged.

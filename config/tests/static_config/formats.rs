@@ -245,3 +245,24 @@ fn hostile_documents_cost_no_more_than_their_size() {
         );
     }
 }
+
+#[test]
+fn brackets_that_are_never_closed_are_reported_once() {
+    let text = format!("a = {}", "[".repeat(1_000));
+    let errors = dynamic::parse(&text, Format::Toml, Path::new("d")).unwrap_err();
+    assert_eq!(errors.0.len(), 2, "{errors}");
+}
+
+#[test]
+fn a_named_pipe_is_refused_rather_than_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("c.yaml");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    let errors = constellation_config::read_text(&path).unwrap_err().to_string();
+    let expected = format!(
+        "{}: cannot be read: it is a named pipe\n    hint: give the path of a regular file",
+        path.display()
+    );
+    assert_eq!(errors.trim_end(), expected);
+}
