@@ -64,6 +64,7 @@ fn service(name: &str) -> Arc<Service> {
             pass_host_header: true,
             transport: Arc::default(),
             retry_after: 5,
+            policy: Arc::default(),
         },
         None,
     ))
@@ -90,6 +91,8 @@ pub fn request<'r>(host: &'r str, path: &'r str, headers: &'r HeaderMap) -> Requ
         query: "",
         headers,
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        repeatable: true,
+        now: std::time::Instant::now(),
         turn: Turn::Take,
     }
 }

@@ -23,6 +23,8 @@ fuzz_target!(|input: (&str, &str, &str)| {
                 query,
                 headers: &HeaderMap::new(),
                 client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                repeatable: true,
+                now: std::time::Instant::now(),
                 turn: Turn::Look,
             });
         }

@@ -107,6 +107,7 @@ impl ServiceInput<'_> {
             pass_host_header,
             transport,
             retry_after: self.retry_after,
+            policy: Arc::default(),
         };
         Ok(Arc::new(Service::new(spec, old.map(AsRef::as_ref))))
     }

@@ -26,6 +26,7 @@ pub fn starting(entry_points: usize) -> Result<Snapshot, RuleError> {
             pass_host_header: true,
             transport: Arc::default(),
             retry_after: RETRY_AFTER,
+            policy: Arc::default(),
         },
         None,
     ));

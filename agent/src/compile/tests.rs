@@ -67,6 +67,8 @@ fn routed(compiled: &Compiled, entry_point: EntryPointId, tls: bool, host: &str)
         query: "",
         headers: &headers,
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        repeatable: true,
+        now: std::time::Instant::now(),
         turn: Turn::Look,
     };
     match decide(&compiled.snapshot, &request) {

@@ -128,6 +128,8 @@ impl Question {
             query: uri.query().unwrap_or_default(),
             headers: &headers,
             client,
+            repeatable: true,
+            now: std::time::Instant::now(),
             turn: Turn::Look,
         };
         let mut explanation = constellation_table::explain(table, &request);

@@ -14,6 +14,7 @@ use super::exchange::{Exchange, Route};
 use super::forwarded::{self, Upgrade};
 use super::proxy::App;
 use super::refusal::Refusal;
+use super::retry::is_idempotent;
 use crate::Generation;
 
 /// What is to be done with a request.
@@ -128,6 +129,8 @@ impl App {
             query: query.unwrap_or_default(),
             headers: &request.headers,
             client: connection.client.ip(),
+            repeatable: is_idempotent(&request.method),
+            now: exchange.started,
             turn: Turn::Take,
         };
         let target = || match query {

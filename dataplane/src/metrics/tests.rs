@@ -37,6 +37,7 @@ fn service(name: &str, endpoints: &[(&str, Condition)]) -> Arc<Service> {
         pass_host_header: true,
         transport: Arc::new(Transport::default()),
         retry_after: 1,
+        policy: Arc::default(),
     };
     Arc::new(Service::new(spec, None))
 }

@@ -104,7 +104,7 @@ impl Balancer {
         robin.order(robin.position(request.turn), limit, |index| {
             candidates
                 .order
-                .extend(endpoints.get(index).map(|endpoint| Candidate { endpoint }));
+                .extend(endpoints.get(index).map(|endpoint| Candidate { endpoint, probe: None }));
         });
         if robin.usable.len() < endpoints.len() {
             candidates.excluded = excluded(endpoints);

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::balance::MAX_CANDIDATES;
 use crate::snapshot::Found;
+use crate::live::Probe;
 use crate::{Action, Endpoint, RequestMeta, Router, Service, Snapshot};
 
 /// What to do with a request.
@@ -79,10 +80,13 @@ pub struct Candidates<'s> {
 }
 
 /// One usable endpoint.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Candidate<'s> {
     /// The endpoint.
     pub endpoint: &'s Arc<Endpoint>,
+    /// The endpoint is on probation and this request is its probe. Whoever makes the attempt keeps this until its outcome is recorded;
+    /// dropped before, the next request may be the probe.
+    pub probe: Option<Probe>,
 }
 
 /// Why an endpoint was left out.

@@ -9,7 +9,9 @@ mod decide;
 mod explain;
 pub mod host;
 mod index;
+mod live;
 pub mod path;
+pub mod policy;
 mod query;
 mod request;
 pub mod rule;
@@ -22,9 +24,12 @@ pub use explain::{
     AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation, NearMiss, Outcome,
     Precedence, RefusalLine, RouterLine, Verdict, explain,
 };
+pub use live::{Live, Outcome as AttemptOutcome, Probe, Running};
+pub use policy::Policy;
 pub use request::{RequestMeta, Turn};
 pub use rule::{Rule, RuleError};
 pub use service::{
-    Condition, Endpoint, EndpointSpec, Pem, Scheme, Service, ServiceSpec, Slot, Timeouts, Transport,
+    Condition, Endpoint, EndpointSpec, Pem, Scheme, Service, ServiceLive, ServiceSpec, Slot, Timeouts, Transition,
+    Transitions, Transport,
 };
 pub use snapshot::{Action, EntryPointId, Redirect, Router, RouterSpec, Snapshot};

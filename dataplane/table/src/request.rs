@@ -1,6 +1,7 @@
 //! What the decision may know about one request.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use http::HeaderMap;
 
@@ -25,6 +26,10 @@ pub struct RequestMeta<'r> {
     pub headers: &'r HeaderMap,
     /// The address of the TCP peer (or of the trusted PROXY protocol header), never from `X-Forwarded-For`.
     pub client: IpAddr,
+    /// Whether doing the request twice has the effect of doing it once.
+    pub repeatable: bool,
+    /// The time of the decision.
+    pub now: Instant,
     /// Whether this decision takes the service's next turn or only looks.
     pub turn: Turn,
 }

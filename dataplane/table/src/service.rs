@@ -3,10 +3,13 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
 
 use crate::balance::Balancer;
-use crate::{Candidates, RequestMeta};
+use crate::live::{Live, Outcome};
+use crate::{Candidates, Policy, RequestMeta};
 
 /// A load-balanced service: endpoints in a fixed order plus how to reach them.
 ///
@@ -24,6 +27,10 @@ pub struct Service {
     pub transport: Arc<Transport>,
     /// Seconds of `Retry-After` on the 503 answered while no endpoint can serve.
     pub retry_after: u32,
+    /// Health, balancing, failover and limits.
+    pub policy: Arc<Policy>,
+    /// What is known of it from moment to moment; shared with the same-named service of other generations.
+    pub live: Arc<ServiceLive>,
     balancer: Balancer,
     /// What the data plane hangs on this service (counters), kept across generations with the service.
     pub slot: Slot,
@@ -42,6 +49,8 @@ pub struct ServiceSpec {
     pub transport: Arc<Transport>,
     /// See [`Service::retry_after`].
     pub retry_after: u32,
+    /// See [`Service::policy`].
+    pub policy: Arc<Policy>,
 }
 
 impl Service {
@@ -54,6 +63,8 @@ impl Service {
             pass_host_header: spec.pass_host_header,
             transport: spec.transport,
             retry_after: spec.retry_after,
+            policy: spec.policy,
+            live: previous.map(|p| p.live.clone()).unwrap_or_default(),
             balancer,
             slot: Slot::default(),
         }
@@ -63,6 +74,43 @@ impl Service {
     pub(crate) fn candidates(&self, request: &RequestMeta<'_>, limit: usize) -> Candidates<'_> {
         self.balancer.candidates(&self.endpoints, request, limit)
     }
+}
+
+impl Service {
+    /// Takes in what became of an attempt at one of its endpoints, and says what changed by it.
+    pub fn record(&self, endpoint: &Endpoint, outcome: Outcome, now: Instant) -> Transitions {
+        endpoint.live.record(&self.policy, outcome, now);
+        Transitions::new()
+    }
+
+    /// Whether an attempt that follows a failed one may go to this endpoint now: it was a candidate when the request
+    /// was decided, and may have been excluded since.
+    pub fn may_try(&self, _endpoint: &Endpoint, _now: Instant) -> bool {
+        true
+    }
+}
+
+/// The live side of a service.
+#[derive(Debug, Default)]
+pub struct ServiceLive {
+    /// What the data plane hangs on the service's identity (retry budget, queue).
+    pub slot: Slot,
+}
+
+/// The changes that one event brought.
+pub type Transitions = SmallVec<[Transition; 1]>;
+
+/// A change of one fact about an endpoint, for metrics and the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The endpoint.
+    pub endpoint: Arc<str>,
+    /// Which fact: `breaker`, `outlier`, `check`, `panic`.
+    pub fact: &'static str,
+    /// What it is now: `open`, `half-open`, `closed`, `ejected`, `probation`, `healthy`, `unhealthy`.
+    pub to: &'static str,
+    /// Why, in words.
+    pub reason: Box<str>,
 }
 
 /// One back end of a service.
@@ -82,6 +130,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// Whether it can serve.
     pub condition: Condition,
+    /// What is known of it from moment to moment; shared with the same endpoint of other generations.
+    pub live: Arc<Live>,
     /// What the data plane hangs on this endpoint (peer template, counters), kept across generations with it.
     pub slot: Slot,
 }
@@ -211,6 +261,7 @@ impl Endpoint {
             base_path: spec.base_path,
             weight: spec.weight,
             condition: spec.condition,
+            live: Arc::default(),
             slot: Slot::default(),
         }
     }

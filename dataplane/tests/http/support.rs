@@ -174,6 +174,7 @@ pub(crate) fn spec(name: &str, endpoints: Vec<Arc<Endpoint>>) -> ServiceSpec {
         pass_host_header: true,
         transport: Arc::new(Transport::default()),
         retry_after: 7,
+        policy: Arc::default(),
     }
 }
 

@@ -298,6 +298,8 @@ fn a_node_that_starts_is_unavailable_and_not_without_routes() {
             query: "",
             headers: &headers,
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            repeatable: true,
+            now: std::time::Instant::now(),
             turn: Turn::Take,
         };
         assert!(

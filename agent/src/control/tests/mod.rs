@@ -153,6 +153,7 @@ fn table() -> Snapshot {
             pass_host_header: true,
             transport,
             retry_after: 1,
+            policy: Arc::default(),
         };
         Arc::new(Service::new(spec, None))
     };

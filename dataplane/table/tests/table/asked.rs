@@ -75,6 +75,8 @@ impl Asked {
             query: &self.query,
             headers: &self.headers,
             client: self.client,
+            repeatable: true,
+            now: std::time::Instant::now(),
             turn: Turn::Look,
         }
     }

@@ -73,6 +73,7 @@ fn the_cursor_survives_a_new_generation() {
         pass_host_header: true,
         transport: Arc::default(),
         retry_after: 5,
+        policy: Arc::default(),
     };
     let old = Arc::new(Service::new(spec(), None));
     let asked = Asked::parse("GET h /").unwrap();

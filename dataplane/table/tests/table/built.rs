@@ -36,6 +36,7 @@ pub(crate) fn service(name: &str, endpoints: Vec<Arc<Endpoint>>) -> Arc<Service>
         pass_host_header: true,
         transport: Arc::default(),
         retry_after: 5,
+        policy: Arc::default(),
     };
     Arc::new(Service::new(spec, None))
 }
