@@ -132,7 +132,7 @@ impl Seen {
 pub struct InFlight(Gauge);
 
 impl InFlight {
-    fn new(gauge: &Gauge) -> Self {
+    pub(super) fn new(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }

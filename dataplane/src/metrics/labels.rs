@@ -166,6 +166,64 @@ label_enum! {
         Protocol = "protocol",
         /// A response status that counts as a failure.
         Status = "status",
+        /// It left requests unanswered while its siblings answered.
+        Unanswered = "unanswered",
+        /// It refused the stream before it looked at the request (HTTP/2 GOAWAY, REFUSED_STREAM).
+        NotProcessed = "not_processed",
+        /// It left the configuration, or began to stop, before the connection was made.
+        Departed = "departed",
+    }
+}
+
+label_enum! {
+    /// How a request that needed more than one attempt ended.
+    pub enum RetryOutcome {
+        /// A later attempt gave the client a good answer.
+        Saved = "saved",
+        /// No attempt did.
+        Failed = "failed",
+    }
+}
+
+label_enum! {
+    /// Why a failed attempt was not followed by another one.
+    pub enum GaveUp {
+        /// Repeating the request might have done it twice.
+        Unrepeatable = "unrepeatable",
+        /// Its body could not be sent again in full.
+        Body = "body",
+        /// A part of the answer had reached the client.
+        Answered = "answered",
+        /// No candidate was left.
+        Candidates = "candidates",
+        /// The policy's number of attempts was used up.
+        Attempts = "attempts",
+        /// The policy's time for all attempts was over.
+        Deadline = "deadline",
+        /// The retry budget was spent.
+        Budget = "budget",
+    }
+}
+
+label_enum! {
+    /// What became of a second attempt that was started while the first one still ran.
+    pub enum HedgeOutcome {
+        /// It answered first.
+        Won = "won",
+        /// The first attempt answered first after all, or both failed.
+        Lost = "lost",
+        /// It was not started: the budget was spent, or no endpoint was left.
+        Denied = "denied",
+    }
+}
+
+label_enum! {
+    /// Why a request that had to wait for a place in its service was sent away.
+    pub enum QueueRefusal {
+        /// As many were waiting already as the policy allows.
+        Full = "full",
+        /// No place became free in the policy's time.
+        Timeout = "timeout",
     }
 }
 
@@ -278,6 +336,33 @@ pub(super) struct EndpointFailureLabels {
     pub(super) service: Name,
     pub(super) endpoint: Name,
     pub(super) reason: EndpointFailure,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ServiceLabels {
+    pub(super) service: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TransitionLabels {
+    pub(super) service: Name,
+    pub(super) endpoint: Name,
+    pub(super) fact: &'static str,
+    pub(super) to: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ReasonLabels {
+    pub(super) service: Name,
+    /// Of an enum.
+    pub(super) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OutcomeLabels {
+    pub(super) service: Name,
+    /// Of an enum.
+    pub(super) outcome: &'static str,
 }
 
 #[cfg(test)]

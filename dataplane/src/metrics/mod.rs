@@ -1,11 +1,12 @@
 //! Metrics of the data plane, declared once, with help and unit.
 //!
-//! The request path holds handles ([`RouterMetrics`], [`EndpointMetrics`], [`EntryPointMetrics`]) that were looked up
+//! The request path holds handles ([`RouterMetrics`], [`ServiceMetrics`], [`EndpointMetrics`], [`EntryPointMetrics`]) that were looked up
 //! once and hang on the objects they count for; what it does per request is atomic additions. What can be read from
 //! the published generation is not counted but read when somebody asks ([`register_generation`]), so it can't differ
 //! from what serves. Series of routers, services and endpoints that a generation no longer has are dropped by
 //! [`Metrics::retire`].
 
+mod failover;
 mod family;
 mod generation;
 mod handles;
@@ -21,20 +22,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::{Duration, SystemTime};
 
-use constellation_table::{Action, EntryPointId, Router, Snapshot};
+use constellation_table::{Action, EntryPointId, Router, Snapshot, Transition};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use failover::FailoverFamilies;
 use family::{DurationHistogram, Family};
 use labels::{
     EndpointFailureLabels, EndpointLabels, EntryPointLabels, HandshakeLabels, Name, RefusalLabels,
     RequestLabels, TrafficLabels,
 };
 
+pub use failover::ServiceMetrics;
 pub use generation::register_generation;
 pub use handles::{EndpointMetrics, EntryPointMetrics, Finished, InFlight, RouteMetrics, RouterMetrics};
-pub use labels::{EndpointFailure, HandshakeOutcome, Method, Protocol, Refusal, TlsVersion};
+pub use labels::{
+    EndpointFailure, GaveUp, HandshakeOutcome, HedgeOutcome, Method, Protocol, QueueRefusal, Refusal,
+    RetryOutcome, TlsVersion,
+};
 pub use process::{register_build, register_process};
 
 /// The media type of [`encode`]'s output.
@@ -75,6 +81,7 @@ struct Families {
     endpoint_retries: Family<EndpointLabels, Counter>,
     endpoint_in_flight: Family<EndpointLabels, Gauge>,
     endpoint_failures: Family<EndpointFailureLabels, Counter>,
+    failover: FailoverFamilies,
 }
 
 impl Metrics {
@@ -162,11 +169,22 @@ impl Metrics {
         }
     }
 
+    /// The counters of a service for what happens beyond first attempts, to be kept with the service.
+    pub fn service(&self, service: &Arc<str>) -> ServiceMetrics {
+        self.families.failover.service(service)
+    }
+
+    /// Counts a change of one fact about an endpoint of `service`. Takes a lock: changes are rare.
+    pub fn transition(&self, service: &Arc<str>, transition: &Transition) {
+        self.families.failover.transition(service, transition);
+    }
+
     /// Drops the series of everything that `snapshot` does not have. Called after each publish.
     ///
     /// A request that still runs on a retired router can bring a series back; the next call drops it again.
     pub fn retire(&self, snapshot: &Snapshot) {
         let families = &self.families;
+        families.failover.retire(snapshot);
         let service = |name: &Name| name.0.is_empty() || snapshot.service(&name.0).is_some();
         let endpoint = |service: &Name, endpoint: &Name| {
             let service = snapshot.service(&service.0);
@@ -314,6 +332,7 @@ impl Families {
             "Attempts that failed, by reason",
             self.endpoint_failures.clone(),
         );
+        self.failover.register(registry);
     }
 
     fn entry_point(&self, name: &Name) -> EntryPointMetrics {

@@ -240,6 +240,66 @@ fn series_of_what_a_generation_no_longer_has_are_dropped() {
 }
 
 #[test]
+fn what_happens_beyond_first_attempts_counts_and_retires() {
+    let (registry, metrics) = declared();
+    let app = service("app@docker", &[("app-1", Condition::Ready)]);
+    let counted = metrics.service(&app.name);
+    for _ in 0..2 {
+        counted.retry(EndpointFailure::Connect);
+    }
+    counted.retry(EndpointFailure::Unanswered);
+    counted.retried(RetryOutcome::Saved);
+    counted.gave_up(GaveUp::Unrepeatable);
+    counted.gave_up(GaveUp::Budget);
+    counted.hedge(HedgeOutcome::Won);
+    counted.hedge(HedgeOutcome::Denied);
+    counted.queue_refused(QueueRefusal::Full);
+    let waiting = counted.queued();
+    let open = |endpoint: &str| Transition {
+        endpoint: endpoint.into(),
+        fact: "breaker",
+        to: "open",
+        reason: "5 failures in a row".into(),
+    };
+    metrics.transition(&app.name, &open("app-1"));
+    metrics.transition(&app.name, &open("gone-1"));
+    metrics.transition(&app.name, &open(""));
+    let values = samples(&registry);
+    for (name, labels, expected) in [
+        ("retries_total", r#",reason="connect""#, 2.0),
+        ("retries_total", r#",reason="unanswered""#, 1.0),
+        ("retried_requests_total", r#",outcome="saved""#, 1.0),
+        ("retries_refused_total", r#",reason="unrepeatable""#, 1.0),
+        ("retries_refused_total", r#",reason="budget""#, 1.0),
+        ("retry_budget_denied_total", "", 1.0),
+        ("hedges_total", r#",outcome="won""#, 1.0),
+        ("hedges_total", r#",outcome="denied""#, 1.0),
+        ("service_queue_length", "", 1.0),
+        ("service_queue_refused_total", r#",reason="full""#, 1.0),
+        (
+            "endpoint_transitions_total",
+            r#",endpoint="app-1",fact="breaker",to="open""#,
+            1.0,
+        ),
+    ] {
+        let name = format!(r#"constellation_{name}{{service="app@docker"{labels}}}"#);
+        assert_eq!(values.get(&name), Some(&expected), "{name}\n{values:#?}");
+    }
+    drop(waiting);
+    let mentions = |what: &str| {
+        samples(&registry)
+            .keys()
+            .filter(|name| name.contains(what))
+            .count()
+    };
+    metrics.retire(&Snapshot::build(2, 1, Vec::new(), vec![Arc::clone(&app)]));
+    assert_eq!((mentions("gone-1"), mentions(r#"endpoint="",fact"#)), (0, 1));
+    assert!(mentions("retries_total") > 0);
+    metrics.retire(&Snapshot::build(3, 1, Vec::new(), Vec::new()));
+    assert_eq!(mentions("app@docker"), 0);
+}
+
+#[test]
 fn the_text_is_well_formed_whatever_names_containers_give() {
     let (mut registry, metrics) = declared();
     register_process(&mut registry);
