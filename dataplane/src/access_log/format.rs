@@ -7,7 +7,7 @@ use std::io::Write as _;
 use http::{HeaderName, Version};
 
 use super::escape;
-use super::record::{Headers, Record};
+use super::record::{AttemptLine, AttemptOutcome, Headers, Record};
 use super::settings::{FieldMode, Format, Modes};
 use super::time::Moment;
 
@@ -41,6 +41,7 @@ impl Formatter {
             fields: &self.fields,
             first: true,
         };
+        object.attempts(&record.attempts);
         object.text("ClientAddr", &record.client.to_string());
         object.text("ClientHost", &record.client.ip().to_string());
         object.text("ClientPort", &record.client.port().to_string());
@@ -152,8 +153,33 @@ impl Formatter {
                     field("Duration", &record.duration.as_millis().to_string())
                 ),
             );
+            self.attempts(line, record);
         }
         line.push(b'\n');
+    }
+
+    /// How many attempts there were and how the last one that failed did, after what Traefik writes; a request with
+    /// one attempt has nothing here.
+    fn attempts(&self, line: &mut Vec<u8>, record: &Record) {
+        let [_, _, ..] = record.attempts.as_slice() else {
+            return;
+        };
+        match self.fields.of("Attempts") {
+            FieldMode::Keep => put(line, format_args!(" attempts={}", record.attempts.len())),
+            FieldMode::Redact => return put(line, format_args!(" attempts={REDACTED}")),
+            FieldMode::Drop => return,
+        }
+        let failed = record
+            .attempts
+            .iter()
+            .rev()
+            .find_map(|attempt| match attempt.outcome {
+                AttemptOutcome::Failed(reason) => Some(reason.as_str()),
+                _ => None,
+            });
+        if let Some(reason) = failed {
+            put(line, format_args!(" failed={reason}"));
+        }
     }
 
     /// The request target, with its query as the settings want it.
@@ -214,6 +240,30 @@ impl Object<'_> {
             FieldMode::Redact => self.always(name, REDACTED),
             FieldMode::Drop => {}
         }
+    }
+
+    /// A list; nothing when there was only one attempt.
+    fn attempts(&mut self, attempts: &[AttemptLine]) {
+        match (attempts, self.fields.of("Attempts")) {
+            ([] | [_], _) | (_, FieldMode::Drop) => return,
+            (_, FieldMode::Redact) => return self.always("Attempts", REDACTED),
+            (_, FieldMode::Keep) => self.key("Attempts"),
+        }
+        for (position, attempt) in attempts.iter().enumerate() {
+            self.line.push(if position == 0 { b'[' } else { b',' });
+            self.line.extend_from_slice(b"{\"EndpointName\":");
+            escape::json(self.line, &attempt.endpoint);
+            let duration = attempt.duration.as_nanos();
+            match attempt.outcome {
+                AttemptOutcome::Status(status) => put(self.line, format_args!(",\"Status\":{status}")),
+                AttemptOutcome::Failed(reason) => {
+                    put(self.line, format_args!(",\"Failure\":\"{}\"", reason.as_str()));
+                }
+                AttemptOutcome::Abandoned => self.line.extend_from_slice(b",\"Failure\":\"abandoned\""),
+            }
+            put(self.line, format_args!(",\"Duration\":{duration}}}"));
+        }
+        self.line.push(b']');
     }
 
     fn headers(&mut self, prefix: &str, headers: &Headers) {

@@ -28,7 +28,7 @@ use format::Formatter;
 use settings::HeaderModes;
 use writer::{Message, Output, Signals, Writer};
 
-pub use record::{Headers, Record, TlsDetails};
+pub use record::{AttemptLine, AttemptOutcome, Headers, Record, TlsDetails};
 pub use settings::{FieldMode, Filters, Format, Modes, Settings};
 
 /// A handle to the log. Cloning shares the queue.

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use crate::metrics::EndpointFailure;
 
 /// What the request path knows about a request that ended. Bodies are counted without framing.
 #[derive(Clone, Debug)]
@@ -49,12 +52,36 @@ pub struct Record {
     pub endpoint_url: Option<Arc<str>>,
     /// Attempts beyond the first.
     pub retries: u32,
+    /// Every attempt in the order they began; left empty when there was only one.
+    pub attempts: SmallVec<[AttemptLine; 2]>,
     /// Present on TLS connections.
     pub tls: Option<TlsDetails>,
     /// From [`super::AccessLog::request_headers`].
     pub request_headers: Headers,
     /// From [`super::AccessLog::response_headers`].
     pub response_headers: Headers,
+}
+
+/// One attempt at a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptLine {
+    /// The endpoint's name.
+    pub endpoint: Arc<str>,
+    /// What became of it.
+    pub outcome: AttemptOutcome,
+    /// From its begin (the connection included) to its outcome.
+    pub duration: Duration,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// The back end answered with this status, whether or not that was passed on.
+    Status(u16),
+    /// It failed.
+    Failed(EndpointFailure),
+    /// It was given up before it had an outcome: another attempt answered first, or the client left.
+    Abandoned,
 }
 
 /// What the TLS connection agreed on.

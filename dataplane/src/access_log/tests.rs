@@ -31,6 +31,7 @@ fn record() -> Record {
         endpoint: Some("app-1".into()),
         endpoint_url: Some("http://10.0.0.2:80".into()),
         retries: 1,
+        attempts: Default::default(),
         tls: Some(TlsDetails {
             version: "1.3",
             cipher: "TLS_AES_256_GCM_SHA384",
@@ -113,6 +114,68 @@ fn common_formats() {
             ..Settings::default()
         };
         assert_eq!(written(settings, |log| log_one(log, record())), [expected]);
+    }
+}
+
+#[test]
+fn attempts_are_listed_when_there_were_several() {
+    use crate::metrics::EndpointFailure;
+    let attempt = |endpoint: &str, outcome, millis| AttemptLine {
+        endpoint: endpoint.into(),
+        outcome,
+        duration: Duration::from_millis(millis),
+    };
+    let tried = || Record {
+        attempts: [
+            attempt("app-\"1", AttemptOutcome::Failed(EndpointFailure::Connect), 1),
+            attempt("app-2", AttemptOutcome::Abandoned, 8),
+            attempt("app-3", AttemptOutcome::Status(200), 3),
+        ]
+        .into_iter()
+        .collect(),
+        retries: 2,
+        ..record()
+    };
+    let list = concat!(
+        r#"{"Attempts":[{"EndpointName":"app-\"1","Failure":"connect","Duration":1000000},"#,
+        r#"{"EndpointName":"app-2","Failure":"abandoned","Duration":8000000},"#,
+        r#"{"EndpointName":"app-3","Status":200,"Duration":3000000}],"ClientAddr":"#,
+    );
+    let cases = [
+        (Format::Json, FieldMode::Keep, list, true),
+        (
+            Format::Json,
+            FieldMode::Redact,
+            r#"{"Attempts":"REDACTED","ClientAddr":"#,
+            true,
+        ),
+        (Format::Json, FieldMode::Drop, r#"{"ClientAddr":"#, true),
+        (
+            Format::Common,
+            FieldMode::Keep,
+            "12ms attempts=3 failed=connect",
+            false,
+        ),
+        (Format::Common, FieldMode::Redact, "12ms attempts=REDACTED", false),
+        (Format::Common, FieldMode::Drop, "12ms", false),
+        (Format::GenericClf, FieldMode::Keep, r#""-" "-""#, false),
+    ];
+    for (format, mode, expected, at_start) in cases {
+        let settings = Settings {
+            format,
+            fields: modes(FieldMode::Keep, &[("Attempts", mode)]),
+            ..Settings::default()
+        };
+        let lines = written(settings, |log| log_one(log, tried()));
+        let found = if at_start {
+            lines[0].starts_with(expected)
+        } else {
+            lines[0].ends_with(expected)
+        };
+        assert!(found, "{format:?} {mode:?}: {}", lines[0]);
+        if format == Format::Json {
+            serde_json::from_str::<serde_json::Value>(&lines[0]).unwrap();
+        }
     }
 }
 

@@ -73,6 +73,7 @@ impl App {
             endpoint: endpoint.map(|(endpoint, _)| endpoint.name.clone()),
             endpoint_url: endpoint.map(|(_, state)| state.url.clone()),
             retries,
+            attempts: smallvec::SmallVec::new(),
             tls: connection.tls.as_ref().map(|tls| tls.details.clone()),
             request_headers: log.request_headers(&request.headers),
             response_headers: session
