@@ -124,7 +124,7 @@ impl EndpointView {
             weight: endpoint.weight,
             ready: is_ready(endpoint),
             reason: match &endpoint.condition {
-                Condition::Unavailable(reason) => Some(reason.to_string()),
+                Condition::Unavailable(reason) | Condition::Draining(reason) => Some(reason.to_string()),
                 Condition::Ready if endpoint.weight == 0 => Some("its weight is 0".to_owned()),
                 Condition::Ready => None,
             },

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::balance::MAX_CANDIDATES;
-use crate::snapshot::Found;
 use crate::live::Probe;
-use crate::{Action, Endpoint, RequestMeta, Router, Service, Snapshot};
+use crate::snapshot::Found;
+use crate::{Action, Endpoint, Exclusion, RequestMeta, Router, Service, Snapshot};
 
 /// What to do with a request.
 #[derive(Debug)]
@@ -87,15 +87,6 @@ pub struct Candidate<'s> {
     /// The endpoint is on probation and this request is its probe. Whoever makes the attempt keeps this until its outcome is recorded;
     /// dropped before, the next request may be the probe.
     pub probe: Option<Probe>,
-}
-
-/// Why an endpoint was left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exclusion {
-    /// Its [`crate::Condition`] says unavailable.
-    Unavailable,
-    /// Its weight is zero.
-    NoWeight,
 }
 
 /// Decides one request. Pure but for the balancing cursor, which advances only with [`crate::Turn::Take`].

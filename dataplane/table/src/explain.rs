@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::decide::{Observer, conclude, walk};
 use crate::snapshot::Found;
-use crate::{Decision, Endpoint, Exclusion, RequestMeta, Router, Snapshot, Turn};
+use crate::{Decision, RequestMeta, Router, Snapshot, Turn};
 
 mod report;
 mod text;
@@ -174,15 +174,4 @@ fn shorten(mut text: String) -> String {
         text.push('…');
     }
     text
-}
-
-impl Exclusion {
-    /// Why the endpoint was left out, in words.
-    pub fn reason(self, endpoint: &Endpoint) -> &str {
-        match (self, &endpoint.condition) {
-            (Self::NoWeight, _) => "its weight is 0",
-            (Self::Unavailable, crate::Condition::Unavailable(reason)) => reason,
-            (Self::Unavailable, crate::Condition::Ready) => "unavailable",
-        }
-    }
 }

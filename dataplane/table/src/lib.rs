@@ -18,18 +18,19 @@ pub mod rule;
 mod service;
 mod snapshot;
 mod text;
+mod view;
 
-pub use decide::{Candidate, Candidates, Decision, Exclusion, decide};
+pub use decide::{Candidate, Candidates, Decision, decide};
 pub use explain::{
     AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation, NearMiss, Outcome,
     Precedence, RefusalLine, RouterLine, Verdict, explain,
 };
-pub use live::{Live, Outcome as AttemptOutcome, Probe, Running};
+pub use live::{Live, Outcome as AttemptOutcome, Probe, Running, ServiceLive, Transition, Transitions};
 pub use policy::Policy;
 pub use request::{RequestMeta, Turn};
 pub use rule::{Rule, RuleError};
 pub use service::{
-    Condition, Endpoint, EndpointSpec, Pem, Scheme, Service, ServiceLive, ServiceSpec, Slot, Timeouts, Transition,
-    Transitions, Transport,
+    Condition, Endpoint, EndpointSpec, Pem, Scheme, Service, ServiceSpec, Slot, Timeouts, Transport,
 };
 pub use snapshot::{Action, EntryPointId, Redirect, Router, RouterSpec, Snapshot};
+pub use view::{Exclusion, Usable, View, ViewRef};

@@ -3,18 +3,16 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use smallvec::SmallVec;
-
-use crate::balance::Balancer;
-use crate::live::{Live, Outcome};
-use crate::{Candidates, Policy, RequestMeta};
+use crate::Policy;
+use crate::live::{Live, ServiceLive};
+use crate::view::Current;
 
 /// A load-balanced service: endpoints in a fixed order plus how to reach them.
 ///
-/// Immutable but for the balancing cursor, which is shared with the same-named service of the previous generation so
-/// that a configuration change does not restart the round robin.
+/// Immutable but for what is known from moment to moment ([`ServiceLive`], [`Live`]), which is shared with the same-named
+/// service of the previous generation, so that a configuration change forgets nothing and restarts no round robin.
 #[derive(Debug)]
 pub struct Service {
     /// The qualified name, `NAME@PROVIDER`.
@@ -31,7 +29,7 @@ pub struct Service {
     pub policy: Arc<Policy>,
     /// What is known of it from moment to moment; shared with the same-named service of other generations.
     pub live: Arc<ServiceLive>,
-    balancer: Balancer,
+    pub(crate) current: Current,
     /// What the data plane hangs on this service (counters), kept across generations with the service.
     pub slot: Slot,
 }
@@ -54,10 +52,10 @@ pub struct ServiceSpec {
 }
 
 impl Service {
-    /// Builds the service; `previous` is the same-named service of the last generation, whose cursor goes on.
+    /// Builds the service; `previous` is the same-named service of the last generation, whose live side goes on.
     pub fn new(spec: ServiceSpec, previous: Option<&Service>) -> Self {
-        let balancer = Balancer::round_robin(&spec.endpoints, previous.map(|p| &p.balancer));
         Self {
+            current: Current::new(&spec.endpoints, &spec.policy, previous.is_none()),
             name: spec.name,
             endpoints: spec.endpoints,
             pass_host_header: spec.pass_host_header,
@@ -65,52 +63,9 @@ impl Service {
             retry_after: spec.retry_after,
             policy: spec.policy,
             live: previous.map(|p| p.live.clone()).unwrap_or_default(),
-            balancer,
             slot: Slot::default(),
         }
     }
-
-    /// The endpoints to try for this request, best first and at most `limit`, and those left out.
-    pub(crate) fn candidates(&self, request: &RequestMeta<'_>, limit: usize) -> Candidates<'_> {
-        self.balancer.candidates(&self.endpoints, request, limit)
-    }
-}
-
-impl Service {
-    /// Takes in what became of an attempt at one of its endpoints, and says what changed by it.
-    pub fn record(&self, endpoint: &Endpoint, outcome: Outcome, now: Instant) -> Transitions {
-        endpoint.live.record(&self.policy, outcome, now);
-        Transitions::new()
-    }
-
-    /// Whether an attempt that follows a failed one may go to this endpoint now: it was a candidate when the request
-    /// was decided, and may have been excluded since.
-    pub fn may_try(&self, _endpoint: &Endpoint, _now: Instant) -> bool {
-        true
-    }
-}
-
-/// The live side of a service.
-#[derive(Debug, Default)]
-pub struct ServiceLive {
-    /// What the data plane hangs on the service's identity (retry budget, queue).
-    pub slot: Slot,
-}
-
-/// The changes that one event brought.
-pub type Transitions = SmallVec<[Transition; 1]>;
-
-/// A change of one fact about an endpoint, for metrics and the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// The endpoint.
-    pub endpoint: Arc<str>,
-    /// Which fact: `breaker`, `outlier`, `check`, `panic`.
-    pub fact: &'static str,
-    /// What it is now: `open`, `half-open`, `closed`, `ejected`, `probation`, `healthy`, `unhealthy`.
-    pub to: &'static str,
-    /// Why, in words.
-    pub reason: Box<str>,
 }
 
 /// One back end of a service.
@@ -184,6 +139,9 @@ pub enum Condition {
     /// Defined, but not to be used now; the text is shown by `routes`, `status` and `explain`
     /// (`container exited (137) 12 s ago`, `health check: starting`).
     Unavailable(Arc<str>),
+    /// It leaves: no new requests, those that run finish. The text is shown like the other one's
+    /// (`container is stopping`, `node is cordoned`).
+    Draining(Arc<str>),
 }
 
 /// PEM text, as read.

@@ -87,7 +87,7 @@ fn servers(contribution: &Contribution) -> Vec<String> {
             let line = format!("{name} {}", server.url);
             lines.push(match &contribution.origins[name][&server.url].condition {
                 Condition::Ready => line,
-                Condition::Unavailable(reason) => format!("{line} ({reason})"),
+                Condition::Unavailable(reason) | Condition::Draining(reason) => format!("{line} ({reason})"),
             });
         }
     }

@@ -5,16 +5,23 @@
 //! ejection), and the circuit breaker. [`crate::View`] combines them with the endpoint's [`crate::Condition`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{Policy, Slot};
+use crate::{Exclusion, Policy, Slot};
+
+mod service;
+
+pub use service::{ServiceLive, Transition, Transitions};
 
 /// The live facts of one endpoint.
 #[derive(Debug, Default)]
 pub struct Live {
     in_flight: AtomicU32,
     answers: AtomicU64,
+    /// Somebody holds the one [`Probe`].
+    probed: AtomicBool,
+    departed: AtomicBool,
     /// What the data plane hangs on the endpoint's identity (idle connections, departure signal); it outlives changes
     /// of condition and weight.
     pub slot: Slot,
@@ -54,9 +61,27 @@ impl Drop for Running {
     }
 }
 
-/// The one probe that an endpoint on probation admits at a time.
+/// The one probe that an endpoint on probation admits at a time. Dropping it lets the next request be the probe, so
+/// whoever makes the attempt keeps it until the outcome is recorded.
 #[derive(Debug)]
-pub struct Probe(pub(crate) Arc<Live>);
+pub struct Probe(Arc<Live>);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.probed.store(false, Ordering::Release);
+    }
+}
+
+/// What the live facts of an endpoint come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It takes requests, with this many tenths of its weight.
+    Usable { tenths: u32 },
+    /// It takes one probe at a time, since then.
+    Probation { since: Instant },
+    /// It takes none.
+    Excluded(Exclusion),
+}
 
 impl Live {
     /// Counts a request as in flight.
@@ -78,6 +103,29 @@ impl Live {
     /// The moving average of its latency; `None` before the first answer.
     pub fn latency(&self) -> Option<Duration> {
         None
+    }
+
+    /// Becomes the one probe, unless another request is.
+    pub(crate) fn claim(self: &Arc<Self>) -> Option<Probe> {
+        self.probed
+            .compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+            .then(|| Probe(self.clone()))
+    }
+
+    /// Marks it as gone or going: no new request, and idle connections to it are of no use any more.
+    pub fn depart(&self) {
+        self.departed.store(true, Ordering::Release);
+    }
+
+    /// Whether it is gone or going, in a generation that may be newer than the one at hand.
+    pub fn departed(&self) -> bool {
+        self.departed.load(Ordering::Acquire)
+    }
+
+    /// What the facts come to, and when time alone changes that.
+    pub(crate) fn verdict(&self, _policy: &Policy, _now: Instant) -> (Verdict, Option<Instant>) {
+        (Verdict::Usable { tenths: 10 }, None)
     }
 
     /// Takes in what became of an attempt. Whether that changed what [`crate::View`] says.
