@@ -5,6 +5,7 @@
 //! generation, asks the routing core, and sends it to the first candidate that works ([`upstream`], [`retry`]).
 
 mod accounting;
+pub mod admission;
 mod answer;
 mod attempts;
 pub mod chunked;
