@@ -32,6 +32,9 @@ use crate::runtime_file::{RunningNode, RuntimeFile};
 use crate::sources::{self, SourceHandle, SourceState};
 use crate::{compile, demo, logging, settings, systemd};
 
+/// Below this limit on open files a busy afternoon is enough to run out.
+const FEW_FILES: u64 = 16_384;
+
 /// Runs the node until it is told to stop and has drained.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     // First of all: pingora installs another provider where there is none.
@@ -46,6 +49,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     let loaded = load(args)?;
     logging::install(&loaded.config.log)?;
+    raise_open_files();
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -59,6 +63,26 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     // Everything awaited has ended; what a library left behind must not hold up the exit.
     runtime.shutdown_background();
     outcome
+}
+
+/// Asks for as many open files as this process may have: each proxied request takes two.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        }
+        Ok(hard)
+    });
+    match raised {
+        Ok(limit) if limit < FEW_FILES => tracing::warn!(
+            limit,
+            "this process may open few files, and each proxied request takes two; raise the limit (LimitNOFILE, ulimit \
+             -Hn, --ulimit nofile)"
+        ),
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit on open files can't be raised"),
+    }
 }
 
 /// A node whose listeners are bound and whose tasks run.

@@ -48,8 +48,13 @@ fn of_entry_point(entry_point: &constellation_config::EntryPoint, id: u16) -> En
             max_body_bytes: limits.max_body_bytes,
             max_concurrent_streams: limits.max_concurrent_streams,
             max_connections: limits.max_connections,
+            max_connections_per_source: limits.max_connections_per_source,
+            min_body_rate: limits.min_body_rate,
+            min_send_rate: limits.min_send_rate,
+            rate_grace: limits.rate_grace,
             max_requests_per_connection: limits.max_requests_per_connection,
         },
+        exempt_sources: limits.exempt_sources.clone(),
         default_tls_options: "default".into(),
     }
 }

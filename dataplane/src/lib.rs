@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod port_owner;
 pub mod server;
 pub mod settings;
+mod sources;
 pub mod tls;
 mod worker;
 

@@ -1,7 +1,7 @@
 //! What the data plane is told at start; fixed for the life of the process.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct EntryPoint {
     pub forwarded: ForwardedHeaders,
     /// Limits and deadlines towards clients.
     pub limits: Limits,
+    /// Clients without a limit per source, beside those of `forwarded.trusted_ips`.
+    pub exempt_sources: Vec<IpNet>,
     /// TLS options of routers that name none.
     pub default_tls_options: Arc<str>,
 }
@@ -73,6 +75,15 @@ pub struct Limits {
     pub max_concurrent_streams: u32,
     /// Connections open at once on this entry point; further ones are closed at once. Default 65,536.
     pub max_connections: usize,
+    /// Connections open at once from one IPv4 address or one IPv6 /64; further ones are closed at once. Default 16,384.
+    pub max_connections_per_source: Option<usize>,
+    /// Slowest request body, bytes a second, while it is awaited and no response has begun; 408 below it. Default 240,
+    /// as in Kestrel and IIS; `None`: no limit.
+    pub min_body_rate: Option<NonZeroU32>,
+    /// Slowest reader of a response, bytes a second, while there is something to send. Default 240; `None`: no limit.
+    pub min_send_rate: Option<NonZeroU32>,
+    /// How long a client may fall short of these rates; a faster one earns up to four times as much. Default 30 s.
+    pub rate_grace: Duration,
     /// Requests served on one connection before it is closed; `None`: no limit.
     pub max_requests_per_connection: Option<u32>,
 }
@@ -90,6 +101,10 @@ impl Default for Limits {
             max_body_bytes: None,
             max_concurrent_streams: 250,
             max_connections: 65_536,
+            max_connections_per_source: Some(16_384),
+            min_body_rate: NonZeroU32::new(240),
+            min_send_rate: NonZeroU32::new(240),
+            rate_grace: Duration::from_secs(30),
             max_requests_per_connection: None,
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,9 +14,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::http::{Edge, Proxy, serve_connection};
+use crate::http::{Edge, EntryPointState, Proxy, serve_connection};
 use crate::liveness::{Workers, message};
+use crate::metrics::{EntryPointMetrics, InFlight, Refusal};
 use crate::server::StartError;
+use crate::sources::Counted;
 
 /// A silent peer is noticed after this long, plus nine probes.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
@@ -169,24 +171,57 @@ impl Acceptor {
                 return;
             }
         };
+        let mut starving: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = self.close.cancelled() => break,
             };
             match accepted {
-                Ok((socket, client)) => self.take(socket, client),
+                Ok((socket, client)) => {
+                    if let Some(since) = starving.take() {
+                        tracing::info!(
+                            seconds = since.elapsed().as_secs(),
+                            "connections are accepted again"
+                        );
+                    }
+                    self.take(socket, client);
+                }
                 Err(error) if is_of_one_connection(&error) => {
                     tracing::debug!(%error, "a connection was gone before it was accepted");
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections; is the limit on open files too low?");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    self.starve(&error, &mut starving);
+                    // New connections wait in the kernel's queue, where most outlast the shortage.
+                    tokio::select! {
+                        () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                        () = self.close.cancelled() => break,
+                    }
                 }
             }
         }
         if let Err(error) = self.take_waiting(listener) {
             tracing::warn!(%error, "connections that waited to be accepted were lost");
+        }
+    }
+
+    /// Counts a failed accept, and says so once for each shortage.
+    fn starve(&self, error: &io::Error, starving: &mut Option<Instant>) {
+        let Some(entry_point) = self.edge.entry_points.get(self.entry_point) else {
+            return;
+        };
+        if let Some(metrics) = self.edge.metrics.entry_point(entry_point.settings.id) {
+            metrics.accept_failed();
+        }
+        if starving.is_none() {
+            *starving = Some(Instant::now());
+            tracing::error!(
+                %error,
+                entry_point = &*entry_point.settings.name,
+                open = entry_point.open.load(Ordering::Relaxed),
+                "cannot accept connections; they wait until descriptors are free. Raise the limit on open files \
+                 (LimitNOFILE), or lower limits.maxConnections of the entry point"
+            );
         }
     }
 
@@ -212,17 +247,16 @@ impl Acceptor {
             return;
         };
         let metrics = self.edge.metrics.entry_point(entry_point.settings.id);
-        let open = entry_point.open.fetch_add(1, Ordering::Relaxed);
-        if open >= entry_point.settings.limits.max_connections {
-            entry_point.open.fetch_sub(1, Ordering::Relaxed);
-            if let Some(metrics) = metrics {
-                metrics.refused(crate::metrics::Refusal::TooManyConnections);
+        let open = match OpenConnection::count(entry_point, client, metrics) {
+            Ok(open) => open,
+            // Closed without a word: whether a word would have to be encrypted is known only after reading, and that
+            // takes the task and the memory that the limit is there to save.
+            Err(reason) => {
+                if let Some(metrics) = metrics {
+                    metrics.refused(reason);
+                }
+                return;
             }
-            return;
-        }
-        let open = OpenConnection {
-            entry_point: entry_point.clone(),
-            _counted: metrics.map(|m| m.connection()),
         };
         if let Err(error) = tune(&socket) {
             tracing::debug!(%error, %client, "a socket option was refused");
@@ -257,13 +291,44 @@ fn hold(
 
 /// Counts a connection until it is dropped.
 struct OpenConnection {
-    entry_point: Arc<crate::http::EntryPointState>,
-    _counted: Option<crate::metrics::InFlight>,
+    _place: Place,
+    _of_source: Option<Counted>,
+    _counted: Option<InFlight>,
 }
 
-impl Drop for OpenConnection {
+impl OpenConnection {
+    /// Counts a connection, unless there are too many.
+    fn count(
+        entry_point: &Arc<EntryPointState>,
+        client: SocketAddr,
+        metrics: Option<&EntryPointMetrics>,
+    ) -> Result<Self, Refusal> {
+        let place = Place::take(entry_point).ok_or(Refusal::TooManyConnections)?;
+        let of_source = entry_point
+            .admit(client.ip())
+            .map_err(|_| Refusal::TooManyFromSource)?;
+        Ok(Self {
+            _place: place,
+            _of_source: of_source,
+            _counted: metrics.map(EntryPointMetrics::connection),
+        })
+    }
+}
+
+/// One of the connections that an entry point may have.
+struct Place(Arc<EntryPointState>);
+
+impl Place {
+    fn take(entry_point: &Arc<EntryPointState>) -> Option<Self> {
+        let open = entry_point.open.fetch_add(1, Ordering::Relaxed);
+        let place = Self(entry_point.clone());
+        (open < entry_point.settings.limits.max_connections).then_some(place)
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        self.entry_point.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

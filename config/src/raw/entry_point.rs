@@ -1,6 +1,7 @@
 //! `entryPoints` as written.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -147,6 +148,22 @@ pub(crate) struct RawLimits {
     /// Connections open at once, 1 to 10000000; further ones are closed at once.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(crate) max_connections: u32,
+    /// Connections open at once from one IPv4 address or one IPv6 /64 network; 0: no limit. Further ones are closed at
+    /// once. Those of `forwardedHeaders.trustedIPs` have no such limit.
+    #[schemars(range(max = 10_000_000))]
+    pub(crate) max_connections_per_source: u32,
+    /// Further addresses and networks without a limit per source.
+    #[schemars(schema_with = "network_list")]
+    pub(crate) exempt_sources: Vec<String>,
+    /// Slowest request body, bytes a second, while we wait for it and no response has begun; 0: no limit. 408 below it.
+    #[schemars(range(max = 1_000_000_000))]
+    pub(crate) min_body_rate: u32,
+    /// Slowest reader of a response, bytes a second, while there is something to send; 0: no limit. The connection (the
+    /// stream, in HTTP/2) is ended below it.
+    #[schemars(range(max = 1_000_000_000))]
+    pub(crate) min_send_rate: u32,
+    /// How long a client may fall short of both rates, 1s to 1h. A faster client earns up to four times as much.
+    pub(crate) rate_grace: Time,
 }
 
 impl Default for RawLimits {
@@ -158,6 +175,13 @@ impl Default for RawLimits {
             max_headers: u32::try_from(limits.max_headers).unwrap_or(u32::MAX),
             max_body_bytes: limits.max_body_bytes.unwrap_or_default(),
             max_connections: u32::try_from(limits.max_connections).unwrap_or(u32::MAX),
+            max_connections_per_source: limits
+                .max_connections_per_source
+                .map_or(0, |most| u32::try_from(most).unwrap_or(u32::MAX)),
+            exempt_sources: Vec::new(),
+            min_body_rate: limits.min_body_rate.map_or(0, NonZeroU32::get),
+            min_send_rate: limits.min_send_rate.map_or(0, NonZeroU32::get),
+            rate_grace: limits.rate_grace.into(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `entryPoints` resolved.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::{Judge, address, given, networks};
@@ -81,10 +82,25 @@ fn one(
             max_headers: raw.limits.max_headers as usize,
             max_body_bytes: Some(raw.limits.max_body_bytes).filter(|most| *most > 0),
             max_connections: raw.limits.max_connections as usize,
+            max_connections_per_source: Some(raw.limits.max_connections_per_source as usize)
+                .filter(|most| *most > 0),
+            exempt_sources: networks(&raw.limits.exempt_sources),
+            min_body_rate: NonZeroU32::new(raw.limits.min_body_rate),
+            min_send_rate: NonZeroU32::new(raw.limits.min_send_rate),
+            rate_grace: grace(&key, raw.limits.rate_grace.0, judge),
             max_concurrent_streams: raw.http2.max_concurrent_streams,
             max_requests_per_connection: Some(raw.transport.keep_alive_max_requests).filter(|most| *most > 0),
         },
     }
+}
+
+fn grace(key: &str, grace: Duration, judge: &mut Judge<'_>) -> Duration {
+    if grace < Duration::from_secs(1) || grace > Duration::from_secs(3600) {
+        judge
+            .refuse(&format!("{key}.limits.rateGrace"), "is out of range")
+            .expects("1s to 1h; to switch a rate off, set `minBodyRate` or `minSendRate` to 0");
+    }
+    grace
 }
 
 fn addresses(key: &str, raw: &[String], judge: &mut Judge<'_>) -> Vec<std::net::SocketAddr> {

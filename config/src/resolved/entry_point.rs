@@ -1,6 +1,7 @@
 //! `entryPoints`: where clients come in, and what they may do.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -143,6 +144,16 @@ pub struct Limits {
     pub max_body_bytes: Option<u64>,
     /// Connections open at once, 1 to 10,000,000.
     pub max_connections: usize,
+    /// Connections open at once from one IPv4 address or one IPv6 /64; `None`: no limit.
+    pub max_connections_per_source: Option<usize>,
+    /// Sources without that limit, beside those whose forwarding headers are believed.
+    pub exempt_sources: Vec<IpNet>,
+    /// Slowest request body, bytes a second; `None`: no limit.
+    pub min_body_rate: Option<NonZeroU32>,
+    /// Slowest reader of a response, bytes a second; `None`: no limit.
+    pub min_send_rate: Option<NonZeroU32>,
+    /// How long a client may fall short of these rates, 1 s to 1 h.
+    pub rate_grace: Duration,
     /// Concurrent streams of one HTTP/2 connection, 1 to 100,000.
     pub max_concurrent_streams: u32,
     /// Requests served on one connection; `None`: no limit.
@@ -156,6 +167,12 @@ impl Default for Limits {
             max_headers: 100,
             max_body_bytes: None,
             max_connections: 65_536,
+            // A quarter: no single source takes all, and a NAT or a CDN that nobody declared stays far below.
+            max_connections_per_source: Some(16_384),
+            exempt_sources: Vec::new(),
+            min_body_rate: NonZeroU32::new(240),
+            min_send_rate: NonZeroU32::new(240),
+            rate_grace: Duration::from_secs(30),
             max_concurrent_streams: 250,
             max_requests_per_connection: None,
         }

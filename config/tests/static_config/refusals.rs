@@ -166,6 +166,19 @@ c.yaml:1:111: entryPoints.a.limits.maxConnections: is not a whole number
     },
     Case {
         format: "yaml",
+        text: "entryPoints: {a: {address: ':80', limits: {rateGrace: 0, minBodyRate: -1, exemptSources: [x]}}}",
+        shown: r#"c.yaml:1:55: entryPoints.a.limits.rateGrace: is out of range
+    value: 0
+    expected: 1s to 1h; to switch a rate off, set `minBodyRate` or `minSendRate` to 0
+c.yaml:1:71: entryPoints.a.limits.minBodyRate: is out of range
+    value: -1
+    expected: a whole number from 0 to 1000000000
+c.yaml:1:91: entryPoints.a.limits.exemptSources[0]: is not an address or network
+    value: "x"
+    expected: an IP address or a network such as 10.0.0.0/8"#,
+    },
+    Case {
+        format: "yaml",
         text: "entryPoints: {a: {address: ':80', proxyProtocol: {insecure: true}, http3: {}, http: {middlewares: [x]}}}",
         shown: "c.yaml:1:35: entryPoints.a.proxyProtocol: is not supported by this version
     hint: remove it and let the balancer in front set X-Forwarded-For

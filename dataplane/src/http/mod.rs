@@ -25,6 +25,7 @@ mod upstream;
 #[cfg(test)]
 mod wire_tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -39,6 +40,7 @@ use crate::Published;
 use crate::access_log::AccessLog;
 use crate::metrics::Metrics;
 use crate::settings::{EntryPoint, Limits, Settings};
+use crate::sources::{Counted, Sources};
 
 pub(crate) use serve::serve_connection;
 
@@ -68,7 +70,44 @@ pub(crate) struct EntryPointState {
     pub(crate) settings: Arc<EntryPoint>,
     /// Connections open now, over all workers.
     pub(crate) open: AtomicUsize,
+    /// The same by source, where there is a limit.
+    sources: Option<Arc<Sources>>,
 }
+
+impl EntryPointState {
+    fn new(settings: &EntryPoint) -> Self {
+        Self {
+            settings: Arc::new(settings.clone()),
+            open: AtomicUsize::new(0),
+            sources: settings
+                .limits
+                .max_connections_per_source
+                .map(|most| Arc::new(Sources::new(most))),
+        }
+    }
+
+    /// Counts a connection of its source; an error when the source has as many as it may.
+    pub(crate) fn admit(&self, client: IpAddr) -> Result<Option<Counted>, TooMany> {
+        let Some(sources) = &self.sources else {
+            return Ok(None);
+        };
+        let client = client.to_canonical();
+        let settings = &self.settings;
+        let mut exempt = settings
+            .forwarded
+            .trusted_ips
+            .iter()
+            .chain(&settings.exempt_sources);
+        if exempt.any(|net| net.contains(&client)) {
+            return Ok(None);
+        }
+        sources.admit(client).map(Some).ok_or(TooMany)
+    }
+}
+
+/// A source has as many connections as it may.
+#[derive(Debug)]
+pub(crate) struct TooMany;
 
 impl Edge {
     pub(crate) fn new(
@@ -80,12 +119,7 @@ impl Edge {
         let entry_points = settings
             .entry_points
             .iter()
-            .map(|e| {
-                Arc::new(EntryPointState {
-                    settings: Arc::new(e.clone()),
-                    open: AtomicUsize::new(0),
-                })
-            })
+            .map(|e| Arc::new(EntryPointState::new(e)))
             .collect();
         Self {
             settings,

@@ -191,6 +191,7 @@ pub struct EntryPointMetrics {
     pub(super) open: Gauge,
     pub(super) connections: Counter,
     pub(super) refused: Family<RefusalLabels, Counter>,
+    pub(super) accept_failures: Counter,
     pub(super) handshakes: Family<HandshakeLabels, Counter>,
     pub(super) unrouted: RouteMetrics,
 }
@@ -216,6 +217,11 @@ impl EntryPointMetrics {
                 reason,
             })
             .inc();
+    }
+
+    /// Counts an attempt to accept a connection that failed for want of descriptors or memory.
+    pub fn accept_failed(&self) {
+        self.accept_failures.inc();
     }
 
     /// Counts a TLS handshake that ended, well or not.

@@ -114,10 +114,36 @@ label_enum! {
     pub enum Refusal {
         /// More connections than the entry point admits.
         TooManyConnections = "too_many_connections",
+        /// More connections than one source may have.
+        TooManyFromSource = "too_many_from_source",
         /// The request line and headers did not arrive in time (408).
         HeaderTimeout = "header_timeout",
         /// The body paused for too long (408).
         BodyTimeout = "body_timeout",
+        /// The body came too slowly (408).
+        SlowBody = "slow_body",
+        /// The client takes its response too slowly.
+        SlowReader = "slow_reader",
+        /// More requests than the service admits (503).
+        ServiceFull = "service_full",
+        /// More HTTP/2 streams than were offered.
+        H2Streams = "h2_streams",
+        /// Streams reset, by either side, faster than requests end.
+        H2Resets = "h2_resets",
+        /// Too many PING frames.
+        H2Pings = "h2_pings",
+        /// Too many SETTINGS frames.
+        H2Settings = "h2_settings",
+        /// Too many PRIORITY or PRIORITY_UPDATE frames.
+        H2Priority = "h2_priority",
+        /// More WINDOW_UPDATE frames than data was sent.
+        H2WindowUpdates = "h2_window_updates",
+        /// A header section in too many pieces, or too large.
+        H2Headers = "h2_headers",
+        /// Too many DATA frames without data.
+        H2EmptyData = "h2_empty_data",
+        /// Too many frames of unknown types.
+        H2Unknown = "h2_unknown",
         /// The request line and headers are too long (431).
         HeaderTooLarge = "header_too_large",
         /// Too many header lines (431).

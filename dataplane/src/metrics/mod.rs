@@ -76,6 +76,7 @@ struct Families {
     connections: Family<EntryPointLabels, Counter>,
     open_connections: Family<EntryPointLabels, Gauge>,
     refused: Family<RefusalLabels, Counter>,
+    accept_failures: Family<EntryPointLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
     endpoint_requests: Family<EndpointLabels, Counter>,
     endpoint_retries: Family<EndpointLabels, Counter>,
@@ -308,6 +309,11 @@ impl Families {
             self.refused.clone(),
         );
         registry.register(
+            "constellation_accept_failures",
+            "Attempts to accept a connection that failed, mostly for want of file descriptors",
+            self.accept_failures.clone(),
+        );
+        registry.register(
             "constellation_tls_handshakes",
             "TLS handshakes with clients, by version and outcome",
             self.handshakes.clone(),
@@ -339,7 +345,8 @@ impl Families {
         let labels = EntryPointMetrics::labels(name);
         EntryPointMetrics {
             open: self.open_connections.of(labels.clone()),
-            connections: self.connections.of(labels),
+            connections: self.connections.of(labels.clone()),
+            accept_failures: self.accept_failures.of(labels),
             refused: self.refused.clone(),
             handshakes: self.handshakes.clone(),
             unrouted: self.route(name, &Name("".into()), &Name("".into())),

@@ -320,6 +320,45 @@ async fn connections_beyond_the_limit_are_closed_at_once() {
 }
 
 #[tokio::test]
+async fn connections_beyond_the_limit_of_a_source_are_closed_at_once() {
+    let backend = Backend::fixed("hello").await;
+    let mut plan = Plan::to(&[(Scheme::Http, backend.address)]);
+    plan.limits.max_connections_per_source = Some(1);
+    plan.exempt_sources = vec!["127.0.0.3/32"];
+    let node = plan.start();
+    let mut first = node.connect().await;
+    assert_eq!(first.get("/").await.status, 200);
+    assert!(node.connect().await.rest().await.is_empty());
+    let mut other = node.connect_from("127.0.0.2").await;
+    assert_eq!(
+        other.get("/").await.status,
+        200,
+        "another source has its own limit"
+    );
+    let mut exempt = Vec::new();
+    for _ in 0..3 {
+        let mut client = node.connect_from("127.0.0.3").await;
+        assert_eq!(client.get("/").await.status, 200, "this one has none");
+        exempt.push(client);
+    }
+    let counted = r#"constellation_refused_total{entry_point="web",reason="too_many_from_source"} 1"#;
+    assert!(node.metrics().contains(counted), "{}", node.metrics());
+    drop(first);
+    soon("a place", async {
+        let request = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+        loop {
+            let mut client = node.connect().await;
+            // It may be closed before it can say anything.
+            client.0.write_all(request.as_bytes()).await.unwrap_or_default();
+            if !client.rest().await.is_empty() {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed_after_its_time() {
     let backend = Backend::fixed("hello").await;
     let mut plan = Plan::to(&[(Scheme::Http, backend.address)]);

@@ -17,7 +17,7 @@ use constellation_dataplane::tls::TlsView;
 use constellation_dataplane::{DataPlane, Generation, Published, StartError};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::AbortHandle;
 
 /// No test waits longer than this for something that must happen.
@@ -44,6 +44,7 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     pub(crate) forwarded: ForwardedHeaders,
     pub(crate) served_by_for: Vec<&'static str>,
+    pub(crate) exempt_sources: Vec<&'static str>,
     pub(crate) drain: Duration,
 }
 
@@ -54,6 +55,7 @@ impl Default for Plan {
             limits: Limits::default(),
             forwarded: ForwardedHeaders::default(),
             served_by_for: Vec::new(),
+            exempt_sources: Vec::new(),
             drain: Duration::from_secs(10),
         }
     }
@@ -84,6 +86,11 @@ impl Plan {
                 key: "entryPoints.web.address".into(),
                 forwarded: self.forwarded,
                 limits: self.limits,
+                exempt_sources: self
+                    .exempt_sources
+                    .iter()
+                    .map(|net| net.parse().unwrap())
+                    .collect(),
                 default_tls_options: "default".into(),
             }],
             workers: NonZeroUsize::MIN,
@@ -113,6 +120,13 @@ impl Node {
                 .await
                 .unwrap(),
         )
+    }
+
+    /// A connection from another address of this machine.
+    pub(crate) async fn connect_from(&self, source: &str) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+        Client(soon("connecting", socket.connect(self.address)).await.unwrap())
     }
 
     /// The metrics as text.
