@@ -41,7 +41,7 @@ pub fn router(name: &str, rule: &str) -> Result<Arc<Router>, RuleError> {
         tls: false,
         rule: Arc::new(Rule::parse_http(rule)?),
         priority: i64::try_from(rule.len()).unwrap_or(i64::MAX),
-        action: Action::Forward(service(name)),
+        action: Action::Forward(service(name).into()),
     })))
 }
 
@@ -55,6 +55,8 @@ fn service(name: &str) -> Arc<Service> {
             base_path: "".into(),
             weight: 1,
             condition: Condition::Ready,
+            url_as_written: "".into(),
+            locality: Default::default(),
         }))
     };
     Arc::new(Service::new(

@@ -39,7 +39,7 @@ impl References<'_> {
                     && (self.replaced.is_empty()
                         || served
                             .iter()
-                            .all(|served| !served.service().is_some_and(|s| self.replaced.contains(&s.name))))
+                            .all(|served| !served.target().is_some_and(|t| self.replaced.contains(t.name()))))
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use constellation_config::dynamic;
-use constellation_table::{Action, EntryPointId, Router, RouterSpec, Rule, Service};
+use constellation_table::{Action, EntryPointId, Router, RouterSpec, Rule, Service, Target};
 
 use super::names;
 use super::rules::RuleCache;
@@ -32,12 +32,9 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// The service it forwards to.
-    pub(super) fn service(&self) -> Option<&Arc<Service>> {
-        match &self.router.spec.action {
-            Action::Forward(service) => Some(service),
-            Action::Redirect(_) => None,
-        }
+    /// What it forwards to.
+    pub(super) fn target(&self) -> Option<&Target> {
+        self.router.target()
     }
 }
 
@@ -140,7 +137,7 @@ impl<'a> RouterCompiler<'a> {
             tls: false,
             rule,
             priority,
-            action: Action::Forward(service),
+            action: Action::Forward(service.into()),
         };
         let mut served: Vec<Served> = Vec::with_capacity(1);
         for (name, ids, tls) in self.variants(definition, &entry_points, qualified) {
@@ -366,7 +363,7 @@ fn same(a: &Served, b: &Served) -> bool {
         && left.priority == right.priority
         && Arc::ptr_eq(&left.rule, &right.rule)
         && match (&left.action, &right.action) {
-            (Action::Forward(left), Action::Forward(right)) => Arc::ptr_eq(left, right),
+            (Action::Forward(left), Action::Forward(right)) => left == right,
             (Action::Redirect(left), Action::Redirect(right)) => left == right,
             _ => false,
         }

@@ -32,6 +32,8 @@ pub(super) fn endpoint(server: &Server, origin: Option<&ServerOrigin>) -> Result
         },
         weight,
         condition: origin.map_or(Condition::Ready, |o| o.condition.clone()),
+        url_as_written: server.url.as_str().into(),
+        locality: Default::default(),
     })
 }
 

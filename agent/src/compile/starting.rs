@@ -42,7 +42,7 @@ pub fn starting(entry_points: usize) -> Result<Snapshot, RuleError> {
                 tls,
                 rule: rule.clone(),
                 priority: i64::MIN,
-                action: Action::Forward(service.clone()),
+                action: Action::Forward(service.clone().into()),
             },
             slot: Slot::default(),
         })

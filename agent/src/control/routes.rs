@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use constellation_table::{Action, Router};
+use constellation_table::{Action, Router, Target};
 use serde::Serialize;
 
 use super::ControlState;
@@ -70,10 +70,7 @@ impl Route {
                 .get(id)
                 .map(|entry_point| Arc::clone(&entry_point.name))
         };
-        let service = match &spec.action {
-            Action::Forward(service) => Some(service),
-            Action::Redirect(_) => None,
-        };
+        let services = router.target().map(Target::services).unwrap_or_default();
         let redirect_to = match &spec.action {
             Action::Redirect(redirect) => Some(redirect.port.map_or_else(
                 || redirect.scheme.to_string(),
@@ -81,7 +78,7 @@ impl Route {
             )),
             Action::Forward(_) => None,
         };
-        let endpoints = service.map_or(&[][..], |service| &service.endpoints);
+        let endpoints = || services.iter().flat_map(|service| &service.endpoints);
         Self {
             name: spec.name.to_string(),
             status: "enabled",
@@ -94,10 +91,10 @@ impl Route {
                 .filter_map(|id| name(usize::from(id.0)))
                 .collect(),
             tls: Some(spec.tls),
-            service: service.map(|service| Arc::clone(&service.name)),
+            service: router.target().map(|target| Arc::clone(target.name())),
             redirect_to,
-            endpoints: endpoints.len(),
-            ready_endpoints: endpoints.iter().filter(|endpoint| is_ready(endpoint)).count(),
+            endpoints: endpoints().count(),
+            ready_endpoints: endpoints().filter(|endpoint| is_ready(endpoint)).count(),
         }
     }
 }

@@ -148,6 +148,7 @@ impl App {
                 router,
                 service,
                 candidates,
+                ..
             } => {
                 exchange.candidates = candidates.order.iter().map(|c| c.endpoint.clone()).collect();
                 exchange.route = route(router, Some(service));

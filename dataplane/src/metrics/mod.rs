@@ -143,7 +143,7 @@ impl Metrics {
     pub fn router(&self, router: &Router) -> RouterMetrics {
         let name = Name::new(&router.spec.name);
         let service = match &router.spec.action {
-            Action::Forward(service) => Name::new(&service.name),
+            Action::Forward(target) => Name::new(target.name()),
             _ => Name("".into()),
         };
         let on = |id: &EntryPointId| {

@@ -29,6 +29,8 @@ fn service(name: &str, endpoints: &[(&str, Condition)]) -> Arc<Service> {
             base_path: "".into(),
             weight: 1,
             condition: condition.clone(),
+            url_as_written: "".into(),
+            locality: Default::default(),
         }))
     };
     let spec = ServiceSpec {
@@ -50,7 +52,7 @@ fn router(name: &str, service: &Arc<Service>) -> Arc<Router> {
         tls: false,
         rule: Arc::new(Rule::parse_http(rule).unwrap()),
         priority: 14,
-        action: Action::Forward(Arc::clone(service)),
+        action: Action::Forward(Arc::clone(service).into()),
     };
     Arc::new(Router {
         spec,

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::balance::MAX_CANDIDATES;
+use crate::balance::{MAX_CANDIDATES, Standing};
 use crate::live::Probe;
+use crate::service::Carried;
 use crate::snapshot::Found;
+use crate::target::{self, Target, Via};
 use crate::{Action, Endpoint, Exclusion, RequestMeta, Router, Service, Snapshot};
 
 /// What to do with a request.
@@ -21,6 +23,8 @@ pub enum Decision<'s> {
         service: &'s Arc<Service>,
         /// At least one endpoint, in the order to try.
         candidates: Candidates<'s>,
+        /// The way through kinds of services, and where the request may go on; `None`: the router names the service.
+        via: Option<Box<Via<'s>>>,
     },
     /// A route exists but nothing can serve it: 503 with `Retry-After`.
     Unavailable {
@@ -61,6 +65,14 @@ impl<'s> Decision<'s> {
         }
     }
 
+    /// The way through kinds of services; `None` when there are none.
+    pub fn via(&self) -> Option<&Via<'s>> {
+        match self {
+            Self::Forward { via, .. } => via.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The endpoints to try, and those left out.
     pub fn candidates(&self) -> Option<&Candidates<'s>> {
         match self {
@@ -77,6 +89,10 @@ pub struct Candidates<'s> {
     pub order: SmallVec<[Candidate<'s>; 8]>,
     /// Endpoints left out, with the reason.
     pub excluded: SmallVec<[(&'s Arc<Endpoint>, Exclusion); 4]>,
+    /// The usable endpoint that the request's sticky cookie names.
+    pub held: Option<&'s Arc<Endpoint>>,
+    /// What the request's sticky cookie says.
+    pub carried: Carried,
 }
 
 /// One usable endpoint.
@@ -136,23 +152,56 @@ pub(crate) fn walk<'s>(
 /// What follows from the winner, with at most `limit` candidates.
 pub(crate) fn conclude<'s>(found: Found<'s>, request: &RequestMeta<'_>, limit: usize) -> Decision<'s> {
     let router = found.router;
-    match (found.service, &router.spec.action) {
-        (Some(service), _) | (None, Action::Forward(service)) => {
-            let candidates = service.candidates(request, limit);
-            if candidates.order.is_empty() {
-                Decision::Unavailable {
-                    router,
-                    service,
-                    candidates,
-                }
-            } else {
-                Decision::Forward {
-                    router,
-                    service,
-                    candidates,
-                }
+    if let Some(service) = found.service {
+        let candidates = service.candidates(request, limit, Standing::First);
+        return if candidates.order.is_empty() {
+            Decision::Unavailable {
+                router,
+                service,
+                candidates,
             }
-        }
-        (None, Action::Redirect(redirect)) => Decision::Redirect { router, redirect },
+        } else {
+            Decision::Forward {
+                router,
+                service,
+                candidates,
+                via: None,
+            }
+        };
+    }
+    match &router.spec.action {
+        Action::Forward(target) => walk_kinds(router, target, request, limit),
+        Action::Redirect(redirect) => Decision::Redirect { router, redirect },
+    }
+}
+
+/// What follows from a tree of kinds.
+fn walk_kinds<'s>(
+    router: &'s Arc<Router>,
+    target: &'s Target,
+    request: &RequestMeta<'_>,
+    limit: usize,
+) -> Decision<'s> {
+    let walked = target::walk(target, request, limit);
+    let mut legs = walked.legs.into_iter();
+    match legs.next() {
+        Some(first) => Decision::Forward {
+            router,
+            service: first.service,
+            candidates: first.candidates,
+            via: Some(Box::new(Via {
+                way: first.way,
+                further: legs.collect(),
+                mirrors: walked.mirrors,
+            })),
+        },
+        None => Decision::Unavailable {
+            router,
+            service: walked
+                .failed
+                .as_ref()
+                .map_or(target.first(), |failed| failed.service),
+            candidates: walked.failed.map(|failed| failed.candidates).unwrap_or_default(),
+        },
     }
 }

@@ -17,6 +17,7 @@ mod request;
 pub mod rule;
 mod service;
 mod snapshot;
+mod target;
 mod text;
 mod view;
 
@@ -30,7 +31,13 @@ pub use policy::Policy;
 pub use request::{RequestMeta, Turn};
 pub use rule::{Rule, RuleError};
 pub use service::{
-    Condition, Endpoint, EndpointSpec, Pem, Scheme, Service, ServiceSpec, Slot, Timeouts, Transport,
+    Carried, Condition, Endpoint, EndpointSpec, Locality, Pem, Reach, Scheme, Service, ServiceSpec, Slot,
+    Timeouts, Transport,
 };
 pub use snapshot::{Action, EntryPointId, Redirect, Router, RouterSpec, Snapshot};
+pub use target::{
+    Child, Definition, Failover, FailoverErrors, FailoverSpec, HighestRandomWeight, HighestRandomWeightSpec,
+    Leg, MAX_DEPTH, MAX_LEAVES, Mirror, Mirrored, Mirroring, MirroringSpec, Nesting, NestingError, Step,
+    Target, TargetError, Via, Way, Weighted, WeightedSpec, nesting,
+};
 pub use view::{Exclusion, Usable, View, ViewRef};

@@ -5,7 +5,10 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use crate::Policy;
+use crate::balance::{Held, Sticky};
 use crate::live::{Live, ServiceLive};
 use crate::view::Current;
 
@@ -30,6 +33,7 @@ pub struct Service {
     /// What is known of it from moment to moment; shared with the same-named service of other generations.
     pub live: Arc<ServiceLive>,
     pub(crate) current: Current,
+    pub(crate) sticky: Option<Sticky>,
     /// What the data plane hangs on this service (counters), kept across generations with the service.
     pub slot: Slot,
 }
@@ -56,6 +60,12 @@ impl Service {
     pub fn new(spec: ServiceSpec, previous: Option<&Service>) -> Self {
         Self {
             current: Current::new(&spec.endpoints, &spec.policy, previous.is_none()),
+            sticky: spec.policy.sticky.as_ref().map(|cookie| {
+                Sticky::new(
+                    cookie,
+                    spec.endpoints.iter().map(|endpoint| &*endpoint.url_as_written),
+                )
+            }),
             name: spec.name,
             endpoints: spec.endpoints,
             pass_host_header: spec.pass_host_header,
@@ -66,7 +76,19 @@ impl Service {
             slot: Slot::default(),
         }
     }
+
+    /// The value of `Set-Cookie` to be added when `endpoint` answers a request whose candidates said `carried`; `None`:
+    /// the service has no sticky cookie, or the request carries the right one.
+    pub fn set_cookie(&self, endpoint: &Endpoint, carried: Carried) -> Option<HeaderValue> {
+        let sticky = self.sticky.as_ref()?;
+        let own = |own: &Arc<Endpoint>| std::ptr::eq(&raw const **own, endpoint);
+        sticky.set_cookie(self.endpoints.iter().position(own)?, carried.0)
+    }
 }
+
+/// What the request's sticky cookie says, for [`Service::set_cookie`] once it is known who answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried(pub(crate) Option<Held>);
 
 /// One back end of a service.
 #[derive(Debug)]
@@ -85,6 +107,10 @@ pub struct Endpoint {
     pub weight: u32,
     /// Whether it can serve.
     pub condition: Condition,
+    /// Its URL as the definition writes it: what sticky cookies and consistent hashing know it by.
+    pub url_as_written: Box<str>,
+    /// Where it is, seen from this node.
+    pub locality: Locality,
     /// What is known of it from moment to moment; shared with the same endpoint of other generations.
     pub live: Arc<Live>,
     /// What the data plane hangs on this endpoint (peer template, counters), kept across generations with it.
@@ -108,6 +134,31 @@ pub struct EndpointSpec {
     pub weight: u32,
     /// See [`Endpoint::condition`].
     pub condition: Condition,
+    /// See [`Endpoint::url_as_written`]; empty: [`Endpoint::url`].
+    pub url_as_written: Box<str>,
+    /// See [`Endpoint::locality`].
+    pub locality: Locality,
+}
+
+/// Where an endpoint is, seen from this node: smaller is nearer, and the nearest that can serve do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Locality {
+    /// How far away.
+    pub reach: Reach,
+    /// Among those equally far, the lowest goes first: its node's priority.
+    pub priority: u32,
+}
+
+/// How far away an endpoint is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    /// On this node, or at an address that belongs to no node.
+    #[default]
+    Node,
+    /// On another node of this region.
+    Region,
+    /// In another region.
+    Elsewhere,
 }
 
 /// Protocol spoken to an endpoint, from the scheme of its URL.
@@ -211,7 +262,7 @@ impl Default for Timeouts {
 impl Endpoint {
     /// An endpoint with an empty slot.
     pub fn new(spec: EndpointSpec) -> Self {
-        Self {
+        let mut endpoint = Self {
             name: spec.name,
             scheme: spec.scheme,
             host: spec.host,
@@ -219,9 +270,15 @@ impl Endpoint {
             base_path: spec.base_path,
             weight: spec.weight,
             condition: spec.condition,
+            url_as_written: spec.url_as_written,
+            locality: spec.locality,
             live: Arc::default(),
             slot: Slot::default(),
+        };
+        if endpoint.url_as_written.is_empty() {
+            endpoint.url_as_written = endpoint.url().into();
         }
+        endpoint
     }
 
     /// The endpoint as a URL: scheme, host (an IPv6 address in brackets), port, base path.
@@ -246,6 +303,11 @@ impl Endpoint {
             && self.base_path == spec.base_path
             && self.weight == spec.weight
             && self.condition == spec.condition
+            && self.locality == spec.locality
+            && match &*spec.url_as_written {
+                "" => *self.url_as_written == *self.url(),
+                written => &*self.url_as_written == written,
+            }
     }
 }
 

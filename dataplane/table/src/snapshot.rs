@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::index::{Draft, Table};
-use crate::{Rule, Service, Slot};
+use crate::{Rule, Service, Slot, Target};
 
 /// The position of an entry point in the static configuration; stable for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,8 +13,8 @@ pub struct EntryPointId(pub u16);
 /// What a matching router does with the request.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Forward to a service.
-    Forward(Arc<Service>),
+    /// Forward to a service, or to a kind of service built of others.
+    Forward(Target),
     /// Answer with a redirect (entry point redirection).
     Redirect(Redirect),
 }
@@ -70,12 +70,17 @@ impl Router {
         &self.spec.name
     }
 
-    /// The service it forwards to; `None` when it redirects.
-    pub fn service(&self) -> Option<&Arc<Service>> {
+    /// What it forwards to; `None` when it redirects.
+    pub fn target(&self) -> Option<&Target> {
         match &self.spec.action {
-            Action::Forward(service) => Some(service),
+            Action::Forward(target) => Some(target),
             Action::Redirect(_) => None,
         }
+    }
+
+    /// The service it forwards to; `None` when it redirects, or forwards to a kind of service built of others.
+    pub fn service(&self) -> Option<&Arc<Service>> {
+        self.target()?.as_service()
     }
 }
 
@@ -99,7 +104,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 struct Brief {
     rule: Arc<Rule>,
-    /// `None`: the router does not forward.
+    /// `None`: the router does not forward straight to a service.
     service: Option<Arc<Service>>,
 }
 

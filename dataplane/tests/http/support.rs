@@ -160,7 +160,7 @@ pub(crate) fn generation_with(
             tls,
             rule: Arc::new(Rule::parse_http(rule).unwrap()),
             priority: i64::try_from(rule.len()).unwrap(),
-            action: Action::Forward(service.clone()),
+            action: Action::Forward(service.clone().into()),
         };
         routers.push(Arc::new(Router::new(spec)));
         services.push(service);
@@ -201,6 +201,8 @@ pub(crate) fn endpoint(scheme: Scheme, host: &str, port: u16, base_path: &str) -
         base_path: base_path.into(),
         weight: 1,
         condition: Condition::Ready,
+        url_as_written: "".into(),
+        locality: Default::default(),
     }))
 }
 

@@ -50,7 +50,7 @@ fn a_change_touches_only_what_depends_on_it() {
         Arc::ptr_eq(&old.spec.rule, &new.spec.rule),
         "the rule is not parsed again"
     );
-    let (Action::Forward(old), Action::Forward(new)) = (&old.spec.action, &new.spec.action) else {
+    let (Some(old), Some(new)) = (old.service(), new.service()) else {
         panic!("they do not forward");
     };
     assert!(!Arc::ptr_eq(&old.endpoints[0], &new.endpoints[0]));

@@ -71,7 +71,7 @@ fn objects_of_other_providers_are_reached_by_their_qualified_names() {
     assert_eq!(compiled.problems, []);
     let services: Vec<&str> = compiled.snapshot.services().iter().map(|s| &*s.name).collect();
     assert_eq!(services, ["own@docker", "shared@file"]);
-    let Action::Forward(service) = &router_named(&compiled, "b@file").spec.action else {
+    let Some(service) = router_named(&compiled, "b@file").service() else {
         panic!("b@file does not forward");
     };
     assert_eq!(&*service.transport.name, "mtls@file");

@@ -140,6 +140,8 @@ fn table() -> Snapshot {
             base_path: "".into(),
             weight: 1,
             condition,
+            url_as_written: "".into(),
+            locality: Default::default(),
         }))
     };
     let service = |name: &str, endpoints| {
@@ -191,14 +193,14 @@ fn table() -> Snapshot {
             1,
             true,
             "Host(`app.test`) && Header(`X-Tenant`, `blue`)",
-            Action::Forward(app.clone()),
+            Action::Forward(app.clone().into()),
         ),
         router(
             "down@docker",
             1,
             true,
             "Host(`down.test`)",
-            Action::Forward(down.clone()),
+            Action::Forward(down.clone().into()),
         ),
         router(
             "web-to-websecure@internal",

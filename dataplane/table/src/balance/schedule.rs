@@ -1,5 +1,7 @@
 //! The smooth weighted round-robin sequence.
 
+use super::rendezvous::mix;
+
 /// Longest sequence, unless there are more endpoints than this.
 const MAX_LEN: u64 = 4096;
 
@@ -61,6 +63,28 @@ impl Schedule {
         position.checked_div(self.len()).unwrap_or(0)
     }
 
+    /// All of `count` members, each once: the one whose turn it is, then a second choice drawn by weight, then the
+    /// others in a rotation that moves on with every turn. So when a member fails without anybody knowing yet, its
+    /// requests spread over its siblings instead of all falling on one. Empty when nobody has a weight.
+    pub(crate) fn turns(&self, count: usize, position: u64) -> impl Iterator<Item = usize> + use<'_> {
+        let first = self.at(position);
+        let second = first.filter(|_| count > 2).and_then(|first| {
+            (1..=4)
+                .filter_map(|draw| self.at(scramble(position, draw)))
+                .find(|second| *second != first)
+        });
+        let turn = self.round(position).wrapping_add(position);
+        let start = u64::try_from(count)
+            .ok()
+            .and_then(|count| usize::try_from(turn.checked_rem(count)?).ok());
+        let start = start.unwrap_or(0);
+        let rotation = first
+            .into_iter()
+            .flat_map(move |_| (start..count).chain(0..start))
+            .filter(move |place| Some(*place) != first && Some(*place) != second);
+        first.into_iter().chain(second).chain(rotation)
+    }
+
     /// Turns in a round.
     fn len(&self) -> u64 {
         match &self.0 {
@@ -68,6 +92,11 @@ impl Schedule {
             Sequence::Table(table) => u64::try_from(table.len()).unwrap_or(u64::MAX),
         }
     }
+}
+
+/// A well mixed number from a position and a draw.
+pub(crate) fn scramble(position: u64, draw: u64) -> u64 {
+    mix(position.wrapping_add(draw.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
 /// Divides by the greatest common divisor, then scales to the longest sequence if need be.

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::Outcome;
+use crate::balance::{Cursor, Standing, Sticky};
+use crate::service::Carried;
 use crate::view::{Current, Waiting};
 use crate::{
     Candidate, Candidates, Endpoint, Exclusion, RequestMeta, Service, Slot, Turn, View, ViewRef, balance,
@@ -22,7 +24,7 @@ const MAX_EXCLUDED: usize = 4;
 #[derive(Debug, Default)]
 pub struct ServiceLive {
     /// The turn of the round robin; beside the count of changes, because every decision reads both.
-    pub(crate) cursor: AtomicU64,
+    pub(crate) cursor: Cursor,
     /// Counts changes of facts about its endpoints.
     epoch: AtomicU64,
     /// What the data plane hangs on the service's identity (retry budget, queue).
@@ -68,7 +70,12 @@ impl Service {
 
     /// The endpoints to try for this request, best first and at most `limit`, and those left out.
     #[inline]
-    pub(crate) fn candidates(&self, request: &RequestMeta<'_>, limit: usize) -> Candidates<'_> {
+    pub(crate) fn candidates(
+        &self,
+        request: &RequestMeta<'_>,
+        limit: usize,
+        standing: Standing,
+    ) -> Candidates<'_> {
         let view = match request.turn {
             Turn::Take => self.view(request.now),
             Turn::Look | Turn::At(_) => self
@@ -77,14 +84,16 @@ impl Service {
                 .unwrap_or_else(|| Current::compute(&self.endpoints, &self.policy, request.now)),
         };
         let mut candidates = Candidates::default();
-        if !view.probation().is_empty() {
+        if let Some(sticky) = &self.sticky {
+            self.hold(sticky, &view, request, &mut candidates);
+        }
+        if !view.probation().is_empty() && standing == Standing::First {
             self.probe(&view, request, &mut candidates);
         }
         balance::order(
             &self.endpoints,
             &view,
-            &self.live.cursor,
-            request.turn,
+            self.live.cursor.position(request.turn, standing),
             limit,
             &mut candidates,
         );
@@ -92,6 +101,21 @@ impl Service {
             self.exclude(&view, limit, &mut candidates);
         }
         candidates
+    }
+
+    /// Puts the usable endpoint first that the request's sticky cookie names.
+    fn hold<'s>(
+        &'s self,
+        sticky: &Sticky,
+        view: &View,
+        request: &RequestMeta<'_>,
+        candidates: &mut Candidates<'s>,
+    ) {
+        let held = sticky.held(request.headers);
+        candidates.carried = Carried(held);
+        candidates.held = held
+            .filter(|held| view.uses(held.place))
+            .and_then(|held| self.endpoints.get(held.place));
     }
 
     /// Makes the request the probe of one endpoint on probation; of all of them when no other endpoint is usable.

@@ -25,6 +25,8 @@ pub(crate) fn endpoint(name: &str, weight: u32, down: Option<&str>) -> Arc<Endpo
         base_path: "".into(),
         weight,
         condition: down.map_or(Condition::Ready, |reason| Condition::Unavailable(reason.into())),
+        url_as_written: "".into(),
+        locality: Default::default(),
     }))
 }
 
@@ -65,7 +67,7 @@ impl<'r> Row<'r> {
 
     /// The router, forwarding to `service`.
     pub(crate) fn forward(&self, service: &Arc<Service>) -> Arc<Router> {
-        self.router(Action::Forward(service.clone()))
+        self.router(Action::Forward(service.clone().into()))
     }
 
     /// The router, redirecting to https.
