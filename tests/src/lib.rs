@@ -17,9 +17,12 @@ pub mod certificates;
 pub mod client;
 pub mod docker;
 mod eventually;
+pub mod fault;
+pub mod fleet;
 pub mod load;
 pub mod metrics;
 pub mod node;
+pub mod proof;
 pub mod require;
 
 pub use eventually::{PATIENCE, eventually};

@@ -12,6 +12,7 @@ mod fix;
 mod fuzz;
 mod generated;
 mod links;
+mod proof;
 mod test;
 mod verify;
 mod workspace;
@@ -44,6 +45,14 @@ enum Verb {
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Prove that one of two back ends may fail in eight ways under load, and no GET is lost and no POST sent twice.
+    Faults(proof::ProofArgs),
+    /// Prove that uploads are replayed whole or fail cleanly, whatever stage of them a back end fails at.
+    Bodies(proof::ProofArgs),
+    /// Prove that retries do not multiply the load when all back ends fail, and that recovery is immediate.
+    Storm(proof::ProofArgs),
+    /// Prove that a slow answer and a silent stream are left alone.
+    Silence(proof::ProofArgs),
     /// The back end of `bench http`: fixed bodies, one thread.
     #[command(hide = true)]
     BenchBackend(bench::backend::BackendArgs),
@@ -56,6 +65,10 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Bench(bench) => bench::run(&bench),
+        Verb::Faults(args) => proof::run("faults", &args),
+        Verb::Bodies(args) => proof::run("bodies", &args),
+        Verb::Storm(args) => proof::run("storm", &args),
+        Verb::Silence(args) => proof::run("silence", &args),
         Verb::BenchBackend(args) => bench::backend::run(&args),
     };
     match outcome {

@@ -13,6 +13,7 @@ mod observability;
 mod protocols;
 mod quickstart;
 mod shutdown;
+mod silence;
 mod streams;
 mod tls;
 mod unbroken;

@@ -14,7 +14,7 @@ mod http;
 mod identity;
 mod interrupt;
 mod load;
-mod node;
+pub(crate) mod node;
 mod peer;
 mod pin;
 mod port;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::workspace;
 
 /// The binary to measure: the one that was named, else a fresh release build.
-pub(super) fn binary(named: Option<&Path>) -> Result<PathBuf> {
+pub(crate) fn binary(named: Option<&Path>) -> Result<PathBuf> {
     if let Some(named) = named {
         return named
             .canonicalize()

@@ -1,0 +1,212 @@
+//! Runs the proofs at length and prints figures: `cargo xtask faults`, `bodies`, `storm`, `silence`.
+//!
+//! `CONSTELLATION_BIN` names the binary that is put to the proof.
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, ValueEnum};
+use constellation_tests::fleet::Mix;
+use constellation_tests::proof::{Phase, bodies, faults, silence, storm};
+
+#[derive(Debug, Parser)]
+#[command(name = "proof", about = "Proves on the real binary what failover promises")]
+enum Proof {
+    /// One of two back ends fails under load and comes back: no GET is lost, no POST is sent twice.
+    Faults(FaultsArgs),
+    /// Uploads through a back end that fails at each stage of them: replayed whole or failed cleanly.
+    Bodies(BodiesArgs),
+    /// All back ends fail: retries stay below a fifth of the load, and recovery is immediate.
+    Storm(StormArgs),
+    /// A slow answer and a silent stream are left alone.
+    Silence(SilenceArgs),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct Fleet {
+    /// Clients with a GET each at a time, each on a connection of its own.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=240))]
+    clients: u16,
+    /// Clients that POST without a key, and as many with one.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=8))]
+    posts: u16,
+    /// Milliseconds between an answer and the next request of a client.
+    #[arg(long, default_value_t = 20)]
+    pause: u64,
+}
+
+#[derive(Debug, Args)]
+struct FaultsArgs {
+    /// Only this fault.
+    #[arg(long)]
+    fault: Option<faults::Fault>,
+    /// Runs of each fault.
+    #[arg(long, default_value_t = 1)]
+    runs: usize,
+    /// Moves the moments at which the fault comes and goes, by some milliseconds in each run.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Seconds with the fault.
+    #[arg(long, default_value_t = 4.0)]
+    during: f64,
+    /// Seconds after it.
+    #[arg(long, default_value_t = 4.0)]
+    after: f64,
+    #[command(flatten)]
+    fleet: Fleet,
+}
+
+#[derive(Debug, Args)]
+struct BodiesArgs {
+    /// Only this stage.
+    #[arg(long)]
+    stage: Option<bodies::Stage>,
+    /// Sizes in KiB.
+    #[arg(long, value_delimiter = ',', default_value = "1,64,1024,51200")]
+    sizes: Vec<usize>,
+}
+
+#[derive(Debug, Args)]
+struct StormArgs {
+    /// Only this storm.
+    #[arg(long)]
+    storm: Option<storm::Storm>,
+    /// Runs of each.
+    #[arg(long, default_value_t = 1)]
+    runs: usize,
+    /// Seconds during which all fail.
+    #[arg(long, default_value_t = 5.0)]
+    during: f64,
+    #[command(flatten)]
+    fleet: Fleet,
+}
+
+#[derive(Debug, Args)]
+struct SilenceArgs {
+    /// Seconds of the slow answer.
+    #[arg(long, default_value_t = 25)]
+    slow: u64,
+    /// Seconds of silence in the stream.
+    #[arg(long, default_value_t = 120)]
+    silence: u64,
+    #[command(flatten)]
+    fleet: Fleet,
+}
+
+impl Fleet {
+    fn mix(self) -> Mix {
+        Mix {
+            get: self.clients.into(),
+            post: self.posts.into(),
+            keyed: self.posts.into(),
+            pause: Duration::from_millis(self.pause),
+        }
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let proof = async {
+        match Proof::parse() {
+            Proof::Faults(args) => run_faults(&args).await,
+            Proof::Bodies(args) => run_bodies(&args).await,
+            Proof::Storm(args) => run_storm(&args).await,
+            Proof::Silence(args) => run_silence(&args).await,
+        }
+    };
+    // Interrupted, it still ends what it started.
+    let holds = tokio::select! {
+        holds = proof => holds,
+        _ = tokio::signal::ctrl_c() => false,
+    };
+    if holds {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+async fn run_faults(args: &FaultsArgs) -> bool {
+    let kinds = args
+        .fault
+        .map_or(faults::Fault::ALL.to_vec(), |fault| vec![fault]);
+    let mut held = 0;
+    for fault in &kinds {
+        let name = fault
+            .to_possible_value()
+            .map_or(String::new(), |value| value.get_name().to_owned());
+        for run in 0..args.runs {
+            let jitter =
+                |salt: u64| Duration::from_millis((args.seed * 7919 + run as u64 * 104_729 + salt) % 97);
+            let plan = faults::Plan {
+                mix: args.fleet.mix(),
+                before: Phase::Time(Duration::from_secs(2) + jitter(1)),
+                during: Phase::Time(Duration::from_secs_f64(args.during) + jitter(2)),
+                after: Phase::Time(Duration::from_secs_f64(args.after)),
+            };
+            let report = faults::run(*fault, &plan).await;
+            held += usize::from(report.verdict.holds());
+            println!("{name} {}/{}: {report}", run + 1, args.runs);
+        }
+    }
+    let runs = kinds.len() * args.runs;
+    println!("{held} of {runs} runs lost nothing and repeated nothing");
+    held == runs
+}
+
+async fn run_bodies(args: &BodiesArgs) -> bool {
+    let sizes: Vec<usize> = args.sizes.iter().map(|size| size * 1024).collect();
+    let mut holds = true;
+    for stage in args
+        .stage
+        .map_or(bodies::Stage::ALL.to_vec(), |stage| vec![stage])
+    {
+        let report = bodies::run(stage, &sizes).await;
+        holds &= report.wrong.is_empty();
+        println!("{report}");
+    }
+    holds
+}
+
+async fn run_storm(args: &StormArgs) -> bool {
+    let plan = storm::Plan {
+        mix: Mix {
+            post: 0,
+            keyed: 0,
+            ..args.fleet.mix()
+        },
+        before: Phase::Time(Duration::from_secs(2)),
+        during: Phase::Time(Duration::from_secs_f64(args.during)),
+        after: Phase::Time(Duration::from_secs(2)),
+    };
+    let mut holds = true;
+    for kind in args.storm.map_or(storm::Storm::ALL.to_vec(), |storm| vec![storm]) {
+        for run in 0..args.runs {
+            let report = storm::run(kind, &plan).await;
+            holds &= report.holds();
+            println!("{kind:?} {}/{}: {report}", run + 1, args.runs);
+        }
+    }
+    holds
+}
+
+async fn run_silence(args: &SilenceArgs) -> bool {
+    let wrong = silence::run(&silence::Plan {
+        mix: args.fleet.mix(),
+        slow: Duration::from_secs(args.slow),
+        silence: Duration::from_secs(args.silence),
+        each: 4,
+    })
+    .await;
+    println!(
+        "4 answers after {} s, 4 streams silent for {} s: {} wrong",
+        args.slow,
+        args.silence,
+        wrong.len()
+    );
+    for line in wrong.iter().take(20) {
+        println!("    {line}");
+    }
+    wrong.is_empty()
+}
