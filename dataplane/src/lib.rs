@@ -5,6 +5,7 @@
 //! through metrics and the access log.
 
 pub mod access_log;
+pub mod departure;
 mod generation;
 pub mod http;
 pub mod listener;
