@@ -26,7 +26,10 @@ pub use explain::{
     AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation, NearMiss, Outcome,
     Precedence, RefusalLine, RouterLine, Verdict, explain,
 };
-pub use live::{Live, Outcome as AttemptOutcome, Probe, Running, ServiceLive, Transition, Transitions};
+pub use live::{
+    BreakerState, CheckState, LastFailure, Live, Outcome as AttemptOutcome, OutlierState, Probe, Running,
+    ServiceLive, Standing, Transition, Transitions, WindowCounts,
+};
 pub use policy::Policy;
 pub use request::{RequestMeta, Turn};
 pub use rule::{Rule, RuleError};

@@ -12,6 +12,8 @@ use crate::balance::{Held, Sticky};
 use crate::live::{Live, ServiceLive};
 use crate::view::Current;
 
+mod succession;
+
 /// A load-balanced service: endpoints in a fixed order plus how to reach them.
 ///
 /// Immutable but for what is known from moment to moment ([`ServiceLive`], [`Live`]), which is shared with the same-named
@@ -56,23 +58,31 @@ pub struct ServiceSpec {
 }
 
 impl Service {
-    /// Builds the service; `previous` is the same-named service of the last generation, whose live side goes on.
+    /// Builds the service; `previous` is the same-named service of the last generation. Its live side goes on, and so
+    /// does that of every endpoint that is the same one: of the same name, scheme, host and port.
     pub fn new(spec: ServiceSpec, previous: Option<&Service>) -> Self {
+        let live = previous.map(|p| p.live.clone()).unwrap_or_default();
+        let endpoints = match previous {
+            Some(previous) => succession::adopt(spec.endpoints, &previous.endpoints),
+            None => spec.endpoints,
+        };
         Self {
-            current: Current::new(&spec.endpoints, &spec.policy, previous.is_none()),
+            current: Current::new(
+                &endpoints,
+                &spec.policy,
+                live.next_generation(),
+                previous.is_none(),
+            ),
             sticky: spec.policy.sticky.as_ref().map(|cookie| {
-                Sticky::new(
-                    cookie,
-                    spec.endpoints.iter().map(|endpoint| &*endpoint.url_as_written),
-                )
+                Sticky::new(cookie, endpoints.iter().map(|endpoint| &*endpoint.url_as_written))
             }),
             name: spec.name,
-            endpoints: spec.endpoints,
+            endpoints,
             pass_host_header: spec.pass_host_header,
             transport: spec.transport,
             retry_after: spec.retry_after,
             policy: spec.policy,
-            live: previous.map(|p| p.live.clone()).unwrap_or_default(),
+            live,
             slot: Slot::default(),
         }
     }
@@ -260,8 +270,12 @@ impl Default for Timeouts {
 }
 
 impl Endpoint {
-    /// An endpoint with an empty slot.
+    /// An endpoint with an empty slot, of which nothing is known yet.
     pub fn new(spec: EndpointSpec) -> Self {
+        Self::living(spec, Arc::default())
+    }
+
+    fn living(spec: EndpointSpec, live: Arc<Live>) -> Self {
         let mut endpoint = Self {
             name: spec.name,
             scheme: spec.scheme,
@@ -272,7 +286,7 @@ impl Endpoint {
             condition: spec.condition,
             url_as_written: spec.url_as_written,
             locality: spec.locality,
-            live: Arc::default(),
+            live,
             slot: Slot::default(),
         };
         if endpoint.url_as_written.is_empty() {
@@ -308,6 +322,24 @@ impl Endpoint {
                 "" => *self.url_as_written == *self.url(),
                 written => &*self.url_as_written == written,
             }
+    }
+}
+
+impl Endpoint {
+    /// The same endpoint with that live side, and an empty slot.
+    fn with_live(&self, live: Arc<Live>) -> Self {
+        let spec = EndpointSpec {
+            name: self.name.clone(),
+            scheme: self.scheme,
+            host: self.host.clone(),
+            port: self.port,
+            base_path: self.base_path.clone(),
+            weight: self.weight,
+            condition: self.condition.clone(),
+            url_as_written: self.url_as_written.clone(),
+            locality: self.locality,
+        };
+        Self::living(spec, live)
     }
 }
 

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::balance::Schedule;
@@ -62,7 +63,8 @@ impl Waiting {
 }
 
 /// The fact that keeps an endpoint from taking a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Exclusion {
     /// Its [`crate::Condition`] says unavailable.
     Unavailable,
@@ -194,6 +196,17 @@ impl View {
         self.excluded
             .iter()
             .map(|(index, exclusion)| ((*index).try_into().unwrap_or(usize::MAX), *exclusion))
+    }
+
+    /// Why an endpoint, by its place, is left out or takes only probes; `None`: it takes requests.
+    pub(crate) fn exclusion(&self, place: usize) -> Option<Exclusion> {
+        let waiting = self
+            .probation
+            .iter()
+            .map(|waiting| (waiting.index(), Exclusion::Probation));
+        self.excluded()
+            .chain(waiting)
+            .find_map(|(index, exclusion)| (index == place).then_some(exclusion))
     }
 
     /// Too few endpoints are healthy, so all that are there are used.

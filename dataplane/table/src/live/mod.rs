@@ -2,26 +2,52 @@
 //! new requests. Shared by all workers and carried from one generation to the next.
 //!
 //! Three separate facts are kept, each with its reason: what the active checks say, what live traffic says (outlier
-//! ejection), and the circuit breaker. [`crate::View`] combines them with the endpoint's [`crate::Condition`].
+//! ejection), and the circuit breaker. [`crate::View`] combines them with the endpoint's [`crate::Condition`]. Each is
+//! a plain state machine in a file of its own; a lock is taken when one may change, which a success among successes
+//! never does.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::{Exclusion, Policy, Slot};
+use crate::policy::{ErrorRate, HealthCheck};
+use crate::{Policy, Slot};
 
+mod breaker;
+mod check;
+mod facts;
+mod failure;
+mod latency;
+mod outlier;
 mod service;
+mod standing;
+mod window;
 
+pub(crate) use facts::{Changes, Fact, Verdict};
 pub use service::{ServiceLive, Transition, Transitions};
+pub use standing::{BreakerState, CheckState, LastFailure, OutlierState, Standing, WindowCounts};
+
+use facts::Facts;
+use failure::{Evidence, Failure, Rate};
+use latency::Latency;
+use window::Window;
 
 /// The live facts of one endpoint.
 #[derive(Debug, Default)]
 pub struct Live {
     in_flight: AtomicU32,
     answers: AtomicU64,
+    latency: Latency,
+    /// A success may change a fact.
+    attention: AtomicBool,
     /// Somebody holds the one [`Probe`].
     probed: AtomicBool,
     departed: AtomicBool,
+    /// What the times in atomics count from.
+    epoch: OnceLock<Instant>,
+    /// The windows of outlier detection and breaker.
+    windows: [OnceLock<Box<Window>>; 2],
+    facts: Mutex<Facts>,
     /// What the data plane hangs on the endpoint's identity (idle connections, departure signal); it outlives changes
     /// of condition and weight.
     pub slot: Slot,
@@ -72,17 +98,6 @@ impl Drop for Probe {
     }
 }
 
-/// What the live facts of an endpoint come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It takes requests, with this many tenths of its weight.
-    Usable { tenths: u32 },
-    /// It takes one probe at a time, since then.
-    Probation { since: Instant },
-    /// It takes none.
-    Excluded(Exclusion),
-}
-
 impl Live {
     /// Counts a request as in flight.
     pub fn begin(self: &Arc<Self>) -> Running {
@@ -100,17 +115,9 @@ impl Live {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// The moving average of its latency; `None` before the first answer.
+    /// The moving average of the latency of its good answers; `None` before the first one.
     pub fn latency(&self) -> Option<Duration> {
-        None
-    }
-
-    /// Becomes the one probe, unless another request is.
-    pub(crate) fn claim(self: &Arc<Self>) -> Option<Probe> {
-        self.probed
-            .compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
-            .then(|| Probe(self.clone()))
+        self.latency.mean()
     }
 
     /// Marks it as gone or going: no new request, and idle connections to it are of no use any more.
@@ -123,16 +130,112 @@ impl Live {
         self.departed.load(Ordering::Acquire)
     }
 
-    /// What the facts come to, and when time alone changes that.
-    pub(crate) fn verdict(&self, _policy: &Policy, _now: Instant) -> (Verdict, Option<Instant>) {
-        (Verdict::Usable { tenths: 10 }, None)
+    /// It is there (again).
+    pub(crate) fn arrive(&self) {
+        self.departed.store(false, Ordering::Release);
     }
 
-    /// Takes in what became of an attempt. Whether that changed what [`crate::View`] says.
-    pub(crate) fn record(&self, _policy: &Policy, outcome: Outcome, _now: Instant) -> bool {
+    /// Becomes the one probe, unless another request is.
+    pub(crate) fn claim(self: &Arc<Self>) -> Option<Probe> {
+        self.probed
+            .compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+            .then(|| Probe(self.clone()))
+    }
+
+    /// What the facts come to, and when time alone changes that.
+    pub(crate) fn verdict(&self, policy: &Policy, now: Instant) -> (Verdict, Option<Instant>) {
+        self.facts().verdict(policy, now)
+    }
+
+    /// Takes in what became of an attempt; the facts that changed by it.
+    pub(crate) fn record(&self, policy: &Policy, outcome: Outcome, now: Instant) -> Changes {
         if let Outcome::Answered { .. } = outcome {
             self.answers.fetch_add(1, Ordering::Relaxed);
         }
-        false
+        match Evidence::of(outcome, &policy.retry) {
+            Evidence::Good { latency } => self.good(policy, latency, now),
+            Evidence::Bad(failure) => self.bad(policy, failure, now),
+            Evidence::Unanswered => self.change(|facts| facts.unanswered(policy, now)),
+            Evidence::None => Changes::new(),
+        }
+    }
+
+    fn good(&self, policy: &Policy, latency: Duration, now: Instant) -> Changes {
+        let at = self.nanoseconds(now);
+        self.latency.observe(latency, at);
+        self.count(policy, at, false);
+        if !self.attention.load(Ordering::Relaxed) {
+            return Changes::new();
+        }
+        let began = now.checked_sub(latency).unwrap_or(now);
+        self.change(|facts| facts.good(policy, began, now))
+    }
+
+    fn bad(&self, policy: &Policy, failure: Failure, now: Instant) -> Changes {
+        let rates = self.count(policy, self.nanoseconds(now), true);
+        self.change(|facts| facts.bad(policy, failure, rates, now))
+    }
+
+    /// Counts a request in the windows that the policy looks at; their rates when it failed.
+    fn count(&self, policy: &Policy, at: u64, failed: bool) -> (Option<Rate>, Option<Rate>) {
+        let [outlier, breaker] = &self.windows;
+        let count = |window: &OnceLock<Box<Window>>, policy: Option<&ErrorRate>| {
+            let length = policy?.window;
+            let window = window.get_or_init(Box::default);
+            window.count(length, at, failed);
+            failed.then(|| window.rate(length, at))
+        };
+        (
+            count(outlier, policy.outlier.error_rate.as_ref()),
+            count(breaker, policy.breaker.error_rate.as_ref()),
+        )
+    }
+
+    /// Takes in the result of an active check (`Err`: why it is bad).
+    pub(crate) fn checked(&self, policy: &HealthCheck, result: Result<(), &str>, now: Instant) -> Changes {
+        self.change(|facts| facts.checked(policy, result, now))
+    }
+
+    /// Announces what time has brought about.
+    pub(crate) fn advance(&self, now: Instant) -> Changes {
+        self.facts().advance(now)
+    }
+
+    /// The endpoint was started anew: forgets what was inferred of the old one.
+    pub(crate) fn restart(&self) {
+        let mut facts = self.facts();
+        facts.restart();
+        self.attention.store(false, Ordering::Relaxed);
+        self.latency.clear();
+        for window in self.windows.iter().filter_map(OnceLock::get) {
+            window.clear();
+        }
+    }
+
+    /// Changes the facts by one event. What the window of a fact that changed holds belongs to the time before, and says
+    /// nothing of the time after.
+    fn change(&self, event: impl FnOnce(&mut Facts) -> Changes) -> Changes {
+        let mut facts = self.facts();
+        let changes = event(&mut facts);
+        self.attention.store(!facts.is_calm(), Ordering::Relaxed);
+        let [outlier, breaker] = &self.windows;
+        for change in &changes {
+            match change.fact {
+                Fact::Outlier => outlier.get().inspect(|window| window.clear()),
+                Fact::Breaker => breaker.get().inspect(|window| window.clear()),
+                Fact::Check | Fact::Panic => None,
+            };
+        }
+        changes
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nanoseconds(&self, now: Instant) -> u64 {
+        let epoch = *self.epoch.get_or_init(|| now);
+        u64::try_from(now.saturating_duration_since(epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 }

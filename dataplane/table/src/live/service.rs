@@ -1,24 +1,28 @@
 //! The live side of a service: what it learns from every attempt, and the candidates that follow from it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::Outcome;
-use crate::balance::{Cursor, Standing, Sticky};
+use super::{Changes, Fact, Outcome, Standing};
+use crate::balance::{self, Cursor, Sticky};
 use crate::service::Carried;
 use crate::view::{Current, Waiting};
 use crate::{
-    Candidate, Candidates, Endpoint, Exclusion, RequestMeta, Service, Slot, Turn, View, ViewRef, balance,
+    Candidate, Candidates, Endpoint, Exclusion, Policy, RequestMeta, Service, Slot, Turn, View, ViewRef,
 };
 
-/// How long an endpoint on probation waits for a repeatable request; then any request may be the probe.
+/// How long an endpoint on probation waits for a repeatable request whose sticky cookie names no other endpoint; then
+/// any request may be the probe.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Most endpoints left out that a decision on a real request lists, so that the list stays off the heap.
 const MAX_EXCLUDED: usize = 4;
+
+/// Most changes kept for whoever comes to fetch them: about as many as a large service can have at once.
+const MAX_UNFETCHED: usize = 1024;
 
 /// The live side of a service.
 #[derive(Debug, Default)]
@@ -27,6 +31,12 @@ pub struct ServiceLive {
     pub(crate) cursor: Cursor,
     /// Counts changes of facts about its endpoints.
     epoch: AtomicU64,
+    /// Changes that time or a renewed view brought are waiting to be fetched.
+    news: AtomicBool,
+    /// The newest generation speaks for the service; older ones may know endpoints that are gone.
+    newest: AtomicU64,
+    panic: AtomicBool,
+    unfetched: Mutex<Transitions>,
     /// What the data plane hangs on the service's identity (retry budget, queue).
     pub slot: Slot,
 }
@@ -37,11 +47,11 @@ pub type Transitions = SmallVec<[Transition; 1]>;
 /// A change of one fact about an endpoint, for metrics and the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// The endpoint.
+    /// The endpoint; empty for a fact about the service as a whole.
     pub endpoint: Arc<str>,
     /// Which fact: `breaker`, `outlier`, `check`, `panic`.
     pub fact: &'static str,
-    /// What it is now: `open`, `half-open`, `closed`, `ejected`, `probation`, `healthy`, `unhealthy`.
+    /// What it is now: `open`, `half-open`, `closed`, `ejected`, `probation`, `healthy`, `unhealthy`, `on`, `off`.
     pub to: &'static str,
     /// Why, in words.
     pub reason: Box<str>,
@@ -59,8 +69,20 @@ impl Service {
 
     #[cold]
     fn renewed(&self, now: Instant) -> ViewRef<'_> {
-        self.current
-            .renew(&self.endpoints, &self.policy, now, || self.epoch())
+        let compute = || {
+            for endpoint in &self.endpoints {
+                let changes = endpoint.live.advance(now);
+                self.live.announce(transitions(&endpoint.name, changes));
+            }
+            let view = View::compute(&self.endpoints, &self.policy, now);
+            if self.current.generation() == self.live.newest.load(Ordering::Relaxed)
+                && self.live.panic.swap(view.is_panic(), Ordering::Relaxed) != view.is_panic()
+            {
+                self.live.announce([panic_transition(&view, &self.policy)]);
+            }
+            view
+        };
+        self.current.renew(now, || self.epoch(), compute)
     }
 
     #[inline]
@@ -74,20 +96,17 @@ impl Service {
         &self,
         request: &RequestMeta<'_>,
         limit: usize,
-        standing: Standing,
+        standing: balance::Standing,
     ) -> Candidates<'_> {
         let view = match request.turn {
             Turn::Take => self.view(request.now),
-            Turn::Look | Turn::At(_) => self
-                .current
-                .read(self.epoch(), request.now)
-                .unwrap_or_else(|| Current::compute(&self.endpoints, &self.policy, request.now)),
+            Turn::Look | Turn::At(_) => self.look(request.now),
         };
         let mut candidates = Candidates::default();
         if let Some(sticky) = &self.sticky {
             self.hold(sticky, &view, request, &mut candidates);
         }
-        if !view.probation().is_empty() && standing == Standing::First {
+        if !view.probation().is_empty() && standing == balance::Standing::First {
             self.probe(&view, request, &mut candidates);
         }
         balance::order(
@@ -120,9 +139,10 @@ impl Service {
 
     /// Makes the request the probe of one endpoint on probation; of all of them when no other endpoint is usable.
     fn probe<'s>(&'s self, view: &View, request: &RequestMeta<'_>, candidates: &mut Candidates<'s>) {
+        let held = candidates.held.is_some();
         let may = |waiting: &&Waiting| {
             request.turn == Turn::Take
-                && (request.repeatable
+                && (request.repeatable && !held
                     || view.usable().is_empty()
                     || request.now.saturating_duration_since(waiting.since) >= PATIENCE)
         };
@@ -165,13 +185,62 @@ impl Service {
 
     /// Takes in what became of an attempt at one of its endpoints, and says what changed by it.
     pub fn record(&self, endpoint: &Endpoint, outcome: Outcome, now: Instant) -> Transitions {
-        endpoint.live.record(&self.policy, outcome, now);
-        Transitions::new()
+        let changes = endpoint.live.record(&self.policy, outcome, now);
+        if changes.is_empty() && !self.live.news.load(Ordering::Relaxed) {
+            return Transitions::new();
+        }
+        self.changed(endpoint, changes, now)
     }
 
     /// Takes in what an active check of one of its endpoints found (`Err`: why it is bad), and says what changed by it.
-    pub fn set_checked(&self, _endpoint: &Endpoint, _result: Result<(), &str>, _now: Instant) -> Transitions {
-        Transitions::new()
+    /// Nothing where the policy has no checks.
+    pub fn set_checked(&self, endpoint: &Endpoint, result: Result<(), &str>, now: Instant) -> Transitions {
+        let Some(policy) = &self.policy.health_check else {
+            return Transitions::new();
+        };
+        let changes = endpoint.live.checked(policy, result, now);
+        self.changed(endpoint, changes, now)
+    }
+
+    /// What time alone has changed since anybody asked: an ejection that is over, an end of panic. For whoever shows
+    /// the state of services that nobody uses; [`Service::record`] says the same.
+    pub fn transitions(&self, now: Instant) -> Transitions {
+        drop(self.view(now));
+        self.live.fetch()
+    }
+
+    #[cold]
+    fn changed(&self, endpoint: &Endpoint, changes: Changes, now: Instant) -> Transitions {
+        let mut all = self.live.fetch();
+        if !changes.is_empty() {
+            all.extend(transitions(&endpoint.name, changes));
+            self.live.epoch.fetch_add(1, Ordering::Release);
+            drop(self.view(now));
+            all.extend(self.live.fetch());
+        }
+        all
+    }
+
+    /// Where an endpoint stands as of `now`, with the evidence. Changes nothing.
+    pub fn standing(&self, endpoint: &Endpoint, now: Instant) -> Standing {
+        let view = self.look(now);
+        let excluded = self.place(endpoint).and_then(|place| view.exclusion(place));
+        endpoint
+            .live
+            .standing(&self.policy, excluded, view.is_panic(), now)
+    }
+
+    /// What its endpoints may do as of `now`, without changing anything.
+    fn look(&self, now: Instant) -> ViewRef<'_> {
+        self.current
+            .read(self.epoch(), now)
+            .unwrap_or_else(|| Current::compute(&self.endpoints, &self.policy, now))
+    }
+
+    fn place(&self, endpoint: &Endpoint) -> Option<usize> {
+        self.endpoints
+            .iter()
+            .position(|own| std::ptr::eq(&raw const **own, endpoint))
     }
 
     /// Whether an attempt that follows a failed one may go to this endpoint now: it was a candidate when the request
@@ -180,9 +249,65 @@ impl Service {
     pub fn may_try(&self, endpoint: &Endpoint, now: Instant) -> bool {
         !endpoint.live.departed()
             && self
-                .endpoints
-                .iter()
-                .position(|own| std::ptr::eq(&raw const **own, endpoint))
-                .is_none_or(|index| self.view(now).uses(index))
+                .place(endpoint)
+                .is_none_or(|place| self.view(now).uses(place))
+    }
+}
+
+impl ServiceLive {
+    /// The number of a new generation of the service, which speaks for it from now on.
+    pub(crate) fn next_generation(&self) -> u64 {
+        self.newest.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Keeps changes until somebody fetches them.
+    fn announce(&self, news: impl IntoIterator<Item = Transition>) {
+        let mut news = news.into_iter().peekable();
+        if news.peek().is_none() {
+            return;
+        }
+        let mut unfetched = self.unfetched.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MAX_UNFETCHED.saturating_sub(unfetched.len());
+        unfetched.extend(news.take(room));
+        self.news.store(true, Ordering::Relaxed);
+    }
+
+    fn fetch(&self) -> Transitions {
+        if !self.news.load(Ordering::Relaxed) {
+            return Transitions::new();
+        }
+        let mut unfetched = self.unfetched.lock().unwrap_or_else(PoisonError::into_inner);
+        self.news.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *unfetched)
+    }
+}
+
+fn transitions(endpoint: &Arc<str>, changes: Changes) -> impl Iterator<Item = Transition> {
+    changes.into_iter().map(|change| Transition {
+        endpoint: endpoint.clone(),
+        fact: change.fact.word(),
+        to: change.to,
+        reason: change.reason,
+    })
+}
+
+fn panic_transition(view: &View, policy: &Policy) -> Transition {
+    let threshold = policy.panic.threshold;
+    let (to, reason) = if view.is_panic() {
+        (
+            "on",
+            format!("less than {threshold} % of the endpoints are healthy, so all are used"),
+        )
+    } else {
+        (
+            "off",
+            format!("at least {threshold} % of the endpoints are healthy"),
+        )
+    };
+    Transition {
+        endpoint: Arc::default(),
+        fact: Fact::Panic.word(),
+        to,
+        reason: reason.into(),
     }
 }

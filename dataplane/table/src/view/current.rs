@@ -21,6 +21,7 @@ pub(crate) struct Current {
     settled: AtomicU64,
     troubled: ArcSwapOption<View>,
     renewal: Mutex<()>,
+    generation: u64,
 }
 
 /// A view that was read; holds for as long as the request that read it wants it to.
@@ -49,12 +50,13 @@ impl Deref for ViewRef<'_> {
 
 impl Current {
     /// `fresh`: nothing can be known against these endpoints yet.
-    pub(crate) fn new(endpoints: &[Arc<Endpoint>], policy: &Policy, fresh: bool) -> Self {
+    pub(crate) fn new(endpoints: &[Arc<Endpoint>], policy: &Policy, generation: u64, fresh: bool) -> Self {
         Self {
             untroubled: View::untroubled(endpoints, policy),
             settled: AtomicU64::new(if fresh { 0 } else { u64::MAX }),
             troubled: ArcSwapOption::empty(),
             renewal: Mutex::default(),
+            generation,
         }
     }
 
@@ -79,13 +81,17 @@ impl Current {
         ViewRef(Source::Computed(Box::new(View::compute(endpoints, policy, now))))
     }
 
-    /// Computes the view anew, unless somebody else just did, and puts it in force. `epoch` reads the count of changes.
+    /// Which generation of the service this is.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Puts a newly computed view in force, unless somebody else just did. `epoch` reads the count of changes.
     pub(crate) fn renew(
         &self,
-        endpoints: &[Arc<Endpoint>],
-        policy: &Policy,
         now: Instant,
         epoch: impl Fn() -> u64,
+        compute: impl FnOnce() -> View,
     ) -> ViewRef<'_> {
         let _one_at_a_time = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
         // Read before the facts are: what changes meanwhile counts up again and makes this view stale.
@@ -93,7 +99,7 @@ impl Current {
         if let Some(view) = self.read(epoch, now) {
             return view;
         }
-        let mut view = View::compute(endpoints, policy, now);
+        let mut view = compute();
         view.epoch = epoch;
         if view.is_like(&self.untroubled) {
             self.settled.store(epoch, Ordering::Relaxed);

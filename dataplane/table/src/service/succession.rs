@@ -1,0 +1,111 @@
+//! From one generation to the next: which endpoint is which, and which ones leave.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::{Condition, Endpoint, Scheme, Service, Snapshot};
+
+/// What makes an endpoint the same one in another generation of its service, whatever its condition and weight.
+type Identity<'e> = (&'e str, Scheme, &'e str, u16);
+
+fn identity(endpoint: &Endpoint) -> Identity<'_> {
+    (&endpoint.name, endpoint.scheme, &endpoint.host, endpoint.port)
+}
+
+/// Gives new endpoints the live side of the old ones that they follow. One that was out and is ready again was started
+/// anew: what was inferred of it is forgotten, and it is eased in.
+pub(super) fn adopt(new: Vec<Arc<Endpoint>>, old: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
+    if same(&new, old) {
+        return new;
+    }
+    let followed = matches(&new, old);
+    let follow = |(endpoint, old): (Arc<Endpoint>, Option<&Arc<Endpoint>>)| match old {
+        Some(old) => succeed(endpoint, old),
+        None => endpoint,
+    };
+    new.into_iter().zip(followed).map(follow).collect()
+}
+
+/// The old endpoint that each new one follows. Of several equal ones the first follows the first.
+fn matches<'o>(new: &[Arc<Endpoint>], old: &'o [Arc<Endpoint>]) -> Vec<Option<&'o Arc<Endpoint>>> {
+    let mut waiting: HashMap<Identity<'_>, Vec<&'o Arc<Endpoint>>> = HashMap::new();
+    for endpoint in old.iter().rev() {
+        waiting.entry(identity(endpoint)).or_default().push(endpoint);
+    }
+    new.iter()
+        .map(|endpoint| waiting.get_mut(&identity(endpoint))?.pop())
+        .collect()
+}
+
+fn succeed(endpoint: Arc<Endpoint>, old: &Arc<Endpoint>) -> Arc<Endpoint> {
+    if Arc::ptr_eq(&endpoint, old) {
+        return endpoint;
+    }
+    if endpoint.condition == Condition::Ready {
+        if old.condition != Condition::Ready {
+            old.live.restart();
+        }
+        old.live.arrive();
+    }
+    if Arc::ptr_eq(&endpoint.live, &old.live) {
+        endpoint
+    } else {
+        Arc::new(endpoint.with_live(old.live.clone()))
+    }
+}
+
+fn same(a: &[Arc<Endpoint>], b: &[Arc<Endpoint>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+impl Snapshot {
+    /// The endpoints that served in `old` and do not in `new`: gone, stopped, or draining. Whoever publishes calls
+    /// [`crate::Live::depart`] on each and tells the data plane. What did not change costs a comparison of pointers per service.
+    pub fn departures(old: &Snapshot, new: &Snapshot) -> Vec<Arc<Endpoint>> {
+        let mut left = Vec::new();
+        let mut successors = new.services().iter().peekable();
+        for service in old.services() {
+            let mut successor = None;
+            while let Some(candidate) = successors.peek() {
+                match order(candidate, service) {
+                    Ordering::Less => {
+                        successors.next();
+                    }
+                    Ordering::Equal => {
+                        successor = successors.next();
+                        break;
+                    }
+                    Ordering::Greater => break,
+                }
+            }
+            leave(service, successor, &mut left);
+        }
+        left
+    }
+}
+
+/// By name; the same object needs no look at its name.
+fn order(a: &Arc<Service>, b: &Arc<Service>) -> Ordering {
+    if Arc::ptr_eq(a, b) {
+        Ordering::Equal
+    } else {
+        a.name.cmp(&b.name)
+    }
+}
+
+fn leave(old: &Arc<Service>, new: Option<&Arc<Service>>, left: &mut Vec<Arc<Endpoint>>) {
+    let new = match new {
+        Some(new) if Arc::ptr_eq(old, new) || same(&old.endpoints, &new.endpoints) => return,
+        Some(new) => new.endpoints.as_slice(),
+        None => &[],
+    };
+    let served = |endpoint: &&Arc<Endpoint>| endpoint.condition == Condition::Ready;
+    let serving: std::collections::HashSet<_> = new
+        .iter()
+        .filter(served)
+        .map(|endpoint| Arc::as_ptr(&endpoint.live))
+        .collect();
+    let gone = |endpoint: &&Arc<Endpoint>| !serving.contains(&Arc::as_ptr(&endpoint.live));
+    left.extend(old.endpoints.iter().filter(served).filter(gone).cloned());
+}
