@@ -147,6 +147,8 @@ mod tests {
             base_path: "".into(),
             weight: 1,
             condition: Condition::Ready,
+            url_as_written: "".into(),
+            locality: constellation_table::Locality::default(),
         })
         .live
         .clone()
