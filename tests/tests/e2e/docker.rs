@@ -185,6 +185,36 @@ async fn no_request_fails_while_replicas_are_killed_stopped_relabelled_and_the_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_replicas_may_stop_restart_or_be_killed_under_load() {
+    let engine = require!(engine().await);
+    let labels = [ENABLED, PORT, RULE];
+    for name in ["one", "two"] {
+        engine.run(name, &labels).await;
+    }
+    let node = node(&engine, json!({})).await;
+    served_by(&node, "app.test", &["one", "two"]).await;
+    let load = Load::start(node.web(), "app.test", "/", 40);
+    load.more(400).await;
+    for name in ["two", "one", "two"] {
+        for end in ["stop", "kill"] {
+            engine.docker(&[end, name]).await;
+            load.more(400).await;
+            engine.docker(&["start", name]).await;
+            ready_endpoints(&node, "app@docker", 2).await;
+            load.more(400).await;
+        }
+        engine.docker(&["restart", name]).await;
+        ready_endpoints(&node, "app@docker", 2).await;
+        load.more(400).await;
+    }
+    served_by(&node, "app.test", &["one", "two"]).await;
+    let report = load.stop().await;
+    report.assert_clean();
+    drop(node);
+    engine.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_route_of_a_stopped_container_answers_503_and_of_a_removed_one_404_after_a_while() {
     let engine = require!(engine().await);
     engine.run("app", &[ENABLED, PORT, RULE]).await;
