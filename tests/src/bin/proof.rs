@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 use constellation_tests::fleet::Mix;
+use constellation_tests::proof::peer::Proxy;
 use constellation_tests::proof::{Phase, bodies, faults, silence, storm};
 
 #[derive(Debug, Parser)]
@@ -41,6 +42,9 @@ struct FaultsArgs {
     /// Only this fault.
     #[arg(long)]
     fault: Option<faults::Fault>,
+    /// What is put to the proof; the others calibrate it.
+    #[arg(long, value_enum, default_value_t)]
+    proxy: Proxy,
     /// Runs of each fault.
     #[arg(long, default_value_t = 1)]
     runs: usize,
@@ -145,7 +149,7 @@ async fn run_faults(args: &FaultsArgs) -> bool {
                 during: Phase::Time(Duration::from_secs_f64(args.during) + jitter(2)),
                 after: Phase::Time(Duration::from_secs_f64(args.after)),
             };
-            let report = faults::run(*fault, &plan).await;
+            let report = faults::run(args.proxy, *fault, &plan).await;
             held += usize::from(report.verdict.holds());
             println!("{name} {}/{}: {report}", run + 1, args.runs);
         }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::verdict::{Journals, milliseconds};
-use super::{HOST, Phase, Verdict, node};
+use super::peer::Proxy;
+use super::{HOST, Phase, Verdict};
 use crate::fault::journal::now;
 use crate::fault::{Behaviour, FaultBackend, Seen};
 use crate::fleet::{Fleet, Kind, Mix, Story};
@@ -135,13 +136,13 @@ pub struct Report {
 }
 
 /// Runs one fault.
-pub async fn run(fault: Fault, plan: &Plan) -> Report {
+pub async fn run(proxy: Proxy, fault: Fault, plan: &Plan) -> Report {
     let (good, mut bad) = (
         FaultBackend::start("good").await,
         FaultBackend::start("bad").await,
     );
-    let node = node(&[&good, &bad]).await;
-    let fleet = Fleet::start(node.web(), HOST, plan.mix);
+    let front = proxy.start(&[&good, &bad]).await;
+    let fleet = Fleet::start(front.web(), HOST, plan.mix);
     plan.before.pass(&fleet).await;
     let struck = now();
     fault.strike(&mut bad).await;

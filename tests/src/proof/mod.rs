@@ -6,6 +6,8 @@
 
 pub mod bodies;
 pub mod faults;
+pub mod hostile;
+pub mod peer;
 pub mod silence;
 pub mod storm;
 mod verdict;

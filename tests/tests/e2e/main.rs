@@ -9,6 +9,7 @@ mod docker;
 mod file_provider;
 mod forwarding;
 mod framing;
+mod hostile_answers;
 mod observability;
 mod protocols;
 mod quickstart;
