@@ -43,6 +43,7 @@ use crate::settings::{EntryPoint, Limits, Settings};
 use crate::sources::{Counted, Sources};
 
 pub(crate) use serve::serve_connection;
+pub(crate) use upstream::{Trust, template};
 
 /// Idle connections to back ends kept per worker; below the number of concurrent requests, half of them would connect
 /// anew.
