@@ -1,18 +1,20 @@
 //! Changes of health in the log: each one, unless there are so many that they would drown everything else.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use constellation_table::Transition;
+use constellation_table::{Service, Transition};
+
+use crate::metrics::Metrics;
 
 /// Lines written at once.
 const BURST: u32 = 50;
 /// After that, one line in this time.
 const REFILL: Duration = Duration::from_millis(200);
 
-/// Writes changes; takes a lock, as changes are rare.
+/// Counts changes of what is known of endpoints, and writes them to the log. Takes locks, as changes are rare.
 #[derive(Debug, Default)]
-pub(super) struct Log(Mutex<Allowance>);
+pub(crate) struct Log(Mutex<Allowance>);
 
 /// How many lines may be written.
 #[derive(Debug, Default)]
@@ -23,7 +25,15 @@ struct Allowance {
 }
 
 impl Log {
-    pub(super) fn transition(&self, service: &Arc<str>, transition: &Transition) {
+    /// Tells of all changes that one event brought.
+    pub(crate) fn tell(&self, metrics: &Metrics, service: &Service, transitions: &[Transition]) {
+        for transition in transitions {
+            metrics.transition(&service.name, transition);
+            self.write(&service.name, transition);
+        }
+    }
+
+    fn write(&self, service: &str, transition: &Transition) {
         let allowed = {
             let mut allowance = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             allowance.take(Instant::now())
@@ -32,7 +42,7 @@ impl Log {
         if withheld > 0 {
             tracing::warn!(
                 withheld,
-                "changes of endpoint health came too fast to write each one"
+                "the health of endpoints changed too often to write each change"
             );
         }
         let Transition {
@@ -41,12 +51,16 @@ impl Log {
             to,
             reason,
         } = transition;
-        if *to == "healthy" {
-            tracing::info!(%service, %endpoint, fact, to, "{reason}");
+        if is_for_the_worse(to) {
+            tracing::warn!(service, %endpoint, fact, to, "{reason}");
         } else {
-            tracing::warn!(%service, %endpoint, fact, to, "{reason}");
+            tracing::info!(service, %endpoint, fact, to, "{reason}");
         }
     }
+}
+
+fn is_for_the_worse(to: &str) -> bool {
+    ["unhealthy", "ejected", "open", "on"].contains(&to)
 }
 
 impl Allowance {

@@ -22,7 +22,7 @@ mod web;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingora_core::connectors::TransportConnector;
 use tokio::runtime::{Builder, Runtime};
@@ -157,12 +157,15 @@ fn report(metrics: Arc<Metrics>) -> Sink {
             .as_ref()
             .map_or_else(|failure| failure.outcome, |()| CheckOutcome::Healthy);
         metrics.checked(&service.name, &endpoint.name, outcome);
-        // Until services take it in, what was found changes nothing.
-        let transitions = constellation_table::Transitions::new();
-        for transition in &transitions {
-            metrics.transition(&service.name, transition);
-            log.transition(&service.name, transition);
-        }
-        result.is_ok()
+        let found = match result {
+            Ok(()) => Ok(()),
+            Err(failure) => {
+                tracing::debug!(service = %service.name, endpoint = %endpoint.name, %failure, "a health check failed");
+                Err(&*failure.reason)
+            }
+        };
+        let transitions = service.set_checked(endpoint, found, Instant::now());
+        log.tell(&metrics, service, &transitions);
+        !endpoint.live.fails_checks()
     })
 }

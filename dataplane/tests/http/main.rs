@@ -8,6 +8,7 @@
 
 mod failover;
 mod forwarding;
+mod health;
 mod hostile;
 mod protocols;
 mod proxying;
