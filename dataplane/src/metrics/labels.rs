@@ -142,6 +142,8 @@ label_enum! {
         H2Headers = "h2_headers",
         /// Too many DATA frames without data.
         H2EmptyData = "h2_empty_data",
+        /// HTTP/2 that breaks the rules, or too much of what the HTTP/2 library counts by itself.
+        H2Error = "h2_error",
         /// Too many frames of unknown types.
         H2Unknown = "h2_unknown",
         /// The request line and headers are too long (431).
