@@ -9,7 +9,6 @@ pub mod cli;
 pub mod compile;
 pub mod control;
 pub mod demo;
-pub mod drains;
 pub mod logging;
 mod memory;
 pub mod publish;

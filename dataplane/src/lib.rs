@@ -7,7 +7,6 @@
 pub mod access_log;
 pub mod departure;
 mod generation;
-mod health;
 pub mod http;
 pub mod listener;
 mod liveness;

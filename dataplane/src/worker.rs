@@ -119,6 +119,12 @@ async fn serve(
         };
         accepting.spawn(acceptor.run(socket));
     }
+    // Ends when this function does.
+    let mut house = JoinSet::new();
+    house.spawn({
+        let proxy = proxy.clone();
+        async move { proxy.keep_house().await }
+    });
     let drain = loop {
         tokio::select! {
             // An error means that the data plane was dropped: nobody gave time to drain.
@@ -129,7 +135,7 @@ async fn serve(
     close.cancel();
     while accepting.join_next().await.is_some() {}
     connections.close();
-    proxy.drain().await;
+    proxy.drain();
     if drain
         && tokio::time::timeout(edge.settings.drain, connections.wait())
             .await

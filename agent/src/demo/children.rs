@@ -123,7 +123,6 @@ fn state_of(urls: &[(&'static str, String)], ended: &BTreeMap<&str, String>) -> 
             error: None,
             last_read: Some(SystemTime::now()),
         },
-        ..SourceState::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use http::Version;
-use pingora_proxy::Session;
+use pingora_core::protocols::http::ServerSession;
 
 use super::answer;
 use super::connection::Connection;
@@ -14,7 +14,7 @@ use crate::metrics::{Finished, Protocol};
 
 impl App {
     /// Counts and logs a request that ended.
-    pub(super) fn account(&self, session: &mut Session, exchange: &Exchange, connection: &Connection) {
+    pub(super) fn account(&self, session: &mut ServerSession, exchange: &Exchange, connection: &Connection) {
         let request = session.req_header();
         let status = session
             .response_written()
@@ -46,7 +46,7 @@ impl App {
         if !log.wants(status, finished.duration, retries) {
             return;
         }
-        let endpoint = exchange.endpoint(&self.edge);
+        let endpoint = exchange.endpoint();
         log.record(Record {
             start: SystemTime::now()
                 .checked_sub(finished.duration)
@@ -67,7 +67,7 @@ impl App {
             origin_status: exchange.origin_status,
             request_bytes: finished.request_bytes,
             response_bytes: finished.response_bytes,
-            origin_bytes: session.upstream_body_bytes_received() as u64,
+            origin_bytes: exchange.origin_bytes,
             router: exchange.route.as_ref().map(|r| r.router.spec.name.clone()),
             service: exchange.service().map(|s| s.name.clone()),
             endpoint: endpoint.map(|(endpoint, _)| endpoint.name.clone()),

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use constellation_table::Redirect;
 use http::{Method, StatusCode};
+use pingora_core::protocols::http::ServerSession;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::Session;
+
+use super::downstream::send_head;
 
 use super::refusal::Refusal;
 
@@ -13,6 +15,8 @@ use super::refusal::Refusal;
 pub(super) const NO_ROUTE: Answer = Answer::text(404, "404 page not found\n");
 /// A route, but nothing that serves it.
 pub(super) const UNAVAILABLE: Answer = Answer::text(503, "no available server\n");
+/// The service takes no more.
+pub(super) const BUSY: Answer = Answer::text(503, "too many requests at once\n");
 /// `OPTIONS *` asks about us, not about a back end.
 pub(super) const OPTIONS: Answer = Answer::text(200, "");
 
@@ -50,6 +54,14 @@ impl Answer {
         Self {
             close: true,
             ..Self::text(status, text)
+        }
+    }
+
+    /// The answer to a request for which no back end had one. `keep`: the client may go on using its connection.
+    pub(super) fn bad_gateway(status: u16, keep: bool) -> Self {
+        Self {
+            close: !keep,
+            ..Self::failure(status)
         }
     }
 
@@ -103,7 +115,7 @@ impl Answer {
     }
 
     /// Sends it.
-    pub(super) async fn send(self, session: &mut Session) -> Result<()> {
+    pub(super) async fn send(self, session: &mut ServerSession) -> Result<()> {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut header = ResponseHeader::build(status, Some(6))?;
         if !self.text.is_empty() {
@@ -118,10 +130,10 @@ impl Answer {
             session.set_keepalive(None);
         }
         let bodiless = self.text.is_empty() || session.req_header().method == Method::HEAD;
-        session.write_response_header(Box::new(header), bodiless).await?;
+        send_head(session, Box::new(header), bodiless).await?;
         if !bodiless {
             session
-                .write_response_body(Some(Bytes::from_static(self.text.as_bytes())), true)
+                .write_response_body(Bytes::from_static(self.text.as_bytes()), true)
                 .await?;
         }
         Ok(())

@@ -1,15 +1,21 @@
-//! What is known of one request while it lasts: its route, where it stands among the candidates, its figures.
+//! What is known of one request while it lasts: its route, its candidates, its figures.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use constellation_table::{Endpoint, EntryPointId, Router, Service};
+use bytes::Bytes;
+use constellation_table::{Endpoint, EntryPointId, Probe, Router, Service};
+use pingora_core::protocols::http::ServerSession;
+use pingora_error::{Error, ErrorType, Result};
 use smallvec::SmallVec;
 
 use super::Edge;
+use super::body::Body;
 use super::connection::Connection;
 use super::forwarded::Upgrade;
-use super::upstream::{Addresses, EndpointState, ServiceState};
+use super::runtime::ServiceRuntime;
+use super::upstream::{EndpointState, ServiceState};
+use crate::access_log::AttemptLine;
 use crate::metrics::{InFlight, RouteMetrics, RouterMetrics};
 
 /// What is known of one request while it lasts.
@@ -17,27 +23,32 @@ pub(crate) struct Exchange {
     pub(super) started: Instant,
     pub(super) connection: Option<Arc<Connection>>,
     pub(super) route: Option<Route>,
-    pub(super) candidates: SmallVec<[Arc<Endpoint>; 4]>,
-    /// Which candidate, and which of its addresses, is tried now.
+    pub(super) candidates: SmallVec<[Candidate; 4]>,
+    /// Which candidate answered, or was asked last.
     pub(super) candidate: usize,
-    pub(super) addresses: Addresses,
-    pub(super) address: usize,
     pub(super) attempts: usize,
-    /// The request body received so far, for the limit in HTTP/2.
+    /// The request body received so far.
     pub(super) body: u64,
-    /// The back end has begun to answer.
-    pub(super) answered: bool,
     pub(super) upgrade: Upgrade,
-    /// The status to give when every attempt has failed.
-    pub(super) failure: u16,
-    pub(super) attempt: Option<InFlight>,
+    /// Whether doing the request twice has the effect of doing it once.
+    pub(super) repeatable: bool,
     pub(super) running: Option<InFlight>,
     /// The target as received, when it was rewritten.
     pub(super) target: Option<Box<str>>,
-    /// When the current attempt began, and how long the ended ones took.
-    pub(super) asked: Option<Instant>,
+    /// How long back ends were busy with it, all attempts together.
     pub(super) origin_duration: Duration,
     pub(super) origin_status: Option<u16>,
+    pub(super) origin_bytes: u64,
+    /// The attempts that ended, once one has failed.
+    pub(super) lines: SmallVec<[AttemptLine; 2]>,
+}
+
+/// An endpoint that may be asked.
+pub(super) struct Candidate {
+    pub(super) endpoint: Arc<Endpoint>,
+    /// The request is the probe of this endpoint.
+    pub(super) probe: Option<Probe>,
+    pub(super) tried: bool,
 }
 
 /// The route a request took.
@@ -67,19 +78,16 @@ impl Exchange {
             route: None,
             candidates: SmallVec::new(),
             candidate: 0,
-            addresses: Addresses::new(),
-            address: 0,
             attempts: 0,
             body: 0,
-            answered: false,
             upgrade: Upgrade::None,
-            failure: 502,
-            attempt: None,
+            repeatable: false,
             running: None,
             target: None,
-            asked: None,
             origin_duration: Duration::ZERO,
             origin_status: None,
+            origin_bytes: 0,
+            lines: SmallVec::new(),
         }
     }
 
@@ -88,41 +96,56 @@ impl Exchange {
         self.route.as_ref()?.service.as_ref()
     }
 
-    fn service_state(&self, edge: &Edge) -> Option<&ServiceState> {
-        let service = self.service()?;
+    /// Takes in what was read of the request body. Whether that was all.
+    pub(super) fn take_in(
+        &mut self,
+        data: Option<Bytes>,
+        session: &mut ServerSession,
+        body: &Body,
+    ) -> Result<bool> {
+        let end = data.is_none() || session.is_body_done();
+        if let Some(data) = data {
+            self.body += data.len() as u64;
+            if self.body_is_too_large() {
+                let error = Error::explain(ErrorType::HTTPStatus(413), "the request body is too large");
+                return Err(error.into_down());
+            }
+            body.push(data);
+        }
+        if end {
+            body.finish();
+        }
+        Ok(end)
+    }
+
+    /// Whether more came of the request body than is allowed.
+    fn body_is_too_large(&self) -> bool {
+        let entry_point = self
+            .connection
+            .as_ref()
+            .and_then(|c| c.entry_point.limits.max_body_bytes);
+        let service = self.service().and_then(|s| s.policy.limits.max_body_bytes);
+        let limit = [entry_point, service].into_iter().flatten().min();
+        self.upgrade == Upgrade::None && limit.is_some_and(|limit| self.body > limit)
+    }
+
+    /// Makes sure that what hangs on the service is there.
+    pub(super) fn prepare(edge: &Edge, service: &Service) -> Option<Arc<ServiceRuntime>> {
         service
             .slot
-            .get_or_init(|| ServiceState::new(service, &edge.metrics))
+            .get_or_init(|| ServiceState::new(service, &edge.metrics))?;
+        let runtime = service
+            .live
+            .slot
+            .get_or_init(|| Arc::new(ServiceRuntime::new(service, &edge.metrics)))?;
+        Some(runtime.clone())
     }
 
-    /// The endpoint that is tried now.
-    pub(super) fn endpoint(&self, edge: &Edge) -> Option<(&Arc<Endpoint>, &EndpointState)> {
-        let endpoint = self.candidates.get(self.candidate)?;
-        let state = self.service_state(edge)?.of(self.service()?, endpoint)?;
+    /// The endpoint that answered, or was asked last.
+    pub(super) fn endpoint(&self) -> Option<(&Arc<Endpoint>, &EndpointState)> {
+        let endpoint = &self.candidates.get(self.candidate)?.endpoint;
+        let service = self.service()?;
+        let state = ServiceState::known(service)?.of(service, endpoint)?;
         Some((endpoint, state))
-    }
-
-    /// Whether there is another candidate or address after the current one.
-    pub(super) fn has_others(&self) -> bool {
-        self.candidate + 1 < self.candidates.len() || self.address + 1 < self.addresses.len()
-    }
-
-    /// The current attempt is over.
-    pub(super) fn end_attempt(&mut self) {
-        self.attempt = None;
-        if let Some(asked) = self.asked.take() {
-            self.origin_duration += asked.elapsed();
-        }
-    }
-
-    /// Steps to the next address of this candidate, or to the next candidate.
-    pub(super) fn step(&mut self, connect_failed: bool) {
-        if connect_failed && self.address + 1 < self.addresses.len() {
-            self.address += 1;
-        } else {
-            self.candidate += 1;
-            self.address = 0;
-            self.addresses.clear();
-        }
     }
 }

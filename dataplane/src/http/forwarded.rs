@@ -27,9 +27,6 @@ pub(super) fn set(
     if !connection.trusted {
         strip(request);
     }
-    if is_conversation(request) {
-        connection.unpace();
-    }
     let tls = connection.tls.is_some();
     let has = |request: &RequestHeader, name: &HeaderName| {
         connection.trusted && request.headers.get(name).is_some_and(|v| !v.is_empty())
@@ -143,14 +140,6 @@ pub(super) enum Upgrade {
     Other,
 }
 
-/// Whether the body may be one side of a conversation, which pauses for as long as nobody has anything to say.
-fn is_conversation(request: &RequestHeader) -> bool {
-    request
-        .headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-}
-
 /// Decides which upgrade a request asks for. One that is not meant for us to pass on loses its header: it must be
 /// named by `Connection`, be one protocol, come by HTTP/1.1, and not be `h2c` (RFC 9113 section 3.1 took that away).
 pub(super) fn settle_upgrade(request: &mut RequestHeader) -> Upgrade {
@@ -173,21 +162,6 @@ pub(super) fn settle_upgrade(request: &mut RequestHeader) -> Upgrade {
         Upgrade::WebSocket
     } else {
         Upgrade::Other
-    }
-}
-
-/// Removes what belongs to one hop only, but for the upgrade itself.
-pub(super) fn remove_hop_by_hop(request: &mut RequestHeader) {
-    for name in [
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "http2-settings",
-    ] {
-        request.remove_header(name);
     }
 }
 

@@ -7,22 +7,27 @@
 mod accounting;
 pub mod admission;
 mod answer;
-mod attempts;
+mod attempt;
+mod body;
+mod budget;
 pub mod chunked;
 mod connection;
+mod downstream;
 mod exchange;
 mod forwarded;
-mod frame_watch;
-pub mod frames;
 pub mod framing;
 pub mod head;
 mod io;
-pub mod pace;
+mod outgoing;
+mod pool;
 mod proxy;
+mod race;
 pub mod refusal;
+mod relay;
 mod response;
 mod retry;
 mod routing;
+mod runtime;
 mod serve;
 mod upstream;
 #[cfg(test)]
@@ -36,8 +41,8 @@ use async_trait::async_trait;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
-use pingora_core::server::configuration::ServerConf;
-use pingora_proxy::HttpProxy;
+
+use constellation_table::{Service, Transition, Transitions};
 
 use crate::Published;
 use crate::access_log::AccessLog;
@@ -46,20 +51,15 @@ use crate::settings::{EntryPoint, Limits, Settings};
 use crate::sources::{Counted, Sources};
 
 pub(crate) use serve::serve_connection;
-pub(crate) use upstream::{Trust, template};
 
-/// Idle connections to back ends kept per worker; below the number of concurrent requests, half of them would connect
-/// anew.
-const POOL: usize = 1024;
+/// Between two looks at the idle connections to back ends.
+const SWEEP: std::time::Duration = std::time::Duration::from_secs(1);
 /// What a client may send on one HTTP/2 stream before we take it: 1 MiB fills 100 Mbit/s at 80 ms.
 const STREAM_WINDOW: u32 = 1 << 20;
 /// The same for all streams of a connection together.
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Response bytes of one HTTP/2 stream that wait for the client; with 250 streams 16 MiB on a connection.
-const SEND_BUFFER: usize = 64 * 1024;
-/// Streams that were reset before a task took them: a browser may give up a page in one packet. `frames` counts all
-/// resets.
-const PENDING_RESETS: usize = 100;
+/// Response bytes of one HTTP/2 stream that wait for the client.
+const SEND_BUFFER: usize = 256 * 1024;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -69,6 +69,8 @@ pub(crate) struct Edge {
     pub(crate) published: Published,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
+    /// Request bodies kept to be sent again.
+    kept: Arc<body::Kept>,
 }
 
 /// An entry point and what changes about it.
@@ -134,42 +136,46 @@ impl Edge {
             published,
             metrics,
             access_log,
+            kept: Arc::default(),
+        }
+    }
+
+    /// Counts and tells what changed about endpoints of a service.
+    pub(crate) fn note(&self, service: &Service, transitions: Transitions) {
+        for transition in transitions {
+            self.metrics.transition(&service.name, &transition);
+            let Transition {
+                endpoint,
+                fact,
+                to,
+                reason,
+            } = transition;
+            tracing::info!(service = %service.name, %endpoint, fact, to, %reason, "an endpoint's state changed");
         }
     }
 }
 
-/// pingora as one worker uses it: one pool of connections to back ends, and the entry points' own limits in front.
+/// The proxy as one worker uses it: one pool of connections to back ends, and the entry points' own limits in front.
 pub(crate) struct Proxy {
     pub(crate) edge: Arc<Edge>,
-    http: Arc<HttpProxy<proxy::App>>,
+    app: Arc<proxy::App>,
     entry_points: Vec<Arc<EntryPointApp>>,
 }
 
 impl Proxy {
     /// `None` when the system's certificate authorities can't be loaded.
     pub(crate) fn new(edge: Arc<Edge>) -> Option<Self> {
-        let conf = ServerConf {
-            threads: 1,
-            upstream_keepalive_pool_size: POOL,
-            max_retries: retry::MAX_ATTEMPTS,
-            ..ServerConf::default()
-        };
-        let app = proxy::App::new(edge.clone());
         // pingora panics on an unusable SSL_CERT_FILE; nothing of ours is in a broken state then.
-        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            HttpProxy::new(app, Arc::new(conf))
-        }));
-        let mut http = made.ok()?;
-        http.handle_init_modules();
-        let http = Arc::new(http);
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| proxy::App::new(edge.clone())));
+        let app = Arc::new(made.ok()?);
         let entry_points = edge
             .entry_points
             .iter()
-            .map(|e| Arc::new(EntryPointApp::new(http.clone(), &e.settings.limits)))
+            .map(|e| Arc::new(EntryPointApp::new(app.clone(), &e.settings.limits)))
             .collect();
         Some(Self {
             edge,
-            http,
+            app,
             entry_points,
         })
     }
@@ -180,20 +186,30 @@ impl Proxy {
     }
 
     /// Ends idle connections, and the others after their current request.
-    pub(crate) async fn drain(&self) {
-        self.http.http_cleanup().await;
+    pub(crate) fn drain(&self) {
+        self.app.draining.cancel();
+    }
+
+    /// Closes idle connections to back ends that are over. Runs until dropped.
+    pub(crate) async fn keep_house(&self) {
+        let mut ticks = tokio::time::interval(SWEEP);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.app.pool.sweep();
+        }
     }
 }
 
 /// The application with the HTTP/2 settings of one entry point.
 struct EntryPointApp {
-    http: Arc<HttpProxy<proxy::App>>,
+    app: Arc<proxy::App>,
     options: HttpServerOptions,
     h2: h2::server::Builder,
 }
 
 impl EntryPointApp {
-    fn new(http: Arc<HttpProxy<proxy::App>>, limits: &Limits) -> Self {
+    fn new(app: Arc<proxy::App>, limits: &Limits) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.idle_timeout);
         let mut h2 = h2::server::Builder::new();
@@ -201,9 +217,8 @@ impl EntryPointApp {
             .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_send_buffer_size(SEND_BUFFER);
-        Self { http, options, h2 }
+        Self { app, options, h2 }
     }
 }
 
@@ -214,7 +229,8 @@ impl HttpServerApp for EntryPointApp {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.http.process_new_http(session, shutdown).await
+        let stopping = *shutdown.borrow();
+        self.app.serve(session, stopping).await
     }
 
     fn h2_options(&self) -> Option<h2::server::Builder> {

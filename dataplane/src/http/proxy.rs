@@ -1,362 +1,210 @@
-//! The life of a request: one generation, one decision, the first candidate that works.
+//! The life of a request: one generation, one decision, a race for a response, and the response on its way to the
+//! client.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use http::header;
-use http::{HeaderValue, Method, Version};
-use pingora_core::modules::http::HttpModules;
-use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer};
-use pingora_error::{Error, ErrorSource, ErrorType, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use http::HeaderValue;
+use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
+use pingora_core::protocols::http::ServerSession;
+use pingora_error::{Error, ErrorSource, ErrorType};
+use tokio_util::sync::CancellationToken;
 
 use super::Edge;
+use super::admission::Refused;
 use super::answer::{self, Answer};
-use super::attempts::failure_of;
+use super::downstream::has_begun;
 use super::exchange::Exchange;
-use super::forwarded::{self, Upgrade};
-use super::response;
-use super::retry::Failure;
-use super::routing::{Outcome, retarget};
+use super::pool::Pool;
+use super::race::Lost;
+use super::routing::Outcome;
 use super::upstream::{Names, text_value};
-use crate::metrics::{EndpointFailure, RouteMetrics};
+use crate::metrics::{QueueRefusal, RouteMetrics};
 
-/// The pingora application of one worker.
+/// Serves the requests of one worker.
 pub(crate) struct App {
     pub(super) edge: Arc<Edge>,
-    pub(super) names: Names,
+    pub(super) names: Arc<Names>,
+    pub(super) pool: Arc<Pool>,
     /// Our host name, for `X-Forwarded-Server`.
     pub(super) server: HeaderValue,
+    /// No further request on any connection.
+    pub(super) draining: CancellationToken,
+}
+
+/// How a request ended on the client's side.
+enum End {
+    /// The response is complete; the connection may carry another request.
+    Complete,
+    /// It is not: the connection is cut.
+    Cut,
 }
 
 impl App {
+    /// Panics, as pingora does, when the system's certificate authorities can't be loaded.
     pub(super) fn new(edge: Arc<Edge>) -> Self {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Self {
             edge,
-            names: Names::default(),
+            names: Arc::default(),
+            pool: Arc::new(Pool::new()),
             server: text_value(name.trim()),
+            draining: CancellationToken::new(),
         }
     }
-}
 
-#[async_trait]
-impl ProxyHttp for App {
-    type CTX = Exchange;
-
-    fn new_ctx(&self) -> Exchange {
-        Exchange::new()
+    /// Serves one request. Returns the connection when it can carry another.
+    pub(super) async fn serve(&self, mut session: ServerSession, stopping: bool) -> Option<ReusedHttpStream> {
+        if !self.read_request(&mut session).await {
+            return None;
+        }
+        if stopping {
+            session.set_keepalive(None);
+        }
+        let mut exchange = Exchange::new();
+        let end = self.answer(&mut session, &mut exchange).await;
+        exchange.running = None;
+        let connection = exchange.connection.take()?;
+        self.account(&mut session, &exchange, &connection);
+        connection.release();
+        if matches!(end, End::Cut) {
+            return None;
+        }
+        let settings = HttpPersistentSettings::for_session(&session);
+        match session.finish().await {
+            Ok(reusable) => reusable.map(|stream| ReusedHttpStream::from_reusable_stream(stream, settings)),
+            Err(error) => {
+                tracing::debug!(%error, "the client was gone before the end");
+                None
+            }
+        }
     }
 
-    /// None: what pingora would add by default costs time on every request.
-    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
-
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        let answer = match self.route(session, exchange)? {
-            Outcome::Forward => {
-                let metrics = exchange.route.as_ref().and_then(|route| {
-                    route.metrics(&self.edge, exchange.connection.as_ref()?.entry_point.id)
-                });
-                exchange.running = metrics.map(RouteMetrics::begin);
-                return Ok(false);
+    /// Whether there is a request.
+    async fn read_request(&self, session: &mut ServerSession) -> bool {
+        let read = tokio::select! {
+            // Who has sent a request is heard, also while we drain.
+            biased;
+            read = session.read_request() => read,
+            () = self.draining.cancelled() => return false,
+        };
+        match read {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::debug!(%error, "no request");
+                if matches!(error.etype(), ErrorType::InvalidHTTPHeader)
+                    && let Err(error) = session.respond_error(400).await
+                {
+                    tracing::debug!(%error, "the client was gone before the refusal");
+                }
+                session.shutdown().await;
+                false
             }
-            Outcome::Answer(answer) => answer,
-            Outcome::Refuse(refusal) => {
+        }
+    }
+
+    async fn answer(&self, session: &mut ServerSession, exchange: &mut Exchange) -> End {
+        let answer = match self.route(session, exchange) {
+            Ok(Outcome::Forward) => return self.forward(session, exchange).await,
+            Ok(Outcome::Answer(answer)) => answer,
+            Ok(Outcome::Refuse(refusal)) => {
                 let entry_point = exchange.connection.as_ref().map(|c| c.entry_point.id);
                 if let Some(metrics) = entry_point.and_then(|id| self.edge.metrics.entry_point(id)) {
                     metrics.refused(refusal.label());
                 }
                 Answer::refusal(refusal)
             }
+            Err(error) => {
+                tracing::debug!(%error, "a request that can't be handled");
+                Answer::failure(status_of(&error))
+            }
         };
-        answer.send(session).await?;
-        Ok(true)
+        send(session, answer).await
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        loop {
-            let Some((endpoint, state)) = exchange.endpoint(&self.edge) else {
-                let status = exchange.failure;
-                return Err(Error::explain(ErrorType::HTTPStatus(status), "no endpoint is left").into_up());
-            };
-            if exchange.addresses.is_empty() {
-                match state.addresses(endpoint, &self.names).await {
-                    Ok(addresses) => exchange.addresses = addresses,
-                    Err(error) => {
-                        tracing::debug!(endpoint = %endpoint.name, %error, "no address");
-                        state.metrics.failed(EndpointFailure::Connect);
-                        exchange.attempts += 1;
-                        exchange.step(false);
-                        continue;
-                    }
-                }
-            }
-            let Some(address) = exchange.addresses.get(exchange.address).copied() else {
-                exchange.step(false);
-                continue;
-            };
-            let Some((_, state)) = exchange.endpoint(&self.edge) else {
-                continue;
-            };
-            let peer = state.peer(address, exchange.has_others(), exchange.upgrade != Upgrade::None);
-            let running = state.metrics.attempt();
-            if exchange.attempts > 0 {
-                state.metrics.retried();
-            }
-            if peer.is_err() {
-                state.metrics.failed(EndpointFailure::Tls);
-            }
-            exchange.attempts += 1;
-            match peer {
-                Ok(mut peer) => {
-                    exchange.attempt = Some(running);
-                    exchange.asked = Some(Instant::now());
-                    if exchange.upgrade == Upgrade::Other {
-                        // pingora then leaves the headers alone; we removed what must not pass.
-                        peer.options.http_upstream_request_policy.h1_upgrade = H1UpgradePolicy::Preserve;
-                    }
-                    return Ok(peer);
-                }
-                Err(why) => {
-                    tracing::debug!(%why, "an endpoint can't be used");
-                    exchange.step(false);
-                }
-            }
-        }
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        request: &mut RequestHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        let Some((endpoint, state)) = exchange.endpoint(&self.edge) else {
-            return Ok(());
-        };
-        // A client of HTTP/1.0 may name no host; our own request is HTTP/1.1 and must.
-        let own_host = exchange
-            .service()
-            .is_some_and(|service| !service.pass_host_header)
-            || answer::authority(request).is_empty();
-        if own_host {
-            request.insert_header("Host", state.authority.clone())?;
-        }
-        // Servers may ask for a length where the method expects content, even of none (RFC 9110, section 8.6).
-        let lengthless = matches!(request.method, Method::POST | Method::PUT | Method::PATCH)
-            && exchange.upgrade == Upgrade::None
-            && !request.headers.contains_key(header::CONTENT_LENGTH)
-            && !request.headers.contains_key(header::TRANSFER_ENCODING);
-        if lengthless && session.as_downstream_mut().is_body_empty() {
-            request.insert_header("Content-Length", HeaderValue::from_static("0"))?;
-        }
-        if !endpoint.base_path.is_empty() {
-            let own = request.uri.path_and_query().map_or("/", |p| p.as_str());
-            let target = format!("{}{own}", endpoint.base_path.trim_end_matches('/'));
-            retarget(request, &target)?;
-        }
-        if exchange.upgrade == Upgrade::Other {
-            forwarded::remove_hop_by_hop(request);
-        }
-        if session.is_http2() {
-            forwarded::join_cookies(request)?;
-        }
-        // The one option of `TE` that concerns the next hop too; gRPC back ends insist on it.
-        let trailers = |v: &HeaderValue| {
-            v.as_bytes()
-                .split(|b| *b == b',')
-                .any(|o| o.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-        };
-        if session
-            .req_header()
-            .headers
-            .get_all(header::TE)
-            .iter()
-            .any(trailers)
-        {
-            request.insert_header("Te", HeaderValue::from_static("trailers"))?;
-        }
-        Ok(())
-    }
-
-    async fn request_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end: bool,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        // HTTP/2 ends a body with an empty frame. Written as a chunk it would be a terminator, and a second one would
-        // follow: the next request on that connection would begin with it.
-        if end && body.as_ref().is_some_and(Bytes::is_empty) {
-            *body = None;
-        }
-        exchange.body += body.as_ref().map_or(0, |b| b.len() as u64);
-        let limit = exchange
-            .connection
+    async fn forward(&self, session: &mut ServerSession, exchange: &mut Exchange) -> End {
+        let metrics = exchange
+            .route
             .as_ref()
-            .and_then(|c| c.entry_point.limits.max_body_bytes);
-        if exchange.upgrade == Upgrade::None && limit.is_some_and(|limit| exchange.body > limit) {
-            return Err(
-                Error::explain(ErrorType::HTTPStatus(413), "the request body is too large").into_down(),
-            );
-        }
-        Ok(())
-    }
-
-    async fn upstream_response_filter(
-        &self,
-        _session: &mut Session,
-        response: &mut ResponseHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        exchange.origin_status = Some(response.status.as_u16());
-        if let Err(unsound) = response::check(response, exchange.upgrade)? {
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, unsound.text()).into_up());
-        }
-        exchange.answered = !response.status.is_informational() || response.status.as_u16() == 101;
-        Ok(())
-    }
-
-    async fn response_filter(
-        &self,
-        session: &mut Session,
-        response: &mut ResponseHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        let Some(connection) = &exchange.connection else {
-            return Ok(());
+            .and_then(|route| route.metrics(&self.edge, exchange.connection.as_ref()?.entry_point.id));
+        exchange.running = metrics.map(RouteMetrics::begin);
+        let prepared = exchange
+            .service()
+            .and_then(|service| Some((service.clone(), Exchange::prepare(&self.edge, service)?)));
+        let Some((service, runtime)) = prepared else {
+            return send(session, Answer::failure(500)).await;
         };
-        if response.status.as_u16() == 101 {
-            connection.upgrade();
-            return Ok(());
-        }
-        forwarded::clean_response(response);
-        // Each hop states its own version (RFC 9110 section 2.5), whatever an old back end speaks.
-        response.set_version(Version::HTTP_11);
-        if session.req_header().version == Version::HTTP_10
-            && response.remove_header(&header::TRANSFER_ENCODING).is_some()
-        {
-            // Such a client knows no chunks: the end of the connection is the end of the body.
-            session.set_keepalive(None);
-        }
-        if session.is_process_shutting_down() {
-            session.set_keepalive(None);
-        }
-        if connection.tell_served_by
-            && let (Some(route), Some(service), Some((_, state))) =
-                (&exchange.route, exchange.service(), exchange.endpoint(&self.edge))
-        {
-            response.insert_header("X-Constellation-Endpoint", state.name.clone())?;
-            response.insert_header("X-Constellation-Service", text_value(&service.name))?;
-            response.insert_header("X-Constellation-Router", text_value(&route.router.spec.name))?;
-        }
-        Ok(())
-    }
-
-    fn fail_to_connect(
-        &self,
-        session: &mut Session,
-        _peer: &HttpPeer,
-        exchange: &mut Exchange,
-        mut error: Box<Error>,
-    ) -> Box<Error> {
-        let timed_out = matches!(
-            error.etype(),
-            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout
-        );
-        if let Some((endpoint, _)) = exchange.endpoint(&self.edge) {
-            self.names.forget(&endpoint.host, endpoint.port);
-        }
-        self.follow(session, exchange, Failure::Connect { timed_out }, &mut error);
-        error
-    }
-
-    fn error_while_proxy(
-        &self,
-        _peer: &HttpPeer,
-        session: &mut Session,
-        mut error: Box<Error>,
-        exchange: &mut Exchange,
-        client_reused: bool,
-    ) -> Box<Error> {
-        if *error.esource() == ErrorSource::Upstream {
-            let failure = failure_of(&error, client_reused);
-            self.follow(session, exchange, failure, &mut error);
-        } else {
-            error.set_retry(false);
-        }
-        error
-    }
-
-    async fn fail_to_proxy(
-        &self,
-        session: &mut Session,
-        error: &Error,
-        exchange: &mut Exchange,
-    ) -> FailToProxy {
-        let status = match (error.esource(), error.etype()) {
-            (_, ErrorType::HTTPStatus(status)) => *status,
-            (ErrorSource::Upstream, _) => exchange.failure,
-            (ErrorSource::Downstream, ErrorType::ReadTimedout) => 408,
-            (
-                ErrorSource::Downstream,
-                ErrorType::ReadError
-                | ErrorType::WriteError
-                | ErrorType::WriteTimedout
-                | ErrorType::ConnectionClosed
-                | ErrorType::ConnectError
-                | ErrorType::H2Error,
-            ) => 0,
-            (ErrorSource::Downstream, _) => 400,
-            _ => 500,
+        let limits = &service.policy.limits;
+        let admitted = {
+            let _queued = limits.max_in_flight.map(|_| runtime.metrics.queued());
+            runtime
+                .admission
+                .enter(limits.max_in_flight, limits.queue, limits.queue_timeout)
+                .await
         };
+        let _place = match admitted {
+            Ok(place) => place,
+            Err(refused) => {
+                let reason = match refused {
+                    Refused::Full { .. } => QueueRefusal::Full,
+                    Refused::Waited(_) => QueueRefusal::Timeout,
+                };
+                runtime.metrics.queue_refused(reason);
+                return send(session, answer::BUSY.retry_after(service.retry_after)).await;
+            }
+        };
+        let _live = runtime.budget.enter(&service.policy.retry);
+        match self.race(session, exchange, service, runtime).await {
+            Ok(winner) => match self.relay(session, exchange, winner).await {
+                Ok(()) => End::Complete,
+                Err(error) => self.fail(session, &error).await,
+            },
+            Err(Lost::Client(error)) => self.fail(session, &error).await,
+            Err(Lost::Failed(status)) => {
+                let keep = session.is_body_done();
+                send(session, Answer::bad_gateway(status, keep)).await
+            }
+        }
+    }
+
+    /// Ends a request that broke: with an answer when none has begun.
+    async fn fail(&self, session: &mut ServerSession, error: &Error) -> End {
+        let status = status_of(error);
         tracing::debug!(%error, status, "request failed");
-        let begun = session
-            .response_written()
-            .is_some_and(|r| !r.status.is_informational());
-        let mut can_reuse_downstream = false;
-        if status > 0 && !begun {
-            let answer = Answer::failure(status);
-            can_reuse_downstream = status >= 500 && session.is_body_done();
-            if !can_reuse_downstream {
-                session.set_keepalive(None);
-            }
-            if let Err(error) = answer.send(session).await {
-                tracing::debug!(%error, "the client was gone before the answer");
-                can_reuse_downstream = false;
-            }
+        if has_begun(session) || status == 0 {
+            session.shutdown().await;
+            return End::Cut;
         }
-        FailToProxy {
-            error_code: status,
-            can_reuse_downstream,
+        session.set_keepalive(None);
+        send(session, Answer::failure(status)).await
+    }
+}
+
+/// The status for a request that failed without a response; 0 when the client is gone.
+fn status_of(error: &Error) -> u16 {
+    match (error.esource(), error.etype()) {
+        (_, ErrorType::HTTPStatus(status)) => *status,
+        (ErrorSource::Upstream, _) => 502,
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => 408,
+        (
+            ErrorSource::Downstream,
+            ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::WriteTimedout
+            | ErrorType::ConnectionClosed
+            | ErrorType::ConnectError
+            | ErrorType::H2Error,
+        ) => 0,
+        (ErrorSource::Downstream, _) => 400,
+        _ => 500,
+    }
+}
+
+async fn send(session: &mut ServerSession, answer: Answer) -> End {
+    match answer.send(session).await {
+        Ok(()) => End::Complete,
+        Err(error) => {
+            tracing::debug!(%error, "the client was gone before the answer");
+            End::Cut
         }
-    }
-
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
-        exchange.end_attempt();
-        exchange.running = None;
-        let Some(connection) = exchange.connection.clone() else {
-            return;
-        };
-        self.account(session, exchange, &connection);
-        connection.release();
-    }
-
-    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
-        true
-    }
-
-    fn suppress_proxy_warn_log(
-        &self,
-        _session: &Session,
-        _exchange: &Exchange,
-        _error: &Error,
-        _context: ProxyWarnLogContext,
-    ) -> bool {
-        true
     }
 }

@@ -13,15 +13,19 @@ pub(super) enum Failure {
         /// The time for it ran out.
         timed_out: bool,
     },
-    /// The connection ended before the first byte of a response.
+    /// The connection ended before the head of a response was complete.
     Broken {
         /// It came from the pool, so the back end may have closed it before it saw the request.
         reused: bool,
     },
     /// No response in time.
     Silent,
+    /// What came was no sound response.
+    Unsound,
     /// The back end refused the stream before it looked at the request (HTTP/2 GOAWAY, REFUSED_STREAM).
     NotProcessed,
+    /// A sound response whose status is to be tried elsewhere.
+    Status,
     /// Whatever can't be helped by another attempt.
     Final,
 }
@@ -33,13 +37,13 @@ pub(super) struct Attempt {
     pub(super) failure: Failure,
     /// Whether repeating the request has the effect of doing it once.
     pub(super) repeatable: bool,
-    /// Whether the body read so far can be sent again from the buffer.
+    /// Whether the body read so far can be sent again.
     pub(super) replayable: bool,
-    /// Whether a part of the response has reached the client.
-    pub(super) answered: bool,
     /// Attempts made, this one included.
     pub(super) made: usize,
-    /// Whether another candidate (or another address of this one) is left.
+    /// Attempts allowed.
+    pub(super) most: usize,
+    /// Whether another candidate is left.
     pub(super) others: bool,
 }
 
@@ -47,10 +51,13 @@ pub(super) struct Attempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Another attempt, at the next candidate.
-    Next,
-    /// Another attempt, at the same candidate over another connection.
+    Next {
+        /// It costs a token of the retry budget.
+        paid: bool,
+    },
+    /// Another attempt, at the same candidate over another connection. It costs nothing.
     Again,
-    /// None: the client gets this status.
+    /// None: the client gets this status, or the response that is there.
     GiveUp(u16),
 }
 
@@ -68,18 +75,22 @@ pub(super) fn retry_verdict(attempt: &Attempt) -> Verdict {
         Failure::Connect { timed_out: true } | Failure::Silent => 504,
         _ => 502,
     };
-    if attempt.answered || attempt.made >= MAX_ATTEMPTS || !attempt.replayable {
-        return Verdict::GiveUp(status);
-    }
     // A request that may have reached the back end is repeated only when that can do no harm.
     let may_repeat = match attempt.failure {
         Failure::Connect { .. } | Failure::NotProcessed => true,
-        Failure::Broken { .. } | Failure::Silent => attempt.repeatable,
+        Failure::Broken { .. } | Failure::Silent | Failure::Unsound | Failure::Status => attempt.repeatable,
         Failure::Final => false,
     };
+    if !may_repeat || !attempt.replayable || attempt.made >= attempt.most.min(MAX_ATTEMPTS) {
+        return Verdict::GiveUp(status);
+    }
+    // The back end did no work for it: another attempt adds no load.
+    let free = matches!(
+        attempt.failure,
+        Failure::Connect { .. } | Failure::NotProcessed | Failure::Broken { reused: true }
+    );
     match attempt.failure {
-        _ if !may_repeat => Verdict::GiveUp(status),
-        _ if attempt.others => Verdict::Next,
+        _ if attempt.others => Verdict::Next { paid: !free },
         Failure::Broken { reused: true } | Failure::NotProcessed => Verdict::Again,
         _ => Verdict::GiveUp(status),
     }
@@ -91,45 +102,66 @@ mod tests {
 
     #[test]
     fn what_follows_a_failed_attempt() {
-        use Failure::{Broken, Connect, Final, NotProcessed, Silent};
+        use Failure::{Broken, Connect, Final, NotProcessed, Silent, Status, Unsound};
         use Verdict::{Again, GiveUp, Next};
         let refused = Connect { timed_out: false };
         let late = Connect { timed_out: true };
-        // failure, repeatable, replayable, answered, made, others, verdict
+        let free = Next { paid: false };
+        let paid = Next { paid: true };
+        // failure, repeatable, replayable, made, others, verdict
         let cases = [
-            (refused, false, true, false, 1, true, Next),
-            (refused, true, true, false, 1, false, GiveUp(502)),
-            (late, false, true, false, 1, true, Next),
-            (late, true, true, false, 1, false, GiveUp(504)),
-            (refused, true, true, false, MAX_ATTEMPTS, true, GiveUp(502)),
-            (refused, true, false, false, 2, true, GiveUp(502)),
-            (Broken { reused: false }, true, true, false, 1, true, Next),
-            (Broken { reused: false }, true, true, false, 1, false, GiveUp(502)),
-            (Broken { reused: true }, true, true, false, 1, true, Next),
-            (Broken { reused: true }, true, true, false, 1, false, Again),
-            (Broken { reused: true }, false, true, false, 1, true, GiveUp(502)),
-            (Broken { reused: false }, false, true, false, 1, true, GiveUp(502)),
-            (Broken { reused: true }, true, false, false, 1, true, GiveUp(502)),
-            (Broken { reused: true }, true, true, true, 1, true, GiveUp(502)),
-            (Silent, true, true, false, 1, true, Next),
-            (Silent, true, true, false, 1, false, GiveUp(504)),
-            (Silent, false, true, false, 1, true, GiveUp(504)),
-            (NotProcessed, false, true, false, 1, false, Again),
-            (NotProcessed, false, true, false, 1, true, Next),
-            (NotProcessed, false, true, true, 1, true, GiveUp(502)),
-            (Final, true, true, false, 1, true, GiveUp(502)),
+            (refused, false, true, 1, true, free),
+            (refused, true, true, 1, false, GiveUp(502)),
+            (late, false, true, 1, true, free),
+            (late, true, true, 1, false, GiveUp(504)),
+            (refused, true, true, MAX_ATTEMPTS, true, GiveUp(502)),
+            (refused, true, false, 2, true, GiveUp(502)),
+            (Broken { reused: false }, true, true, 1, true, paid),
+            (Broken { reused: false }, true, true, 1, false, GiveUp(502)),
+            (Broken { reused: true }, true, true, 1, true, free),
+            (Broken { reused: true }, true, true, 1, false, Again),
+            (Broken { reused: true }, false, true, 1, true, GiveUp(502)),
+            (Broken { reused: false }, false, true, 1, true, GiveUp(502)),
+            (Broken { reused: true }, true, false, 1, true, GiveUp(502)),
+            (Silent, true, true, 1, true, paid),
+            (Silent, true, true, 1, false, GiveUp(504)),
+            (Silent, false, true, 1, true, GiveUp(504)),
+            (Unsound, true, true, 1, true, paid),
+            (Unsound, false, true, 1, true, GiveUp(502)),
+            (NotProcessed, false, true, 1, false, Again),
+            (NotProcessed, false, true, 1, true, free),
+            (Status, true, true, 1, true, paid),
+            (Status, true, true, 1, false, GiveUp(502)),
+            (Status, false, true, 1, true, GiveUp(502)),
+            (Status, true, false, 1, true, GiveUp(502)),
+            (Final, true, true, 1, true, GiveUp(502)),
         ];
-        for (failure, repeatable, replayable, answered, made, others, verdict) in cases {
+        for (failure, repeatable, replayable, made, others, verdict) in cases {
             let attempt = Attempt {
                 failure,
                 repeatable,
                 replayable,
-                answered,
                 made,
+                most: MAX_ATTEMPTS,
                 others,
             };
             assert_eq!(retry_verdict(&attempt), verdict, "{attempt:?}");
         }
+    }
+
+    #[test]
+    fn the_policy_bounds_the_attempts() {
+        let attempt = Attempt {
+            failure: Failure::Silent,
+            repeatable: true,
+            replayable: true,
+            made: 2,
+            most: 2,
+            others: true,
+        };
+        assert_eq!(retry_verdict(&attempt), Verdict::GiveUp(504));
+        let attempt = Attempt { most: 3, ..attempt };
+        assert_eq!(retry_verdict(&attempt), Verdict::Next { paid: true });
     }
 
     #[test]

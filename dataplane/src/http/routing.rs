@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use constellation_table::{Decision, RequestMeta, Router, Service, Turn, decide, host, path};
 use http::{Method, Version, header};
+use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
-use pingora_proxy::Session;
 
 use super::answer::{self, Answer};
 use super::connection::Connection;
-use super::exchange::{Exchange, Route};
+use super::exchange::{Candidate, Exchange, Route};
 use super::forwarded::{self, Upgrade};
 use super::proxy::App;
 use super::refusal::Refusal;
 use super::retry::is_idempotent;
 use crate::Generation;
+
+/// A client that sends it vouches that repeating the request has the effect of doing it once.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// What is to be done with a request.
 pub(super) enum Outcome {
@@ -40,7 +43,7 @@ fn check_http2(request: &RequestHeader, max_headers: usize) -> Result<(), Refusa
 
 impl App {
     /// Decides the request, changing its headers on the way.
-    pub(super) fn route(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Outcome> {
+    pub(super) fn route(&self, session: &mut ServerSession, exchange: &mut Exchange) -> Result<Outcome> {
         let Some(connection) = connection_of(session) else {
             return Err(Error::explain(
                 ErrorType::InternalError,
@@ -120,6 +123,8 @@ impl App {
         }
         let query = request.uri.query();
         let normal = path::normalise(raw).map_err(|_| Refusal::Path)?;
+        let idempotent = is_idempotent(&request.method);
+        let keyed = !idempotent && request.headers.contains_key(IDEMPOTENCY_KEY);
         let meta = RequestMeta {
             entry_point: connection.entry_point.id,
             tls: connection.tls.is_some(),
@@ -129,7 +134,7 @@ impl App {
             query: query.unwrap_or_default(),
             headers: &request.headers,
             client: connection.client.ip(),
-            repeatable: is_idempotent(&request.method),
+            repeatable: idempotent || keyed,
             now: exchange.started,
             turn: Turn::Take,
         };
@@ -150,7 +155,13 @@ impl App {
                 candidates,
                 ..
             } => {
-                exchange.candidates = candidates.order.iter().map(|c| c.endpoint.clone()).collect();
+                let candidate = |candidate: constellation_table::Candidate<'_>| Candidate {
+                    endpoint: candidate.endpoint.clone(),
+                    probe: candidate.probe,
+                    tried: false,
+                };
+                exchange.candidates = candidates.order.into_iter().map(candidate).collect();
+                exchange.repeatable = idempotent || (keyed && service.policy.retry.idempotency_key);
                 exchange.route = route(router, Some(service));
                 Outcome::Forward
             }
@@ -172,7 +183,7 @@ impl App {
 }
 
 /// The connection a request came in on.
-fn connection_of(session: &Session) -> Option<Arc<Connection>> {
+fn connection_of(session: &ServerSession) -> Option<Arc<Connection>> {
     let handle = session.digest()?.proxy_digest.as_ref()?;
     handle
         .user_data

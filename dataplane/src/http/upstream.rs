@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use constellation_table::{Endpoint, Scheme, Service, Transport};
 use http::HeaderValue;
 use pingora_core::protocols::TcpKeepalive;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use smallvec::SmallVec;
 
+use super::pool::Key;
 use crate::metrics::{EndpointMetrics, Metrics};
 
 /// Concurrent requests on one HTTP/2 connection to a back end; the back end's own limit counts as well.
@@ -48,6 +49,8 @@ pub(super) struct EndpointState {
     template: Result<HttpPeer, Arc<str>>,
     /// The address, when the host is a literal.
     literal: Option<SocketAddr>,
+    /// Tells endpoints apart whose connections must not be mixed.
+    template_hash: u64,
     /// `host[:port]` for services that do not pass the client's `Host`.
     pub(super) authority: HeaderValue,
     /// The endpoint's name for the served-by header.
@@ -55,6 +58,7 @@ pub(super) struct EndpointState {
     /// `scheme://host:port` for the access log.
     pub(super) url: Arc<str>,
     dial: Option<Duration>,
+    idle: Option<Duration>,
     /// Idle connections kept, over all workers.
     max_idle: i64,
 }
@@ -69,6 +73,11 @@ impl ServiceState {
             .map(|endpoint| EndpointState::new(service, endpoint, trust.as_ref(), metrics))
             .collect();
         Self { endpoints }
+    }
+
+    /// The state of a service that is in use.
+    pub(super) fn known(service: &Service) -> Option<&Self> {
+        service.slot.get()
     }
 
     /// The state of one of the service's endpoints.
@@ -102,16 +111,19 @@ impl EndpointState {
             format!("{bracketed}:{}", endpoint.port)
         };
         let address = literal.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], endpoint.port)));
+        let template = trust
+            .map(|trust| template(endpoint, address, &service.transport, trust))
+            .map_err(Arc::clone);
         Self {
             metrics: metrics.endpoint(&service.name, &endpoint.name),
-            template: trust
-                .map(|trust| template(endpoint, address, &service.transport, trust))
-                .map_err(Arc::clone),
+            template_hash: template.as_ref().map_or(0, Peer::reuse_hash),
+            template,
             literal,
             authority: text_value(&authority),
             name: text_value(&endpoint.name),
             url: format!("{scheme}://{bracketed}:{}", endpoint.port).into(),
             dial: service.transport.timeouts.dial,
+            idle: service.transport.timeouts.idle,
             max_idle: match service.transport.max_idle_connections_per_host {
                 0 => MAX_IDLE,
                 limit => limit.into(),
@@ -125,6 +137,28 @@ impl EndpointState {
             Some(address) => Ok(SmallVec::from_slice(&[address])),
             None => names.lookup(&endpoint.host, endpoint.port, self.dial).await,
         }
+    }
+
+    /// What makes connections to `address` interchangeable.
+    pub(super) fn key(&self, address: SocketAddr) -> Key {
+        Key {
+            template: self.template_hash,
+            address,
+        }
+    }
+
+    /// The key, when the host is a literal address.
+    pub(super) fn literal_key(&self) -> Option<Key> {
+        self.literal.map(|address| self.key(address))
+    }
+
+    /// How long a connection is kept idle from now on. There are at most as many idle connections as were in use at
+    /// once, so those of the attempts above the limit are the ones not to keep.
+    pub(super) fn idle_for(&self) -> Option<Duration> {
+        if self.metrics.running() > self.max_idle {
+            return Some(self.idle.map_or(SURPLUS_IDLE, |idle| idle.min(SURPLUS_IDLE)));
+        }
+        self.idle
     }
 
     /// The peer to connect to. `impatient`: others are waiting in line. `h1_only`: the request changes protocols,
@@ -143,15 +177,7 @@ impl EndpointState {
             peer.options.connection_timeout = Some(IMPATIENT);
         }
         if h1_only {
-            // Such a connection may be silent for hours.
-            peer.options.read_timeout = None;
             peer.options.set_http_version(1, 1);
-        }
-        // There are at most as many idle connections as were in use at once, so those of the attempts above the limit
-        // are the ones not to keep.
-        if self.metrics.running() >= self.max_idle {
-            let idle = peer.options.idle_timeout.unwrap_or(SURPLUS_IDLE);
-            peer.options.idle_timeout = Some(idle.min(SURPLUS_IDLE));
         }
         Ok(peer)
     }
@@ -168,13 +194,7 @@ pub(super) fn text_value(text: &str) -> HeaderValue {
     })
 }
 
-/// The peer of an endpoint at one of its addresses.
-pub(crate) fn template(
-    endpoint: &Endpoint,
-    address: SocketAddr,
-    transport: &Transport,
-    trust: &Trust,
-) -> HttpPeer {
+fn template(endpoint: &Endpoint, address: SocketAddr, transport: &Transport, trust: &Trust) -> HttpPeer {
     let tls = endpoint.scheme == Scheme::Https;
     // Never empty with TLS: pingora would take that as "verify nothing". A literal address is verified as one.
     let sni = if tls {
@@ -192,8 +212,6 @@ pub(crate) fn template(
     let options = &mut peer.options;
     options.connection_timeout = transport.timeouts.dial;
     options.total_connection_timeout = transport.timeouts.dial;
-    // pingora knows one limit for all reads of a response: it also ends a pause inside the body.
-    options.read_timeout = transport.timeouts.response_header;
     options.idle_timeout = transport.timeouts.idle;
     options.max_h2_streams = H2_STREAMS;
     options.h2_stream_window_size = Some(1 << 20);
@@ -220,7 +238,7 @@ pub(crate) fn template(
 }
 
 /// Whom a transport believes and who it is: parsed once.
-pub(crate) struct Trust {
+struct Trust {
     /// Part of the pool key: connections are never shared between trust domains.
     key: u64,
     authorities: Option<Arc<[WrappedX509]>>,
@@ -238,7 +256,7 @@ static NOBODY: LazyLock<Option<Arc<[WrappedX509]>>> = LazyLock::new(|| {
 });
 
 impl Trust {
-    pub(crate) fn new(transport: &Transport) -> Result<Self, Arc<str>> {
+    fn new(transport: &Transport) -> Result<Self, Arc<str>> {
         let mut hasher = DefaultHasher::new();
         transport.name.hash(&mut hasher);
         transport.server_name.hash(&mut hasher);

@@ -97,9 +97,9 @@ async fn a_large_body_is_not_repeated() {
     let node = Plan::to(&[(Scheme::Http, dropping.address), (Scheme::Http, alive.address)]).start();
     let mut client = node.connect().await;
     client
-        .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n")
+        .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n")
         .await;
-    client.send(vec![b'x'; 200_000]).await;
+    client.send(vec![b'x'; 2_000_000]).await;
     assert_eq!(client.response().await.status, 502);
     assert!(alive.seen().is_empty());
 }

@@ -8,9 +8,7 @@
 
 mod failover;
 mod forwarding;
-mod health;
 mod hostile;
-mod limits;
 mod protocols;
 mod proxying;
 mod shutdown;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::verdict::{Journals, milliseconds};
 use super::peer::Proxy;
+use super::verdict::{Journals, milliseconds};
 use super::{HOST, Phase, Verdict};
 use crate::fault::journal::now;
 use crate::fault::{Behaviour, FaultBackend, Seen};

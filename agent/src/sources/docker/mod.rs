@@ -12,7 +12,6 @@ mod definition;
 mod drift;
 mod endpoint;
 mod engine;
-mod event;
 mod failure;
 mod inventory;
 pub mod labels;

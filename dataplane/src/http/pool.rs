@@ -1,0 +1,187 @@
+//! Connections to back ends of one worker: idle ones of HTTP/1 kept here, those of HTTP/2 by pingora.
+//!
+//! An idle connection belongs to an endpoint. It is closed when its time is over, when the back end closed it, and when
+//! the endpoint left every generation.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use constellation_table::Live;
+use nix::errno::Errno;
+use nix::sys::socket::MsgFlags;
+use pingora_core::connectors::ConnectorOptions;
+use pingora_core::connectors::http::Connector;
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::Result;
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// Idle connections kept per worker; below the number of concurrent requests, half of them would connect anew.
+const MAX_IDLE: usize = 1024;
+/// How long an idle connection is kept where nobody says otherwise.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// What makes connections interchangeable: the endpoint's template (scheme, trust, transport) and the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    /// A hash of the template.
+    pub(super) template: u64,
+    /// The address connected to.
+    pub(super) address: SocketAddr,
+}
+
+/// The connections of one worker.
+pub(super) struct Pool {
+    connector: Connector,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    endpoints: HashMap<Key, Bucket, ahash::RandomState>,
+    count: usize,
+}
+
+struct Bucket {
+    /// Held by nobody else once the endpoint has left every generation and its last request is over.
+    owner: Arc<Live>,
+    /// The most recently used last.
+    streams: Vec<Kept>,
+}
+
+struct Kept {
+    stream: Stream,
+    until: Instant,
+}
+
+impl Pool {
+    /// An empty pool. Panics, as pingora does, when the system's certificate authorities can't be loaded.
+    pub(super) fn new() -> Self {
+        let options = ConnectorOptions::new(MAX_IDLE);
+        Self {
+            connector: Connector::new(Some(options)),
+            idle: Mutex::default(),
+        }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Idle) -> T) -> T {
+        act(&mut self.idle.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// An idle HTTP/1 connection. `surely`: ask the kernel too whether the back end has closed it, for requests that
+    /// can't be repeated.
+    pub(super) fn idle(&self, key: Key, surely: bool) -> Option<HttpSession> {
+        loop {
+            let mut kept = self.with(|idle| {
+                let bucket = idle.endpoints.get_mut(&key)?;
+                let kept = bucket.streams.pop()?;
+                idle.count -= 1;
+                Some(kept)
+            })?;
+            if kept.until > Instant::now() && is_open(&mut kept.stream, surely) {
+                return Some(HttpSession::H1(Http1Session::new(kept.stream)));
+            }
+        }
+    }
+
+    /// Connects, or opens a stream on an HTTP/2 connection there is. Says whether the connection was used before.
+    pub(super) async fn connect(&self, peer: &HttpPeer) -> Result<(HttpSession, bool)> {
+        self.connector.get_http_session(peer).await
+    }
+
+    /// From now on `peer` is asked for HTTP/1 only.
+    pub(super) fn prefer_h1(&self, peer: &HttpPeer) {
+        self.connector.prefer_h1(peer);
+    }
+
+    /// Takes back a connection whose request is over and whose response was read to its end; one that can't be used
+    /// again is closed.
+    pub(super) async fn release(
+        &self,
+        session: HttpSession,
+        key: Key,
+        owner: &Arc<Live>,
+        peer: Option<&HttpPeer>,
+        idle_for: Option<Duration>,
+    ) {
+        match session {
+            HttpSession::H1(mut h1) => {
+                h1.respect_keepalive();
+                let Some(stream) = h1.reuse().await else {
+                    return;
+                };
+                let until = Instant::now() + idle_for.unwrap_or(IDLE);
+                self.with(|idle| idle.put(key, owner, Kept { stream, until }));
+            }
+            other => {
+                if let Some(peer) = peer {
+                    self.connector.release_http_session(other, peer, idle_for).await;
+                }
+            }
+        }
+    }
+
+    /// Closes what is over, what the back end closed, and what belongs to endpoints that are gone. To be called about once a second.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        self.with(|idle| {
+            idle.endpoints.retain(|_, bucket| {
+                if Arc::strong_count(&bucket.owner) == 1 {
+                    bucket.streams.clear();
+                }
+                bucket
+                    .streams
+                    .retain_mut(|kept| kept.until > now && is_open(&mut kept.stream, false));
+                !bucket.streams.is_empty()
+            });
+            idle.count = idle.endpoints.values().map(|bucket| bucket.streams.len()).sum();
+        });
+    }
+}
+
+impl Idle {
+    fn put(&mut self, key: Key, owner: &Arc<Live>, kept: Kept) {
+        if self.count >= MAX_IDLE {
+            return;
+        }
+        self.count += 1;
+        let bucket = self.endpoints.entry(key).or_insert_with(|| Bucket {
+            owner: owner.clone(),
+            streams: Vec::new(),
+        });
+        bucket.streams.push(kept);
+    }
+}
+
+/// Whether an idle connection is still open. Bytes that nobody asked for count as the end: they would be taken for the
+/// next response.
+fn is_open(stream: &mut Stream, surely: bool) -> bool {
+    if surely && !is_open_by_kernel(stream) {
+        return false;
+    }
+    let mut byte = [0; 1];
+    let mut buffer = ReadBuf::new(&mut byte);
+    let mut context = Context::from_waker(Waker::noop());
+    matches!(
+        Pin::new(stream).poll_read(&mut context, &mut buffer),
+        Poll::Pending
+    )
+}
+
+/// The runtime hears of a closed connection only when it next looks; the kernel knows at once.
+fn is_open_by_kernel(stream: &Stream) -> bool {
+    let mut byte = [0; 1];
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    match nix::sys::socket::recv(stream.id(), &mut byte, flags) {
+        Err(Errno::EAGAIN) => true,
+        // With TLS these may be tickets, which are no response.
+        Ok(1..) => stream.get_ssl_digest().is_some(),
+        Ok(0) | Err(_) => false,
+    }
+}

@@ -1,0 +1,170 @@
+//! A response on its way to the client, while the rest of the request is on its way to the back end.
+
+use bytes::Bytes;
+use http::{Method, Version, header};
+use pingora_core::protocols::http::ServerSession;
+use pingora_error::{Error, Result};
+use pingora_http::ResponseHeader;
+
+use super::attempt::{Chunk, Upstream};
+use super::body::Body;
+use super::downstream::{send_chunk, send_head};
+use super::exchange::Exchange;
+use super::forwarded;
+use super::proxy::App;
+use super::race::{Winner, wanted};
+use super::upstream::text_value;
+
+impl App {
+    /// Hands the response on to its end.
+    pub(super) async fn relay(
+        &self,
+        session: &mut ServerSession,
+        exchange: &mut Exchange,
+        winner: Winner,
+    ) -> Result<()> {
+        let began = std::time::Instant::now();
+        let Winner {
+            mut upstream,
+            head,
+            body,
+            body_done,
+            busy,
+        } = winner;
+        if let Some(body) = &body {
+            body.settle();
+        }
+        let relayed = self
+            .pass(session, exchange, &mut upstream, head, body.as_ref(), body_done)
+            .await;
+        exchange.origin_duration += began.elapsed();
+        exchange.origin_bytes = upstream.received();
+        relayed?;
+        session.finish_body().await.map_err(Error::into_down)?;
+        let idle_for = exchange.endpoint().map(|(_, state)| state.idle_for());
+        drop(busy);
+        if let Some(idle_for) = idle_for {
+            upstream.release(idle_for).await;
+        }
+        Ok(())
+    }
+
+    async fn pass(
+        &self,
+        session: &mut ServerSession,
+        exchange: &mut Exchange,
+        upstream: &mut Upstream,
+        mut head: Box<ResponseHeader>,
+        body: Option<&Body>,
+        mut body_done: bool,
+    ) -> Result<()> {
+        let end = upstream.begin_body(&head, &session.req_header().method)?;
+        self.shape(session, exchange, &mut head, end)?;
+        send_head(session, head, end).await?;
+        let upgraded = upstream.was_upgraded();
+        if upgraded {
+            upstream.reopen();
+            body_done = false;
+        } else if end {
+            return Ok(());
+        }
+        if let Some(body) = body {
+            upstream.send_what_came(body).await;
+        }
+        loop {
+            let event = tokio::select! {
+                biased;
+                chunk = upstream.read(body) => Event::Response(chunk?),
+                read = async {
+                    wanted(body, body_done || upgraded, 1).await;
+                    session.read_body_or_idle(body_done).await
+                } => Event::Request(read.map_err(Error::into_down)?),
+            };
+            match event {
+                Event::Response(Some(chunk)) => {
+                    send_chunk(session, chunk).await?;
+                    if upstream.look_for_end()? {
+                        return Ok(());
+                    }
+                }
+                Event::Response(None) => return finish(session, upstream).await,
+                Event::Request(data) if upgraded => {
+                    if data.is_none() {
+                        // The client has ended the conversation.
+                        return Ok(());
+                    }
+                    upstream.send_upgraded(data.unwrap_or_default()).await?;
+                }
+                Event::Request(data) => {
+                    if let Some(body) = body {
+                        body_done = exchange.take_in(data, session, body)?;
+                        upstream.send_what_came(body).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes the head of a response what the client may see.
+    fn shape(
+        &self,
+        session: &mut ServerSession,
+        exchange: &Exchange,
+        head: &mut ResponseHeader,
+        end: bool,
+    ) -> Result<()> {
+        let Some(connection) = &exchange.connection else {
+            return Ok(());
+        };
+        if head.status.as_u16() == 101 {
+            connection.upgrade();
+            return Ok(());
+        }
+        let bodiless =
+            end || session.req_header().method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
+        forwarded::clean_response(head);
+        // Each hop states its own version (RFC 9110 section 2.5), whatever an old back end speaks.
+        head.set_version(Version::HTTP_11);
+        let unframed = !head.headers.contains_key(header::TRANSFER_ENCODING)
+            && !head.headers.contains_key(header::CONTENT_LENGTH);
+        if unframed && !bodiless {
+            head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        }
+        if session.req_header().version == Version::HTTP_10
+            && head.remove_header(&header::TRANSFER_ENCODING).is_some()
+        {
+            // Such a client knows no chunks: the end of the connection is the end of the body.
+            session.set_keepalive(None);
+        }
+        if self.draining.is_cancelled() {
+            session.set_keepalive(None);
+        }
+        if connection.tell_served_by
+            && let (Some(route), Some(service), Some((_, state))) =
+                (&exchange.route, exchange.service(), exchange.endpoint())
+        {
+            head.insert_header("X-Constellation-Endpoint", state.name.clone())?;
+            head.insert_header("X-Constellation-Service", text_value(&service.name))?;
+            head.insert_header("X-Constellation-Router", text_value(&route.router.spec.name))?;
+            head.insert_header("X-Constellation-Attempts", exchange.attempts)?;
+        }
+        Ok(())
+    }
+}
+
+enum Event<'u> {
+    Response(Option<Chunk<'u>>),
+    Request(Option<Bytes>),
+}
+
+/// The body of the response is over: trailers follow, or nothing.
+async fn finish(session: &mut ServerSession, upstream: &mut Upstream) -> Result<()> {
+    if let Some(trailers) = upstream.trailers().await? {
+        session
+            .write_response_trailers(trailers)
+            .await
+            .map_err(Error::into_down)?;
+    }
+    upstream.end();
+    Ok(())
+}
