@@ -39,23 +39,29 @@ pub fn explain(snapshot: &Snapshot, request: &RequestMeta<'_>) -> Explanation {
     let winner = found.map(|found| found.router);
     let decision = found.map_or(Decision::NoRoute, |found| conclude(found, &request, usize::MAX));
     let candidates = decision.candidates();
+    let service = decision.service();
+    let line = |endpoint| Some(EndpointLine::of(service?, endpoint, request.now));
     let asked = transcript.asked.len();
     Explanation {
         generation: snapshot.generation(),
         outcome: Outcome::of(&decision),
         router: winner.map(RouterLine::of),
-        service: decision.service().map(|service| service.name.to_string()),
+        service: service.map(|service| service.name.to_string()),
+        panic: service.is_some_and(|service| service.is_panic(request.now)),
         candidates: candidates
             .iter()
             .flat_map(|candidates| &candidates.order)
-            .map(|candidate| EndpointLine::of(candidate.endpoint))
+            .filter_map(|candidate| line(candidate.endpoint))
             .collect(),
         excluded: candidates
             .iter()
             .flat_map(|candidates| &candidates.excluded)
-            .map(|(endpoint, exclusion)| ExcludedLine {
-                endpoint: EndpointLine::of(endpoint),
-                reason: exclusion.reason(endpoint).into(),
+            .filter_map(|(endpoint, exclusion)| {
+                Some(ExcludedLine {
+                    endpoint: line(endpoint)?,
+                    fact: *exclusion,
+                    reason: exclusion.reason(endpoint).into(),
+                })
             })
             .collect(),
         considered: transcript.considered(winner, &request),

@@ -1,10 +1,11 @@
 //! The report of `explain` as data: what a node sends as JSON and the command line prints.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decision, Endpoint, EntryPointId, RequestMeta, Router};
+use crate::{Decision, Endpoint, EntryPointId, Exclusion, RequestMeta, Router, Service, Standing};
 
 /// A decision with its reasons. `Display` writes it as text for a terminal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub struct Explanation {
     pub router: Option<RouterLine>,
     /// Its service.
     pub service: Option<String>,
+    /// Too few of its endpoints are healthy, so all that are there are used.
+    pub panic: bool,
     /// The endpoints in the order they would be tried.
     pub candidates: Vec<EndpointLine>,
     /// The endpoints left out, with the reason.
@@ -108,6 +111,8 @@ pub struct EndpointLine {
     pub name: String,
     /// Where it is.
     pub url: String,
+    /// What is known of it.
+    pub standing: Standing,
 }
 
 /// An endpoint that was left out.
@@ -117,7 +122,9 @@ pub struct ExcludedLine {
     /// The endpoint.
     #[serde(flatten)]
     pub endpoint: EndpointLine,
-    /// Why.
+    /// The fact that keeps it from taking the request.
+    pub fact: Exclusion,
+    /// Why, in words.
     pub reason: String,
 }
 
@@ -239,10 +246,11 @@ impl RouterLine {
 }
 
 impl EndpointLine {
-    pub(super) fn of(endpoint: &Arc<Endpoint>) -> Self {
+    pub(super) fn of(service: &Service, endpoint: &Endpoint, now: Instant) -> Self {
         Self {
             name: endpoint.name.to_string(),
             url: endpoint.url(),
+            standing: service.standing(endpoint, now),
         }
     }
 }

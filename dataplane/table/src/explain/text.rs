@@ -37,6 +37,7 @@ impl Display for Explanation {
             writeln!(f, "\nleft out")?;
             for line in &self.excluded {
                 writeln!(f, "  {}: {}", line.endpoint, line.reason)?;
+                evidence(f, "    ", &line.endpoint)?;
             }
         }
         self.asked(f)?;
@@ -50,11 +51,27 @@ impl Display for Explanation {
     }
 }
 
+/// What is remarkable about an endpoint, on a line of its own.
+fn evidence(f: &mut Formatter<'_>, indent: &str, line: &EndpointLine) -> Result {
+    let standing = line.standing.to_string();
+    if standing.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "{indent}{standing}")
+}
+
 impl Explanation {
     fn forward(&self, f: &mut Formatter<'_>) -> Result {
         writeln!(f, "-> service {}", self.service.as_deref().unwrap_or_default())?;
+        if self.panic {
+            writeln!(
+                f,
+                "   too few endpoints are healthy, so all that are there are used (panic)"
+            )?;
+        }
         for (place, line) in self.candidates.iter().enumerate() {
             writeln!(f, "   {}. {line}", place + 1)?;
+            evidence(f, "      ", line)?;
         }
         Ok(())
     }

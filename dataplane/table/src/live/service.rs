@@ -230,6 +230,11 @@ impl Service {
             .standing(&self.policy, excluded, view.is_panic(), now)
     }
 
+    /// Whether too few endpoints are healthy, so that all are used. Changes nothing.
+    pub fn is_panic(&self, now: Instant) -> bool {
+        self.look(now).is_panic()
+    }
+
     /// What its endpoints may do as of `now`, without changing anything.
     fn look(&self, now: Instant) -> ViewRef<'_> {
         self.current

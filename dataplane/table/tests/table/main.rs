@@ -6,6 +6,7 @@ mod asked;
 mod balancing;
 mod built;
 mod explaining;
+mod model;
 mod reference;
 mod robust;
 mod rule_errors;
