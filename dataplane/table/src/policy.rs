@@ -13,6 +13,8 @@ use smallvec::SmallVec;
 pub struct Policy {
     /// How endpoints take turns.
     pub balance: Balance,
+    /// How endpoints that are farther away stand in for the nearest.
+    pub groups: Groups,
     /// Keeps a client at its endpoint by a cookie.
     pub sticky: Option<StickyCookie>,
     /// Active checks; `None`: endpoints are not asked.
@@ -65,6 +67,16 @@ pub enum HashKey {
     Header(HeaderName),
     /// A cookie; without it, the client's address.
     Cookie(Box<str>),
+}
+
+/// How groups of endpoints stand in for each other: those on this node, then those in its region, then by priority
+/// ([`crate::Locality`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Groups {
+    /// `None`: the nearest group that can serve takes everything. A number, 100 to 1,000: a group takes everything only
+    /// as long as its healthy weight times this percentage covers its whole weight, and less than that in
+    /// proportion; the next group takes the rest. 140 lets a group lose two sevenths before the next one helps out.
+    pub overprovisioning: Option<u32>,
 }
 
 /// Traefik's sticky cookie.

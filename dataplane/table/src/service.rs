@@ -8,8 +8,9 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::Policy;
-use crate::balance::{Held, Sticky};
+use crate::balance::{Held, Sticky, identities};
 use crate::live::{Live, ServiceLive};
+use crate::policy::Balance;
 use crate::view::Current;
 
 mod succession;
@@ -35,7 +36,9 @@ pub struct Service {
     /// What is known of it from moment to moment; shared with the same-named service of other generations.
     pub live: Arc<ServiceLive>,
     pub(crate) current: Current,
-    pub(crate) sticky: Option<Sticky>,
+    pub(crate) sticky: Option<Box<Sticky>>,
+    /// What stands for each endpoint in consistent hashing; empty without it.
+    pub(crate) identities: Box<[u64]>,
     /// What the data plane hangs on this service (counters), kept across generations with the service.
     pub slot: Slot,
 }
@@ -74,8 +77,13 @@ impl Service {
                 previous.is_none(),
             ),
             sticky: spec.policy.sticky.as_ref().map(|cookie| {
-                Sticky::new(cookie, endpoints.iter().map(|endpoint| &*endpoint.url_as_written))
+                let urls = endpoints.iter().map(|endpoint| &*endpoint.url_as_written);
+                Box::new(Sticky::new(cookie, urls))
             }),
+            identities: match spec.policy.balance {
+                Balance::Hash { .. } => identities(&endpoints),
+                _ => Box::default(),
+            },
             name: spec.name,
             endpoints,
             pass_host_header: spec.pass_host_header,

@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::balance::Schedule;
+use crate::balance::Plan;
 use crate::live::Verdict;
 use crate::{Condition, Endpoint, Policy};
 
@@ -30,7 +30,7 @@ pub struct View {
     excluded: SmallVec<[(u32, Exclusion); 1]>,
     panic: bool,
     next_change: Option<Instant>,
-    schedule: Schedule,
+    plan: Plan,
 }
 
 /// An endpoint that takes requests.
@@ -160,7 +160,7 @@ impl View {
         if view.usable.len() * 100 < there * usize::from(policy.panic.threshold) {
             view.panic(endpoints);
         }
-        view.schedule = Schedule::smooth(view.usable.iter().map(|usable| usable.weight));
+        view.plan = Plan::new(endpoints, &view.usable, policy);
         view
     }
 
@@ -219,9 +219,9 @@ impl View {
         self.next_change
     }
 
-    /// The turns of the usable endpoints by effective weight, as places in [`View::usable`].
-    pub fn schedule(&self) -> &Schedule {
-        &self.schedule
+    /// Who takes turns with whom.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Whether decisions by both are the same, now and later.

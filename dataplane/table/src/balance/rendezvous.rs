@@ -39,16 +39,24 @@ pub(crate) fn rank(identity: u64, weight: u32, key: u64) -> f64 {
     -(drawn as f64 / (1u64 << 53) as f64).ln() / f64::from(weight)
 }
 
-/// Places in the order in which the key prefers them; those without weight are left out.
-pub(crate) fn order(members: impl IntoIterator<Item = (u64, u32)>, key: u64) -> SmallVec<[usize; 16]> {
-    let mut ranked: SmallVec<[(f64, usize); 16]> = members
-        .into_iter()
-        .enumerate()
-        .filter(|(_, (_, weight))| *weight > 0)
-        .map(|(place, (identity, weight))| (rank(identity, weight, key), place))
-        .collect();
-    ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    ranked.into_iter().map(|(_, place)| place).collect()
+/// The first `most` of the members (place, identity, weight) in the order in which the key prefers them; those without
+/// weight are left out. No allocation up to eight.
+pub(crate) fn order(
+    members: impl IntoIterator<Item = (usize, u64, u32)>,
+    key: u64,
+    most: usize,
+) -> SmallVec<[usize; 8]> {
+    let mut best: SmallVec<[(f64, usize); 8]> = SmallVec::new();
+    for (place, identity, weight) in members {
+        let rank = rank(identity, weight, key);
+        if weight == 0 || (best.len() >= most && best.last().is_none_or(|(worst, _)| rank >= *worst)) {
+            continue;
+        }
+        best.truncate(most.saturating_sub(1));
+        let at = best.partition_point(|(other, _)| *other <= rank);
+        best.insert(at, (rank, place));
+    }
+    best.into_iter().map(|(_, place)| place).collect()
 }
 
 /// A well mixed number (the finaliser of SplitMix64).

@@ -110,8 +110,9 @@ impl Service {
             self.probe(&view, request, &mut candidates);
         }
         balance::order(
-            &self.endpoints,
+            self,
             &view,
+            request,
             self.live.cursor.position(request.turn, standing),
             limit,
             &mut candidates,

@@ -187,9 +187,10 @@ impl<'r, 's> Walk<'r, 's> {
             }
             Target::HighestRandomWeight(node) => {
                 let children = &node.spec.children;
-                let weights = children.iter().map(|child| child.weight);
-                let members = node.identities.iter().copied().zip(weights);
-                for place in rendezvous::order(members, rendezvous::key_of_address(self.request.client)) {
+                let members = node.identities.iter().zip(children).enumerate();
+                let members = members.map(|(place, (identity, child))| (place, *identity, child.weight));
+                let key = rendezvous::key_of_address(self.request.client);
+                for place in rendezvous::order(members, key, usize::MAX) {
                     if let Some(child) = children.get(place) {
                         self.step(Step::HighestRandomWeight { node, child }, None, &child.target);
                     }
