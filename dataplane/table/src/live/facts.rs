@@ -132,12 +132,14 @@ impl Facts {
         changes
     }
 
-    /// Requests stay unanswered while the siblings answer.
-    pub(super) fn unanswered(&mut self, policy: &Policy, now: Instant) -> Changes {
+    /// Requests stay unanswered while the siblings answer; whether a probe has waited long.
+    pub(super) fn unanswered(&mut self, policy: &Policy, probe_waits: bool, now: Instant) -> Changes {
+        if !self.outlier.unanswered(&policy.outlier, probe_waits, now) {
+            return Changes::new();
+        }
         self.failures = self.failures.saturating_add(1);
         self.last_failure = Some((Cause::Unanswered, now));
-        let ejected = self.outlier.unanswered(&policy.outlier, now);
-        ejected.then(|| self.ejection()).flatten().into_iter().collect()
+        self.ejection().into_iter().collect()
     }
 
     fn ejection(&mut self) -> Option<Change> {
@@ -435,10 +437,13 @@ mod tests {
         let policy = Policy::default();
         let start = Instant::now();
         let mut facts = Facts::default();
-        assert_eq!(words(facts.unanswered(&policy, start)), [("outlier", "ejected")]);
-        assert_eq!(facts.unanswered(&policy, start), Changes::new());
+        assert_eq!(
+            words(facts.unanswered(&policy, false, start)),
+            [("outlier", "ejected")]
+        );
+        assert_eq!(facts.unanswered(&policy, false, start), Changes::new());
         let changes = facts.bad(&policy, Failure::Status(503), (None, None), start);
         assert_eq!(words(changes), [("outlier", "healthy")]);
-        assert_eq!((facts.breaker.run.count, facts.failures), (1, 3));
+        assert_eq!((facts.breaker.run.count, facts.failures), (1, 2));
     }
 }

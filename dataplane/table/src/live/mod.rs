@@ -32,6 +32,9 @@ use failure::{Evidence, Failure, Rate};
 use latency::Latency;
 use window::Window;
 
+/// A probe waits for an answer for at least this long, and for eight times the endpoint's latency, before it is silence.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// The live facts of one endpoint.
 #[derive(Debug, Default)]
 pub struct Live {
@@ -40,8 +43,8 @@ pub struct Live {
     latency: Latency,
     /// A success may change a fact.
     attention: AtomicBool,
-    /// Somebody holds the one [`Probe`].
-    probed: AtomicBool,
+    /// Since when somebody holds the one [`Probe`], in nanoseconds and one more; 0: nobody does.
+    probed: AtomicU64,
     departed: AtomicBool,
     /// What the times in atomics count from.
     epoch: OnceLock<Instant>,
@@ -94,7 +97,7 @@ pub struct Probe(Arc<Live>);
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.0.probed.store(false, Ordering::Release);
+        self.0.probed.store(0, Ordering::Release);
     }
 }
 
@@ -136,9 +139,10 @@ impl Live {
     }
 
     /// Becomes the one probe, unless another request is.
-    pub(crate) fn claim(self: &Arc<Self>) -> Option<Probe> {
+    pub(crate) fn claim(self: &Arc<Self>, now: Instant) -> Option<Probe> {
+        let since = self.nanoseconds(now).saturating_add(1);
         self.probed
-            .compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed)
+            .compare_exchange(0, since, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
             .then(|| Probe(self.clone()))
     }
@@ -156,7 +160,10 @@ impl Live {
         match Evidence::of(outcome, &policy.retry) {
             Evidence::Good { latency } => self.good(policy, latency, now),
             Evidence::Bad(failure) => self.bad(policy, failure, now),
-            Evidence::Unanswered => self.change(|facts| facts.unanswered(policy, now)),
+            Evidence::Unanswered => {
+                let probe_waits = self.probe_waits(now);
+                self.change(|facts| facts.unanswered(policy, probe_waits, now))
+            }
             Evidence::None => Changes::new(),
         }
     }
@@ -175,6 +182,17 @@ impl Live {
     fn bad(&self, policy: &Policy, failure: Failure, now: Instant) -> Changes {
         let rates = self.count(policy, self.nanoseconds(now), true);
         self.change(|facts| facts.bad(policy, failure, rates, now))
+    }
+
+    /// Whether the probe has waited for so long that silence means something.
+    fn probe_waits(&self, now: Instant) -> bool {
+        let since = Duration::from_nanos(self.probed.load(Ordering::Relaxed).saturating_sub(1));
+        let patience = self.latency().unwrap_or_default().saturating_mul(8).max(PATIENCE);
+        self.is_probed() && Duration::from_nanos(self.nanoseconds(now)) >= since.saturating_add(patience)
+    }
+
+    fn is_probed(&self) -> bool {
+        self.probed.load(Ordering::Relaxed) != 0
     }
 
     /// Counts a request in the windows that the policy looks at; their rates when it failed.

@@ -57,9 +57,14 @@ impl Outlier {
     }
 
     /// Requests to it stay unanswered while its siblings answer. Whether that ejected the endpoint.
-    pub(super) fn unanswered(&mut self, policy: &policy::Outlier, now: Instant) -> bool {
-        let running = self.ejected.is_some_and(|ejected| now < ejected.until);
-        policy.unanswered && !running && self.eject(policy, Cause::Unanswered, now)
+    ///
+    /// On probation this counts only when the probe itself has waited long enough (`probe_waits`): it may be said by a
+    /// request that is older than the ejection, and one slow request must not keep the endpoint out.
+    pub(super) fn unanswered(&mut self, policy: &policy::Outlier, probe_waits: bool, now: Instant) -> bool {
+        let news = self
+            .ejected
+            .is_none_or(|ejected| now >= ejected.until && probe_waits);
+        policy.unanswered && news && self.eject(policy, Cause::Unanswered, now)
     }
 
     fn eject(&mut self, policy: &policy::Outlier, cause: Cause, now: Instant) -> bool {
@@ -111,9 +116,11 @@ mod tests {
         /// A request succeeds that began that many seconds ago.
         Succeeds(u64),
         Unanswered,
+        /// The same, and the probe has waited long.
+        ProbeUnanswered,
         Answers,
     }
-    use Event::{Answers, Fails, Succeeds, Unanswered as Hangs};
+    use Event::{Answers, Fails, ProbeUnanswered as ProbeHangs, Succeeds, Unanswered as Hangs};
     use Failure::{Broken, ConnectFailed, Status};
 
     /// The second until which it is ejected after each event; `None`: not ejected.
@@ -126,7 +133,8 @@ mod tests {
             let changed = match event {
                 Fails(failure) => outlier.failed(policy, *failure, None, now),
                 Succeeds(ago) => outlier.succeeded(now - seconds(*ago)),
-                Hangs => outlier.unanswered(policy, now),
+                Hangs => outlier.unanswered(policy, false, now),
+                ProbeHangs => outlier.unanswered(policy, true, now),
                 Answers => outlier.answered(),
             };
             assert_eq!(changed, before != outlier.ejected, "{at}: {event:?}");
@@ -180,7 +188,16 @@ mod tests {
             // Silence ejects, and any answer ends that.
             (&[(0, Hangs), (1, Hangs), (1, Answers)], &[Some(2), Some(2), None]),
             (&[(0, Hangs), (1, Succeeds(60))], &[Some(2), None]),
-            (&[(0, Hangs), (2, Hangs), (6, Answers)], &[Some(2), Some(6), None]),
+            (
+                &[
+                    (0, Hangs),
+                    (1, ProbeHangs),
+                    (2, Hangs),
+                    (2, ProbeHangs),
+                    (6, Answers),
+                ],
+                &[Some(2), Some(2), Some(2), Some(6), None],
+            ),
             (
                 &[(0, REFUSED), (0, Answers), (0, Hangs)],
                 &[Some(2), Some(2), Some(2)],

@@ -151,7 +151,7 @@ impl Service {
             let Some(endpoint) = self.endpoints.get(waiting.index()) else {
                 continue;
             };
-            if let Some(probe) = endpoint.live.claim() {
+            if let Some(probe) = endpoint.live.claim(request.now) {
                 candidates.order.push(Candidate {
                     endpoint,
                     probe: Some(probe),

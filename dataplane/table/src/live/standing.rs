@@ -166,7 +166,7 @@ impl Live {
             panic: panic && !facts.is_clear(),
             share_percent: facts.share(policy.slow_start, now).0 * 10,
             in_flight: self.in_flight(),
-            probed: self.probed.load(std::sync::atomic::Ordering::Relaxed),
+            probed: self.is_probed(),
             answers: self.answers(),
             latency_us: self
                 .latency()

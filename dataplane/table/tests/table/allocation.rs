@@ -8,10 +8,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use crate::asked::Asked;
 use crate::built::{Row, endpoint, service, snapshot};
-use constellation_table::{RequestMeta, Turn, decide, host, path};
+use constellation_table::{AttemptOutcome, RequestMeta, Turn, decide, host, path};
 
 struct Counting;
 
@@ -60,12 +61,20 @@ fn deciding_allocates_nothing() {
             .collect(),
     );
     let none = service("none", vec![endpoint("e", 1, Some("down"))]);
+    let troubled = service(
+        "troubled",
+        (0..8).map(|n| endpoint(&format!("e{n}"), 1, None)).collect(),
+    );
+    for failing in &troubled.endpoints[..3] {
+        troubled.record(failing, AttemptOutcome::ConnectFailed, Instant::now());
+    }
     let mut routers: Vec<_> = (0..10_000)
         .map(|n| Row::plain(&format!("r{n}"), &format!("Host(`h{n}.test`)")).forward(&eight))
         .collect();
     for (name, rule, service) in [
         ("many", "Host(`many`)", &many),
         ("partly", "Host(`partly`)", &partly),
+        ("troubled", "Host(`troubled`)", &troubled),
         ("none", "Host(`none`)", &none),
         ("wildcard", "Host(`*.w.test`) && !Method(`POST`)", &eight),
         ("header", "Host(`header`) && Header(`X-A`, `b`)", &eight),
@@ -88,6 +97,7 @@ fn deciding_allocates_nothing() {
         "GET h9999.test. /",
         "GET many /",
         "GET partly /",
+        "GET troubled /",
         "GET none /",
         "GET a.w.test /",
         "POST a.w.test /",
@@ -113,6 +123,30 @@ fn deciding_allocates_nothing() {
         });
         assert_eq!(counted, 0, "{line}");
     }
+}
+
+#[test]
+fn recording_a_success_allocates_nothing() {
+    let service = service("s", vec![endpoint("a", 1, None), endpoint("b", 1, None)]);
+    let good = AttemptOutcome::Answered {
+        status: 200,
+        latency: Duration::from_millis(1),
+    };
+    // One endpoint is out; the other one's first answer makes its window.
+    service.record(
+        &service.endpoints[1],
+        AttemptOutcome::ConnectFailed,
+        Instant::now(),
+    );
+    service.record(&service.endpoints[0], good, Instant::now());
+    let counted = allocations(|| {
+        for _ in 0..100 {
+            let running = service.endpoints[0].live.begin();
+            black_box(service.record(&service.endpoints[0], good, Instant::now()));
+            drop(running);
+        }
+    });
+    assert_eq!(counted, 0);
 }
 
 #[test]

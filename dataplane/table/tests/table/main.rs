@@ -6,6 +6,7 @@ mod asked;
 mod balancing;
 mod built;
 mod explaining;
+mod health;
 mod model;
 mod reference;
 mod robust;

@@ -3,7 +3,10 @@
 //! The model believes only what is reported: the transitions that `record`, `set_checked` and `transitions` return, and
 //! the definitions it made itself. From these it knows who may get requests, and holds every decision against that.
 //! `PROPTEST_CASES` sets the number of sequences, `PROPTEST_RNG_SEED` repeats one run.
-#![expect(clippy::unwrap_used, reason = "small numbers and a request that is well formed")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "small numbers and a request that is well formed"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
