@@ -26,6 +26,7 @@ use self::signals::{Signal, Signals};
 use crate::cli::{Exit, Failure, RunArgs, VERSION, print};
 use crate::compile::Statics;
 use crate::control::{ControlServer, ControlState, EntryPointFacts};
+use crate::drains::Drains;
 use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
 use crate::runtime_file::{RunningNode, RuntimeFile};
@@ -147,8 +148,15 @@ impl Node {
             .iter()
             .map(|(provider, handle)| (*provider, handle.state.clone()))
             .collect();
-        let (publisher, report) =
-            Publisher::new(states, statics, tls, published.clone(), Arc::clone(&metrics));
+        let drains = Drains::default();
+        let (publisher, report) = Publisher::new(
+            states,
+            statics,
+            tls,
+            published.clone(),
+            Arc::clone(&metrics),
+            &drains,
+        );
         let recompile = publisher.recompile();
         tasks.spawn(publisher.run(publishing.clone()));
         tasks.spawn(systemd::watchdog(publishing.clone()));

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod compile;
 pub mod control;
 pub mod demo;
+pub mod drains;
 pub mod logging;
 mod memory;
 pub mod publish;

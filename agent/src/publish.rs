@@ -2,20 +2,24 @@
 //!
 //! It awaits any source, compiles the latest reading of all of them and swaps one generation in when something really
 //! changed. Bursts become one compile: the first change of a quiet time acts at once, the next ones at most every
-//! [`THROTTLE`]. A compile that fails as a whole keeps the last good generation, is counted and shown.
+//! [`THROTTLE`], but for those in which something leaves: they are compiled at once, and the data plane is told who left.
+//! A compile that fails as a whole keeps the last good generation, is counted and shown.
+
+mod leaving;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use constellation_dataplane::metrics::Metrics;
 use constellation_dataplane::tls::{TlsContext, TlsView};
-use constellation_dataplane::{Generation, Published};
+use constellation_dataplane::{Generation, Published, departure};
 use futures_util::future::select_all;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::compile::{Changes, Compiled, Compiler, Statics};
+use crate::drains::{DrainSet, Drains, Overlay};
 use crate::memory;
 use crate::report::Report;
 use crate::sources::{Contribution, Problem, SourceState};
@@ -35,6 +39,10 @@ pub struct Publisher {
     /// `None` while a compile runs, and after one that panicked.
     compiler: Option<Compiler>,
     compiled: Vec<Arc<Contribution>>,
+    drains: watch::Receiver<Arc<DrainSet>>,
+    /// The set that was compiled last.
+    drained: Arc<DrainSet>,
+    overlay: Overlay,
     reread: bool,
     again: Arc<Notify>,
     tls: Arc<TlsContext>,
@@ -47,6 +55,8 @@ pub struct Publisher {
 struct Source {
     provider: &'static str,
     state: watch::Receiver<SourceState>,
+    /// The count of departures in the last reading that was taken.
+    departures: u64,
     ended: bool,
 }
 
@@ -62,18 +72,20 @@ impl Recompile {
 }
 
 impl Publisher {
-    /// A publisher for `sources`, and the report it keeps up to date.
+    /// A publisher for `sources` with `drains` laid over them, and the report it keeps up to date.
     pub fn new(
         sources: Vec<(&'static str, watch::Receiver<SourceState>)>,
         statics: Statics,
         tls: TlsContext,
         published: Published,
         metrics: Arc<Metrics>,
+        drains: &Drains,
     ) -> (Self, watch::Receiver<Arc<Report>>) {
         let (report, reports) = watch::channel(Arc::default());
         let sources = sources.into_iter().map(|(provider, state)| Source {
             provider,
             state,
+            departures: 0,
             ended: false,
         });
         let publisher = Self {
@@ -81,6 +93,9 @@ impl Publisher {
             compiler: Some(Compiler::new(statics.clone())),
             statics,
             compiled: Vec::new(),
+            drains: drains.watch(),
+            drained: Arc::default(),
+            overlay: Overlay::default(),
             reread: false,
             again: Arc::default(),
             tls: Arc::new(tls),
@@ -117,26 +132,43 @@ impl Publisher {
         }
         loop {
             self.turn().await;
-            tokio::time::sleep(THROTTLE).await;
-            self.change().await;
+            tokio::select! {
+                () = tokio::time::sleep(THROTTLE) => self.change().await,
+                () = self.departure() => {}
+            }
         }
     }
 
     /// Waits until a source says something new or a recompile is asked for. Cancellation safe.
     async fn change(&mut self) {
         let again = self.again.clone();
+        let mut drains = self.drains.clone();
         let sources = self.sources.iter_mut().filter(|source| !source.ended);
         let mut changes: Vec<_> = sources.map(|source| Box::pin(source.changed())).collect();
-        if changes.is_empty() {
-            return again.notified().await;
-        }
+        let change = async {
+            if changes.is_empty() {
+                std::future::pending().await
+            } else {
+                select_all(&mut changes).await;
+            }
+        };
         tokio::select! {
-            _ = select_all(&mut changes) => {}
+            () = change => {}
+            _ = drains.wait_for(|set| !Arc::ptr_eq(set, &self.drained)) => {}
             () = again.notified() => {
                 drop(changes);
                 self.reread = true;
             }
         }
+    }
+
+    /// Waits until a source has a reading in which something left. Cancellation safe.
+    async fn departure(&self) {
+        let mut departures: Vec<_> = self.sources.iter().map(|s| Box::pin(s.departure())).collect();
+        if departures.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(&mut departures).await;
     }
 
     /// Compiles when a reading is new, and publishes when that gives something new.
@@ -145,7 +177,10 @@ impl Publisher {
             self.sources.iter_mut().filter_map(Source::contribution).collect();
         let reread = std::mem::take(&mut self.reread);
         let first = self.report.borrow().generation == 0;
-        if !reread && !first && same_readings(&self.compiled, &contributions) {
+        let drained = self.drains.borrow().clone();
+        let same_drains = Arc::ptr_eq(&drained, &self.drained);
+        self.drained = drained;
+        if !reread && !first && same_drains && same_readings(&self.compiled, &contributions) {
             self.refresh_report(|report| report.ready = true);
             return;
         }
@@ -157,7 +192,7 @@ impl Publisher {
         if reread {
             compiler.reread_files();
         }
-        let readings = contributions.clone();
+        let readings = self.overlay.lay(&self.drained, &contributions);
         let tls = Arc::clone(&self.tls);
         // On a thread of its own: a cold compile of many routes takes longer than health may wait.
         let outcome = tokio::task::spawn_blocking(move || {
@@ -195,11 +230,16 @@ impl Publisher {
         } = compiled;
         let swap = first || !changes.is_empty();
         if swap {
+            let before = self.published.load_full();
             self.published.publish(Generation {
                 table: snapshot,
                 tls,
                 published: now,
             });
+            // New requests take the new generation from here on.
+            for (endpoint, limits) in leaving::leaving(&before.table, &self.published.load().table) {
+                departure::depart(&endpoint.live, limits);
+            }
             self.metrics.reloaded(now);
             if !changes.removed.is_empty() || changes.services {
                 self.metrics.retire(&self.published.load().table);
@@ -285,6 +325,16 @@ impl Source {
         }
     }
 
+    /// Waits for a reading in which something left since the last one that was taken.
+    async fn departure(&self) {
+        let mut state = self.state.clone();
+        let left = |state: &SourceState| state.departures != self.departures;
+        let ended = state.wait_for(left).await.is_err();
+        if ended {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Whether it has read its world, or said why it can't.
     fn was_heard(&mut self) -> bool {
         let state = self.state.borrow();
@@ -292,7 +342,9 @@ impl Source {
     }
 
     fn contribution(&mut self) -> Option<Arc<Contribution>> {
-        self.state.borrow_and_update().contribution.clone()
+        let state = self.state.borrow_and_update();
+        self.departures = state.departures;
+        state.contribution.clone()
     }
 }
 

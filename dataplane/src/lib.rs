@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod departure;
 mod generation;
+mod health;
 pub mod http;
 pub mod listener;
 mod liveness;

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::Published;
 use crate::access_log::AccessLog;
+use crate::health::HealthChecker;
 use crate::http::Edge;
 use crate::listener;
 use crate::liveness::Workers;
@@ -26,6 +27,7 @@ pub struct DataPlane {
     cut: mpsc::UnboundedReceiver<usize>,
     threads: Vec<JoinHandle<()>>,
     workers: Workers,
+    health: HealthChecker,
 }
 
 /// Why the data plane did not start.
@@ -57,6 +59,11 @@ pub enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The thread of the health checks or its runtime could not be made.
+    #[error(
+        "cannot start the health checks: {0}; check the limits on threads and open files of this process"
+    )]
+    Health(io::Error),
     /// The client side towards back ends could not be made.
     #[error(
         "cannot load the certificate authorities of this system, which verify https back ends; check the files that \
@@ -86,6 +93,7 @@ impl DataPlane {
             .filter_map(|l| Some((settings.entry_points.get(l.entry_point)?.name.clone(), l.address)))
             .collect();
         let workers = Workers::new(settings.workers.get());
+        let checked = (published.clone(), metrics.clone());
         let edge = Arc::new(Edge::new(settings, published, metrics, access_log));
         let (stop, stopping) = watch::channel(false);
         let (report, cut) = mpsc::unbounded_channel();
@@ -104,6 +112,9 @@ impl DataPlane {
                 workers.clone(),
             )?);
         }
+        let (published, metrics) = checked;
+        // Before the workers, of which none runs when this fails.
+        let health = HealthChecker::start(published, metrics)?;
         let mut threads = Vec::with_capacity(workers.total());
         for worker in prepared {
             let number = worker.number();
@@ -122,6 +133,7 @@ impl DataPlane {
             cut,
             threads,
             workers,
+            health,
         })
     }
 
@@ -150,6 +162,8 @@ impl DataPlane {
                 tracing::error!("a worker thread ended in a panic");
             }
         }
+        // Last: requests that finish, and retry, go by what the checks say.
+        self.health.stop().await;
         cut
     }
 }

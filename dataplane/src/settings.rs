@@ -8,6 +8,8 @@ use std::time::Duration;
 use constellation_table::EntryPointId;
 use ipnet::IpNet;
 
+use crate::http::pace::Least;
+
 /// Settings of the whole data plane.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -86,6 +88,23 @@ pub struct Limits {
     pub rate_grace: Duration,
     /// Requests served on one connection before it is closed; `None`: no limit.
     pub max_requests_per_connection: Option<u32>,
+}
+
+impl Limits {
+    /// What is asked of request bodies.
+    pub fn least_body(&self) -> Option<Least> {
+        self.least(self.min_body_rate)
+    }
+
+    /// What is asked of readers of responses.
+    pub fn least_send(&self) -> Option<Least> {
+        self.least(self.min_send_rate)
+    }
+
+    fn least(&self, rate: Option<NonZeroU32>) -> Option<Least> {
+        let grace = self.rate_grace;
+        rate.map(|rate| Least { rate, grace })
+    }
 }
 
 impl Default for Limits {

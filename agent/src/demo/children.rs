@@ -123,6 +123,7 @@ fn state_of(urls: &[(&'static str, String)], ended: &BTreeMap<&str, String>) -> 
             error: None,
             last_read: Some(SystemTime::now()),
         },
+        ..SourceState::default()
     }
 }
 

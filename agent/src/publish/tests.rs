@@ -2,18 +2,20 @@
 
 use constellation_config::Config;
 use constellation_config::dynamic::Dynamic;
-use constellation_table::Snapshot;
+use constellation_table::{Condition, Snapshot};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::sources::SourceStatus;
+use crate::drains::Drained;
+use crate::sources::{ServerOrigin, SourceStatus};
 
 /// A publisher at work with two sources that have said nothing yet.
 struct Fixture {
     docker: watch::Sender<SourceState>,
     file: watch::Sender<SourceState>,
+    drains: Drains,
     recompile: Recompile,
     report: watch::Receiver<Arc<Report>>,
     published: Published,
@@ -35,11 +37,20 @@ impl Fixture {
         });
         let metrics = Metrics::register(&mut Registry::default(), &["web".into(), "websecure".into()]);
         let sources = vec![("docker", docker_state), ("file", file_state)];
-        let (publisher, report) = Publisher::new(sources, statics, tls, published.clone(), Arc::new(metrics));
+        let drains = Drains::default();
+        let (publisher, report) = Publisher::new(
+            sources,
+            statics,
+            tls,
+            published.clone(),
+            Arc::new(metrics),
+            &drains,
+        );
         let stop = CancellationToken::new();
         Self {
             docker,
             file,
+            drains,
             recompile: publisher.recompile(),
             report,
             published,
@@ -90,16 +101,17 @@ fn reading(provider: &'static str, hosts: &[&str]) -> SourceState {
             connected: true,
             ..SourceStatus::default()
         },
+        ..SourceState::default()
     }
 }
 
 fn failing(error: &str) -> SourceState {
     SourceState {
-        contribution: None,
         status: SourceStatus {
             error: Some(error.to_owned()),
             ..SourceStatus::default()
         },
+        ..SourceState::default()
     }
 }
 
@@ -197,5 +209,71 @@ async fn a_source_that_ended_keeps_its_last_reading() {
     node.file.send_replace(reading("file", &["a", "c"]));
     node.report(|r| r.generation == 2).await;
     assert_eq!(node.routers(), ["a@file", "b@docker", "c@file"]);
+    node.stop().await;
+}
+
+/// `reading` with two servers, the first in this condition.
+fn two_servers(condition: Condition, departures: u64) -> SourceState {
+    let mut state = reading("docker", &["a"]);
+    let contribution = state.contribution.as_mut().map(Arc::make_mut).unwrap();
+    contribution.dynamic.http.services = serde_json::from_value(json!({"s": {"loadBalancer": {"servers": [
+        {"url": "http://10.0.0.1"}, {"url": "http://10.0.0.2"},
+    ]}}}))
+    .unwrap();
+    let name = "one".into();
+    let origins = [("http://10.0.0.1".to_owned(), ServerOrigin { name, condition })];
+    contribution.origins = [("s".to_owned(), origins.into())].into();
+    state.departures = departures;
+    state
+}
+
+fn endpoint(published: &Published, position: usize) -> Arc<constellation_table::Endpoint> {
+    published.load().table.service("s@docker").unwrap().endpoints[position].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_departure_waits_for_nothing_and_is_told() {
+    let mut node = Fixture::start();
+    node.file.send_replace(failing("no file"));
+    node.docker.send_replace(two_servers(Condition::Ready, 0));
+    node.report(|r| r.generation == 1).await;
+    let (leaves, stays) = (endpoint(&node.published, 0), endpoint(&node.published, 1));
+    let published = Instant::now();
+    node.docker.send_replace(two_servers(
+        Condition::Draining("container one is stopping".into()),
+        1,
+    ));
+    node.report(|r| r.generation == 2).await;
+    assert!(published.elapsed() < THROTTLE, "it did not wait for the throttle");
+    assert!(leaves.live.departed() && !stays.live.departed());
+    let same = endpoint(&node.published, 1);
+    assert!(Arc::ptr_eq(&same, &stays));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_operator_drains_an_endpoint_and_takes_it_back() {
+    let mut node = Fixture::start();
+    node.file.send_replace(failing("no file"));
+    node.docker.send_replace(two_servers(Condition::Ready, 0));
+    node.report(|r| r.generation == 1).await;
+    let drained = Drained {
+        service: "s@docker".into(),
+        endpoint: "http://10.0.0.2".into(),
+    };
+    assert!(node.drains.drain(drained.clone()));
+    node.report(|r| r.generation == 2).await;
+    let by_operator = Condition::Draining("drained by an operator".into());
+    assert_eq!(endpoint(&node.published, 1).condition, by_operator);
+    // It stays so whatever the source says next.
+    node.docker.send_replace(two_servers(
+        Condition::Unavailable("container one exited".into()),
+        0,
+    ));
+    node.report(|r| r.generation == 3).await;
+    assert_eq!(endpoint(&node.published, 1).condition, by_operator);
+    assert!(node.drains.undrain(&drained));
+    node.report(|r| r.generation == 4).await;
+    assert_eq!(endpoint(&node.published, 1).condition, Condition::Ready);
     node.stop().await;
 }

@@ -25,6 +25,8 @@ pub use handle::{Reload, SourceHandle};
 pub struct SourceState {
     /// The last complete reading; `None` until the first one.
     pub contribution: Option<Arc<Contribution>>,
+    /// How often something left so far; a reading with a higher count is compiled without waiting for more.
+    pub departures: u64,
     /// How the source fares.
     pub status: SourceStatus,
 }

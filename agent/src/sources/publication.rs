@@ -35,6 +35,20 @@ impl Publication {
         self.publish_partly(contribution, None);
     }
 
+    /// A complete reading in which something left that was there before: whoever compiles must not wait.
+    pub(crate) fn publish_departure(&mut self, contribution: Contribution) {
+        self.log_problems(&contribution);
+        self.state.send_if_modified(|state| {
+            // The container may be one that defines nothing.
+            let same = state.contribution.as_deref() == Some(&contribution);
+            if !same {
+                state.departures += 1;
+                state.contribution = Some(Arc::new(contribution));
+            }
+            !same
+        });
+    }
+
     /// A reading of which a part failed, if there is an `error`; what was known of that part stands in it.
     pub(crate) fn publish_partly(&mut self, contribution: Contribution, error: Option<String>) {
         self.log_problems(&contribution);

@@ -34,7 +34,11 @@ pub(super) struct Connection {
     released: AtomicBool,
     /// The current request became another protocol.
     upgraded: AtomicBool,
+    /// Request bodies have no minimum rate here.
+    unpaced: AtomicBool,
     requests: AtomicU32,
+    /// Streams that were reset because the client did not take their responses.
+    slow_streams: AtomicU32,
     /// Why the connection was refused on the wire.
     refused: OnceLock<Refusal>,
     /// The socket of a connection that must not be closed abruptly, handed over when its IO is dropped.
@@ -80,7 +84,9 @@ impl Connection {
             tls: None,
             released: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
+            unpaced: AtomicBool::new(false),
             requests: AtomicU32::new(0),
+            slow_streams: AtomicU32::new(0),
             refused: OnceLock::new(),
             lingering: Mutex::new(None),
         }
@@ -113,6 +119,26 @@ impl Connection {
     /// Whether the protocol was changed.
     pub(super) fn is_upgraded(&self) -> bool {
         self.upgraded.load(Ordering::Relaxed)
+    }
+
+    /// A request on this connection has a body that is a conversation (gRPC): from here on bodies may pause.
+    pub(super) fn unpace(&self) {
+        self.unpaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether bodies may pause.
+    pub(super) fn is_unpaced(&self) -> bool {
+        self.unpaced.load(Ordering::Relaxed)
+    }
+
+    /// A stream was reset because the client did not take its response.
+    pub(super) fn count_slow_stream(&self) {
+        self.slow_streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub(super) fn slow_streams(&self) -> u32 {
+        self.slow_streams.load(Ordering::Relaxed)
     }
 
     /// The wire checks refused a request; the first reason stays.

@@ -27,6 +27,9 @@ pub(super) fn set(
     if !connection.trusted {
         strip(request);
     }
+    if is_conversation(request) {
+        connection.unpace();
+    }
     let tls = connection.tls.is_some();
     let has = |request: &RequestHeader, name: &HeaderName| {
         connection.trusted && request.headers.get(name).is_some_and(|v| !v.is_empty())
@@ -138,6 +141,14 @@ pub(super) enum Upgrade {
     WebSocket,
     /// Another one, which the back end may accept or not.
     Other,
+}
+
+/// Whether the body may be one side of a conversation, which pauses for as long as nobody has anything to say.
+fn is_conversation(request: &RequestHeader) -> bool {
+    request
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Decides which upgrade a request asks for. One that is not meant for us to pass on loses its header: it must be

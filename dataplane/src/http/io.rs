@@ -19,13 +19,17 @@ use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::connection::Connection;
+use super::frame_watch::FrameWatch;
 use super::framing::{Next, RequestStream};
+use super::pace::Waiting;
 use super::refusal::Refusal;
+use crate::metrics::Refusal as Label;
 
 /// Writes up to this size wait for company; a response head and a small body then leave together.
 const GATHER: usize = 4096;
@@ -55,20 +59,30 @@ impl Transport for TcpStream {
 pub(super) struct Io<S: Transport> {
     /// Gone only while being dropped.
     inner: Option<S>,
-    connection: Arc<Connection>,
-    requests: RequestStream,
+    pub(super) connection: Arc<Connection>,
+    pub(super) requests: RequestStream,
     h2: bool,
     /// Written by pingora and not yet by us.
-    pending: Vec<u8>,
-    pending_from: usize,
-    state: State,
+    pub(super) pending: Vec<u8>,
+    pub(super) pending_from: usize,
+    pub(super) state: State,
     /// A final response has begun, so that a refusal can't be written any more.
     responding: bool,
     first_request: bool,
     /// The client has ended its side.
     half_closed: bool,
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// For request bodies of HTTP/1.
+    body: Waiting,
+    /// For what the client does not take.
+    send: Waiting,
+    /// What the client had taken when it was looked at last.
+    acked: u64,
+    /// HTTP/2 only.
+    pub(super) frames: Option<Box<FrameWatch>>,
+    /// The client takes nothing: what is left for it is thrown away.
+    pub(super) abort: bool,
     id: UniqueIDType,
     tls: Option<Arc<SslDigest>>,
     handle: Arc<ProxyDigest>,
@@ -76,7 +90,7 @@ pub(super) struct Io<S: Transport> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Open,
     /// The refusal is being written; pingora was shown nothing of the request.
     Refusing,
@@ -106,8 +120,14 @@ impl<S: Transport> Io<S> {
         socket: SocketInfo,
         handle: Arc<ProxyDigest>,
     ) -> Self {
-        let deadline = Instant::now() + connection.entry_point.limits.header_timeout;
+        let limits = &connection.entry_point.limits;
+        let deadline = Instant::now() + limits.header_timeout;
         Self {
+            body: Waiting::new(limits.least_body()),
+            send: Waiting::new(limits.least_send()),
+            acked: 0,
+            frames: h2.then(|| Box::new(FrameWatch::new(limits))),
+            abort: false,
             inner: Some(inner),
             connection,
             requests,
@@ -127,7 +147,7 @@ impl<S: Transport> Io<S> {
         }
     }
 
-    fn inner(&mut self) -> io::Result<Pin<&mut S>> {
+    pub(super) fn inner(&mut self) -> io::Result<Pin<&mut S>> {
         self.inner
             .as_mut()
             .map(Pin::new)
@@ -147,7 +167,7 @@ impl<S: Transport> Io<S> {
     }
 
     /// Ready when the current deadline has passed.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else {
             return Poll::Pending;
         };
@@ -160,7 +180,7 @@ impl<S: Transport> Io<S> {
         timer.as_mut().poll(cx)
     }
 
-    fn refuse(&mut self, refusal: Refusal, in_head: bool) {
+    pub(super) fn refuse(&mut self, refusal: Refusal, in_head: bool) {
         tracing::debug!(client = %self.connection.client, reason = refusal.text(), "request refused");
         self.connection.set_refused(refusal);
         if self.responding {
@@ -174,13 +194,14 @@ impl<S: Transport> Io<S> {
     }
 
     /// Writes what was gathered.
-    fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.pending_from < self.pending.len() {
             let Some(inner) = self.inner.as_mut().map(Pin::new) else {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             };
             let rest = self.pending.get(self.pending_from..).unwrap_or_default();
-            let written = ready!(inner.poll_write(cx, rest))?;
+            let polled = inner.poll_write(cx, rest);
+            let written = ready!(self.watch_send(cx, polled))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -191,6 +212,33 @@ impl<S: Transport> Io<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Passes on how writing went, unless the client has been taking too little for too long.
+    pub(super) fn watch_send<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let (id, acked) = (self.id, &mut self.acked);
+        let progress = || {
+            let now = acknowledged(id).unwrap_or_default();
+            now.saturating_sub(std::mem::replace(acked, now))
+        };
+        if polled.is_ready() {
+            self.send.moved(progress);
+            return polled;
+        }
+        // A refusal has a time of its own.
+        if self.state != State::Open {
+            return Poll::Pending;
+        }
+        ready!(self.send.poll(cx, progress));
+        tracing::debug!(client = %self.connection.client, "the client takes its response too slowly");
+        self.connection.set_refused(Refusal::Calm(Label::SlowReader));
+        self.state = State::Failed;
+        self.abort = true;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
     /// Reads bytes that must be looked at. Ready with 0 at the end of the stream.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut space = [const { MaybeUninit::<u8>::uninit() }; READ];
@@ -198,6 +246,7 @@ impl<S: Transport> Io<S> {
         ready!(self.inner()?.poll_read(cx, &mut read))?;
         let count = read.filled().len();
         self.requests.push(read.filled());
+        self.body.moved(|| count.try_into().unwrap_or(u64::MAX));
         Poll::Ready(Ok(count))
     }
 
@@ -219,11 +268,23 @@ impl<S: Transport> Io<S> {
             to.advance(count);
         }
         let count = to.filled().len() - before;
+        self.body.moved(|| count.try_into().unwrap_or(u64::MAX));
         Poll::Ready(Ok(count))
     }
 
+    /// The body does not come. Ready when it is too slow, and was refused.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Who is being answered may talk as slowly as it likes.
+        if self.responding || self.connection.is_unpaced() {
+            return Poll::Pending;
+        }
+        ready!(self.body.poll(cx, || 0));
+        self.refuse(Refusal::BodyTooSlow, false);
+        Poll::Ready(())
+    }
+
     /// Writes the refusal, then shows the end.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.state {
             State::Refusing | State::Aborting => {
                 let aborting = self.state == State::Aborting;
@@ -255,6 +316,9 @@ impl<S: Transport> Io<S> {
 impl<S: Transport> AsyncRead for Io<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.frames.is_some() {
+            return this.poll_read_frames(cx, to);
+        }
         // Whoever reads has nothing more to write for now: a part of a response must not wait for the next one.
         if this.state == State::Open
             && !this.pending.is_empty()
@@ -287,7 +351,10 @@ impl<S: Transport> AsyncRead for Io<S> {
                     return this.poll_direct(cx, to, u64::MAX).map_ok(|_| ());
                 }
                 Next::Direct(limit) => {
-                    let count = ready!(this.poll_direct(cx, to, limit))?;
+                    let Poll::Ready(count) = this.poll_direct(cx, to, limit)? else {
+                        ready!(this.poll_body(cx));
+                        continue;
+                    };
                     this.requests.passed(count);
                     return Poll::Ready(Ok(()));
                 }
@@ -295,6 +362,7 @@ impl<S: Transport> AsyncRead for Io<S> {
                 Next::Wait if this.connection.take_released() => {
                     this.requests.next_request();
                     this.responding = false;
+                    this.body.reset();
                     this.wait_from_now();
                 }
                 Next::Wait if this.half_closed => {
@@ -320,7 +388,7 @@ impl<S: Transport> AsyncRead for Io<S> {
                         Poll::Ready(Ok(_)) if fresh && in_head && !this.first_request => this.wait_from_now(),
                         Poll::Ready(Ok(_)) => {}
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                        Poll::Pending if !in_head => return Poll::Pending,
+                        Poll::Pending if !in_head => ready!(this.poll_body(cx)),
                         Poll::Pending => {
                             ready!(this.poll_deadline(cx));
                             if fresh {
@@ -351,9 +419,8 @@ impl<S: Transport> AsyncWrite for Io<S> {
         if this.state != State::Open {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if this.h2 {
-            let count = ready!(this.inner()?.poll_write_vectored(cx, pieces))?;
-            return Poll::Ready(Ok(count));
+        if this.frames.is_some() {
+            return this.poll_write_frames(cx, pieces);
         }
         if !this.responding {
             this.responding = pieces.first().is_some_and(|p| !is_interim(p));
@@ -372,11 +439,13 @@ impl<S: Transport> AsyncWrite for Io<S> {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             };
             if gathered == 0 {
-                break ready!(inner.poll_write_vectored(cx, pieces))?;
+                let polled = inner.poll_write_vectored(cx, pieces);
+                break ready!(this.watch_send(cx, polled))?;
             }
             let head = IoSlice::new(this.pending.get(this.pending_from..).unwrap_or_default());
             let body = IoSlice::new(pieces.first().map_or(&[][..], |p| p));
-            let written = ready!(inner.poll_write_vectored(cx, &[head, body]))?;
+            let polled = inner.poll_write_vectored(cx, &[head, body]);
+            let written = ready!(this.watch_send(cx, polled))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -400,7 +469,11 @@ impl<S: Transport> AsyncWrite for Io<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_pending(cx))?;
-        this.inner()?.poll_flush(cx)
+        let polled = this.inner()?.poll_flush(cx);
+        if polled.is_pending() {
+            return this.watch_send(cx, polled);
+        }
+        polled
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -410,6 +483,12 @@ impl<S: Transport> AsyncWrite for Io<S> {
     }
 }
 
+/// How many bytes the client's kernel has taken; what waits in ours does not count.
+fn acknowledged(socket: UniqueIDType) -> Option<u64> {
+    let info = pingora_core::protocols::l4::ext::get_tcp_info(socket);
+    info.ok().map(|info| info.tcpi_bytes_acked)
+}
+
 /// Whether what is written is an interim response other than 101, after which a final one may still follow.
 fn is_interim(data: &[u8]) -> bool {
     data.starts_with(b"HTTP/1.1 1") && !data.starts_with(b"HTTP/1.1 101")
@@ -417,6 +496,16 @@ fn is_interim(data: &[u8]) -> bool {
 
 impl<S: Transport> Drop for Io<S> {
     fn drop(&mut self) {
+        if self.abort
+            && let Some(inner) = self.inner.take()
+        {
+            // Closed at once, or the kernel would keep for minutes what the client does not take.
+            let socket = inner.into_socket();
+            if let Err(error) = SockRef::from(&socket).set_linger(Some(Duration::ZERO)) {
+                tracing::trace!(%error, "a slow reader can't be cut off");
+            }
+            return;
+        }
         let slowly = matches!(self.state, State::Closed | State::Failed) || self.requests.is_unfinished();
         if let Some(inner) = self.inner.take().filter(|_| slowly) {
             self.connection.set_lingering(inner.into_socket());

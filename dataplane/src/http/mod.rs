@@ -15,10 +15,13 @@ mod connection;
 mod downstream;
 mod exchange;
 mod forwarded;
+mod frame_watch;
+pub mod frames;
 pub mod framing;
 pub mod head;
 mod io;
 mod outgoing;
+pub mod pace;
 mod pool;
 mod proxy;
 mod race;
@@ -51,6 +54,7 @@ use crate::settings::{EntryPoint, Limits, Settings};
 use crate::sources::{Counted, Sources};
 
 pub(crate) use serve::serve_connection;
+pub(crate) use upstream::{Trust, template};
 
 /// Between two looks at the idle connections to back ends.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(1);
@@ -58,8 +62,11 @@ const SWEEP: std::time::Duration = std::time::Duration::from_secs(1);
 const STREAM_WINDOW: u32 = 1 << 20;
 /// The same for all streams of a connection together.
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Response bytes of one HTTP/2 stream that wait for the client.
-const SEND_BUFFER: usize = 256 * 1024;
+/// Response bytes of one HTTP/2 stream that wait for the client; with 250 streams 16 MiB on a connection.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that were reset before a task took them: a browser may give up a page in one packet. `frames` counts all
+/// resets.
+const PENDING_RESETS: usize = 100;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -217,6 +224,7 @@ impl EntryPointApp {
             .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_send_buffer_size(SEND_BUFFER);
         Self { app, options, h2 }
     }

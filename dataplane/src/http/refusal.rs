@@ -76,6 +76,11 @@ pub enum Refusal {
     Misdirected,
     /// A percent sign that starts no escape, or another path that can't be normalised.
     Path,
+    /// The body came too slowly.
+    BodyTooSlow,
+    /// The client does more of something than any client needs. There are no words for it: HTTP/2 has GOAWAY, and a
+    /// client that does not read can't be told.
+    Calm(Label),
     /// More options in `Connection` than any client sends, or one that is not a token.
     ConnectionOptions,
 }
@@ -85,7 +90,7 @@ impl Refusal {
     pub fn status(self) -> u16 {
         match self {
             Self::Connect => 405,
-            Self::HeaderTimeout => 408,
+            Self::HeaderTimeout | Self::BodyTooSlow => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::Expectation => 417,
@@ -147,6 +152,8 @@ impl Refusal {
             Self::ChunkEnd => "malformed chunk",
             Self::BodyTooLarge => "the request body is too large",
             Self::HeaderTimeout => "the request headers did not arrive in time",
+            Self::BodyTooSlow => "the request body came too slowly",
+            Self::Calm(_) => "too much of it",
             Self::Misdirected => "the requested host needs a connection of its own",
             Self::Path => "malformed path",
             Self::ConnectionOptions => "malformed Connection header",
@@ -170,6 +177,8 @@ impl Refusal {
             Self::TransferCoding | Self::Expectation => Label::Unsupported,
             Self::BodyTooLarge => Label::BodyTooLarge,
             Self::HeaderTimeout => Label::HeaderTimeout,
+            Self::BodyTooSlow => Label::SlowBody,
+            Self::Calm(label) => label,
             Self::Misdirected => Label::Misdirected,
             Self::Path | Self::Fragment => Label::Path,
             _ => Label::Malformed,

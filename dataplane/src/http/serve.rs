@@ -231,11 +231,13 @@ async fn hand_over<S: Transport + AsRawFd>(
     };
     // It ends the connection by itself; what it returns is a stream to be used again, which it never is.
     drop(app.process_new(Box::new(io), &stopping).await);
-    if let (Some(refusal), Some(metrics)) = (
-        connection.refused(),
-        proxy.edge.metrics.entry_point(connection.entry_point.id),
-    ) {
-        metrics.refused(refusal.label());
+    if let Some(metrics) = proxy.edge.metrics.entry_point(connection.entry_point.id) {
+        if let Some(refusal) = connection.refused() {
+            metrics.refused(refusal.label());
+        }
+        for _ in 0..connection.slow_streams() {
+            metrics.refused(crate::metrics::Refusal::SlowReader);
+        }
     }
     if let Some(socket) = connection.take_lingering() {
         linger(socket).await;

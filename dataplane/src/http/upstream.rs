@@ -194,7 +194,13 @@ pub(super) fn text_value(text: &str) -> HeaderValue {
     })
 }
 
-fn template(endpoint: &Endpoint, address: SocketAddr, transport: &Transport, trust: &Trust) -> HttpPeer {
+/// The peer of an endpoint at one of its addresses.
+pub(crate) fn template(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    transport: &Transport,
+    trust: &Trust,
+) -> HttpPeer {
     let tls = endpoint.scheme == Scheme::Https;
     // Never empty with TLS: pingora would take that as "verify nothing". A literal address is verified as one.
     let sni = if tls {
@@ -238,7 +244,7 @@ fn template(endpoint: &Endpoint, address: SocketAddr, transport: &Transport, tru
 }
 
 /// Whom a transport believes and who it is: parsed once.
-struct Trust {
+pub(crate) struct Trust {
     /// Part of the pool key: connections are never shared between trust domains.
     key: u64,
     authorities: Option<Arc<[WrappedX509]>>,
@@ -256,7 +262,7 @@ static NOBODY: LazyLock<Option<Arc<[WrappedX509]>>> = LazyLock::new(|| {
 });
 
 impl Trust {
-    fn new(transport: &Transport) -> Result<Self, Arc<str>> {
+    pub(crate) fn new(transport: &Transport) -> Result<Self, Arc<str>> {
         let mut hasher = DefaultHasher::new();
         transport.name.hash(&mut hasher);
         transport.server_name.hash(&mut hasher);

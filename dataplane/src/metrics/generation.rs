@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::{EndpointLabels, Name};
-use crate::Published;
+use crate::{Generation, Published};
 
 /// Declares the figures about the generation that `published` holds when metrics are read: its number and age, which
 /// endpoints can serve, and until when the certificates are valid.
@@ -70,6 +70,7 @@ impl Collector for GenerationCollector {
                 ConstGauge::new(ready).encode(up.encode_family(&labels)?)?;
             }
         }
+        health_checks(&mut encoder, &generation)?;
         let mut not_after = encoder.encode_descriptor(
             "constellation_tls_certificate_not_after",
             "Until when a certificate is valid, Unix time",
@@ -85,6 +86,34 @@ impl Collector for GenerationCollector {
         }
         Ok(())
     }
+}
+
+/// What the active checks say of the endpoints that they ask.
+fn health_checks(
+    encoder: &mut DescriptorEncoder<'_>,
+    generation: &Generation,
+) -> Result<(), std::fmt::Error> {
+    let mut healthy = encoder.encode_descriptor(
+        "constellation_endpoint_check_healthy",
+        "Whether the active health checks find the endpoint healthy: 1 or 0",
+        None,
+        MetricType::Gauge,
+    )?;
+    let services = generation.table.services().iter();
+    for service in services.filter(|service| service.policy.health_check.is_some()) {
+        for endpoint in &service.endpoints {
+            if endpoint.condition != Condition::Ready {
+                continue;
+            }
+            let labels = EndpointLabels {
+                service: Name::new(&service.name),
+                endpoint: Name::new(&endpoint.name),
+            };
+            let value = i64::from(!endpoint.live.fails_checks());
+            ConstGauge::new(value).encode(healthy.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
 }
 
 fn gauge<N>(

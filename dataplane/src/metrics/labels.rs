@@ -142,6 +142,8 @@ label_enum! {
         H2Headers = "h2_headers",
         /// Too many DATA frames without data.
         H2EmptyData = "h2_empty_data",
+        /// HTTP/2 that breaks the rules, or too much of what the HTTP/2 library counts by itself.
+        H2Error = "h2_error",
         /// Too many frames of unknown types.
         H2Unknown = "h2_unknown",
         /// The request line and headers are too long (431).
@@ -254,6 +256,32 @@ label_enum! {
 }
 
 label_enum! {
+    /// How an active health check ended.
+    pub enum CheckOutcome {
+        /// The answer was the wanted one.
+        Healthy = "healthy",
+        /// Another status, of HTTP or gRPC.
+        Status = "status",
+        /// The endpoint's name has no address.
+        Name = "name",
+        /// No TCP connection.
+        Connect = "connect",
+        /// No connection in time.
+        ConnectTimeout = "connect_timeout",
+        /// The TLS handshake failed, or the certificate is not trusted.
+        Tls = "tls",
+        /// The connection ended before the answer did.
+        Closed = "closed",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// The answer breaks the protocol or its limits.
+        Protocol = "protocol",
+        /// The check can't be made as it is configured.
+        Settings = "settings",
+    }
+}
+
+label_enum! {
     /// The TLS version of a handshake.
     pub enum TlsVersion {
         /// TLS 1.2
@@ -355,6 +383,13 @@ pub(super) struct HandshakeLabels {
 pub(super) struct EndpointLabels {
     pub(super) service: Name,
     pub(super) endpoint: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct HealthCheckLabels {
+    pub(super) service: Name,
+    pub(super) endpoint: Name,
+    pub(super) outcome: CheckOutcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -30,16 +30,16 @@ use prometheus_client::registry::{Registry, Unit};
 use failover::FailoverFamilies;
 use family::{DurationHistogram, Family};
 use labels::{
-    EndpointFailureLabels, EndpointLabels, EntryPointLabels, HandshakeLabels, Name, RefusalLabels,
-    RequestLabels, TrafficLabels,
+    EndpointFailureLabels, EndpointLabels, EntryPointLabels, HandshakeLabels, HealthCheckLabels, Name,
+    RefusalLabels, RequestLabels, TrafficLabels,
 };
 
 pub use failover::ServiceMetrics;
 pub use generation::register_generation;
 pub use handles::{EndpointMetrics, EntryPointMetrics, Finished, InFlight, RouteMetrics, RouterMetrics};
 pub use labels::{
-    EndpointFailure, GaveUp, HandshakeOutcome, HedgeOutcome, Method, Protocol, QueueRefusal, Refusal,
-    RetryOutcome, TlsVersion,
+    CheckOutcome, EndpointFailure, GaveUp, HandshakeOutcome, HedgeOutcome, Method, Protocol, QueueRefusal,
+    Refusal, RetryOutcome, TlsVersion,
 };
 pub use process::{register_build, register_process};
 
@@ -83,6 +83,7 @@ struct Families {
     endpoint_in_flight: Family<EndpointLabels, Gauge>,
     endpoint_failures: Family<EndpointFailureLabels, Counter>,
     failover: FailoverFamilies,
+    health_checks: Family<HealthCheckLabels, Counter>,
 }
 
 impl Metrics {
@@ -180,6 +181,18 @@ impl Metrics {
         self.families.failover.transition(service, transition);
     }
 
+    /// Counts an active health check that ended. Takes a lock: checks are rare beside requests.
+    pub fn checked(&self, service: &Arc<str>, endpoint: &Arc<str>, outcome: CheckOutcome) {
+        self.families
+            .health_checks
+            .of(HealthCheckLabels {
+                service: Name::new(service),
+                endpoint: Name::new(endpoint),
+                outcome,
+            })
+            .inc();
+    }
+
     /// Drops the series of everything that `snapshot` does not have. Called after each publish.
     ///
     /// A request that still runs on a retired router can bring a series back; the next call drops it again.
@@ -219,6 +232,9 @@ impl Metrics {
             .retain(|l| endpoint(&l.service, &l.endpoint));
         families
             .endpoint_failures
+            .retain(|l| endpoint(&l.service, &l.endpoint));
+        families
+            .health_checks
             .retain(|l| endpoint(&l.service, &l.endpoint));
     }
 
@@ -339,6 +355,11 @@ impl Families {
             self.endpoint_failures.clone(),
         );
         self.failover.register(registry);
+        registry.register(
+            "constellation_endpoint_health_checks",
+            "Active health checks that ended, by outcome",
+            self.health_checks.clone(),
+        );
     }
 
     fn entry_point(&self, name: &Name) -> EntryPointMetrics {

@@ -8,7 +8,9 @@
 
 mod failover;
 mod forwarding;
+mod health;
 mod hostile;
+mod limits;
 mod protocols;
 mod proxying;
 mod shutdown;

@@ -26,6 +26,14 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// Running or not.
     pub state: State,
+    /// When this run of it began, RFC 3339 as the engine writes it; tells runs apart.
+    pub started: String,
+    /// What an event said since the last inspection that could know better.
+    pub leaving: Option<Leaving>,
+    /// The signal that `docker stop` sends, as the engine writes it.
+    pub stop_signal: Option<String>,
+    /// Seconds until `SIGKILL` follows.
+    pub stop_timeout: Option<i64>,
     /// The health check's verdict.
     pub health: Health,
     /// Ports the container exposes; protocols don't matter to their order.
@@ -64,6 +72,20 @@ pub enum State {
         /// When that was noticed, RFC 3339.
         at: String,
     },
+}
+
+/// How a container that the engine still calls running takes its leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// It was told to end.
+    Stopping,
+    /// It has ended.
+    Ended {
+        /// Exit status.
+        code: Option<i64>,
+    },
+    /// It was frozen.
+    Paused,
 }
 
 /// A health check's verdict.
@@ -125,6 +147,7 @@ impl Container {
         let config = inspect.config.unwrap_or_default();
         let host = inspect.host_config.unwrap_or_default();
         let network = inspect.network_settings.unwrap_or_default();
+        let started = inspect.state.as_ref().and_then(|state| state.started_at.clone());
         let (state, health) = inspect.state.map(life).unwrap_or_default();
         let published = network.ports.unwrap_or_default();
         let network_mode = match host.network_mode.as_deref() {
@@ -154,6 +177,10 @@ impl Container {
             created: inspect.created.map(|time| time.to_string()).unwrap_or_default(),
             labels: config.labels.unwrap_or_default().into_iter().collect(),
             state,
+            started: started.unwrap_or_default(),
+            leaving: None,
+            stop_signal: config.stop_signal,
+            stop_timeout: config.stop_timeout,
             health,
             ports,
             bindings: bindings(published),
@@ -168,6 +195,19 @@ impl Container {
     /// unchanged text, or every reading would publish a generation.
     pub fn condition(&self) -> Condition {
         let name = &self.name;
+        match (&self.state, self.leaving) {
+            (State::Running, Some(Leaving::Stopping)) => {
+                return Condition::Draining(format!("container {name} is stopping").into());
+            }
+            (State::Running, Some(Leaving::Ended { code })) => {
+                let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
+                return Condition::Unavailable(format!("container {name} exited{code}").into());
+            }
+            (State::Running, Some(Leaving::Paused)) => {
+                return Condition::Unavailable(format!("container {name} is paused").into());
+            }
+            _ => {}
+        }
         let reason = match (&self.state, self.health) {
             (State::Running, Health::Unchecked | Health::Healthy) => return Condition::Ready,
             (State::Running, Health::Starting) => format!("container {name}: health check: starting"),

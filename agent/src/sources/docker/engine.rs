@@ -1,7 +1,8 @@
 //! One connection to the engine: subscribe, list, inspect, then follow events.
 //!
 //! Events are subscribed to before the list is read, and from a moment before it, so that nothing falls in between.
-//! What an event names is inspected again, nothing else; inspections run side by side and each has its own time limit,
+//! What an event says of a container that leaves is published at once ([`super::event`]). What an event names is
+//! inspected again, nothing else; inspections run side by side and each has its own time limit,
 //! so that one container the engine is stuck on holds up no other. Every [`DRIFT_CHECK`] the list is compared with what
 //! is known, in case an event was lost.
 
@@ -22,6 +23,7 @@ use tokio::time::{MissedTickBehavior, timeout};
 use super::container::Container;
 use super::drift::differs;
 use super::endpoint::Endpoint;
+use super::event::Event;
 use super::failure::{ConnectError, concerns_one};
 use super::inventory::{Inventory, Now};
 use super::policy::Policy;
@@ -47,10 +49,12 @@ const PUBLISH_GAP: Duration = Duration::from_millis(100);
 const OVERLAP: Duration = Duration::from_secs(2);
 
 /// The events that can change a route. The others (every run of a health check makes three) are filtered by the engine.
-const EVENTS: [&str; 12] = [
+const EVENTS: [&str; 14] = [
     "create",
     "start",
+    "kill",
     "die",
+    "oom",
     "stop",
     "pause",
     "unpause",
@@ -198,7 +202,10 @@ impl Follow<'_> {
                 event = events.next() => self.note(event)?,
                 Some((id, result)) = self.in_flight.next() => self.take(&id, result)?,
                 () = at(publish) => self.publish(),
-                () = at(expiry) => self.changed = true,
+                () = at(expiry) => {
+                    self.dirty.extend(self.inventory.overdue(Now::read()));
+                    self.changed = true;
+                }
                 _ = drift.tick() => self.check_drift().await?,
                 () = reload.requested() => self.read_all(&mut events).await?,
             }
@@ -259,9 +266,15 @@ impl Follow<'_> {
             Some(Err(error)) => return Err(ConnectError::from_client(&self.engine.endpoint, &error)),
             Some(Ok(event)) => event,
         };
+        let news = Event::of(&event);
         let Some(actor) = event.actor else { return Ok(()) };
         let id = match event.typ {
-            Some(EventMessageTypeEnum::CONTAINER) => actor.id,
+            Some(EventMessageTypeEnum::CONTAINER) => {
+                if let (Some(id), Some(news)) = (&actor.id, news) {
+                    self.hear(id, &news);
+                }
+                actor.id
+            }
             Some(EventMessageTypeEnum::NETWORK) => actor
                 .attributes
                 .and_then(|mut attributes| attributes.remove("container")),
@@ -269,6 +282,18 @@ impl Follow<'_> {
         };
         self.dirty.extend(id.filter(|id| !id.is_empty()));
         Ok(())
+    }
+
+    /// A container that leaves is published at once, whatever else is under way.
+    fn hear(&mut self, id: &str, event: &Event) {
+        let now = Now::read();
+        if self.inventory.hear(id, event, now) {
+            tracing::debug!(container = id, news = ?event.news, "a container leaves");
+            self.publication
+                .publish_departure(self.inventory.contribution(self.policy, now));
+        } else {
+            self.changed = true;
+        }
     }
 
     fn inspect_dirty(&mut self) {
@@ -289,6 +314,10 @@ impl Follow<'_> {
     ) -> Result<(), ConnectError> {
         self.inspecting.remove(id);
         let now = Now::read();
+        // An event came while the engine was asked, so it is asked again, and this answer may be older than the event.
+        if self.dirty.contains(id) && result.is_ok() {
+            return Ok(());
+        }
         match result {
             Ok(inspect) => match Container::from_inspect(inspect) {
                 Some(container) => self.inventory.observe(container, now),

@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use constellation_config::DockerProvider;
+use constellation_table::Condition;
 
-use super::container::{Container, State};
+use super::container::{Container, Leaving, State};
 use super::definition::{Verdict, define};
+use super::event::{CONTRADICTED, Event, News, leaves_on};
 use super::merge::{Part, merge};
 use super::name::compose_place;
 use super::policy::Policy;
@@ -60,6 +62,8 @@ struct Entry {
     removed: Option<Instant>,
     /// When it was first seen not running, pushed back by what the engine says of the time.
     stopped: Option<Instant>,
+    /// Until when an event that said it leaves is believed against inspections that say it runs.
+    leaves_until: Option<Instant>,
 }
 
 /// All known containers, by id.
@@ -96,13 +100,70 @@ impl Inventory {
             ),
             _ => Some(known.and_then(|known| known.stopped).unwrap_or(now.instant)),
         };
+        let leaving = known.and_then(|known| known.still_leaving(&container, now));
+        container.leaving = leaving.map(|(leaving, _)| leaving);
         self.supersede(&container);
         let entry = Entry {
             stopped,
             removed: None,
+            leaves_until: leaving.map(|(_, until)| until),
             container,
         };
         self.entries.insert(entry.container.id.clone(), entry);
+    }
+
+    /// Takes what an event says of a container that is known. True when it leaves by that, or gets unhealthy: nobody
+    /// may wait for an inspection then.
+    pub(super) fn hear(&mut self, id: &str, event: &Event, now: Now) -> bool {
+        let known = self.entries.get_mut(id).filter(|entry| entry.removed.is_none());
+        let Some(entry) = known.filter(|entry| !event.is_stale(&entry.container)) else {
+            return false;
+        };
+        let before = entry.container.condition();
+        let leaves = match event.news {
+            News::Signal(signal) => leaves_on(&entry.container, signal),
+            News::Ended { code } => Some((Leaving::Ended { code }, CONTRADICTED)),
+            News::Paused => Some((Leaving::Paused, CONTRADICTED)),
+            News::Resumed => {
+                entry.stay();
+                None
+            }
+            News::Started => {
+                // An inspection tells the new run from the old one, and its address, unless the engine doesn't say
+                // when a run began.
+                if entry.container.started.is_empty() {
+                    entry.stay();
+                }
+                None
+            }
+            News::Health(health) => {
+                entry.container.health = health;
+                None
+            }
+        };
+        if let Some((leaving, limit)) = leaves {
+            // A second signal does not undo what is known by then.
+            if !matches!(entry.container.leaving, Some(Leaving::Ended { .. })) {
+                entry.container.leaving = Some(leaving);
+            }
+            entry.leaves_until = now.instant.checked_add(limit);
+        }
+        before == Condition::Ready && entry.container.condition() != Condition::Ready
+    }
+
+    /// The containers that should have ended by now: the engine is to be asked, and then believed.
+    pub(super) fn overdue(&mut self, now: Now) -> Vec<String> {
+        let mut overdue = Vec::new();
+        for (id, entry) in &mut self.entries {
+            if entry
+                .leaves_until
+                .take_if(|until| *until <= now.instant)
+                .is_some()
+            {
+                overdue.push(id.clone());
+            }
+        }
+        overdue
     }
 
     /// Notes that a container can't be read; its last reading stands.
@@ -130,6 +191,7 @@ impl Inventory {
         }
         if let Some(entry) = self.entries.get_mut(id) {
             entry.removed = Some(now.instant);
+            entry.stay();
             entry.container.state = State::Removed {
                 at: humantime::format_rfc3339_seconds(now.wall).to_string(),
             };
@@ -214,7 +276,8 @@ impl Inventory {
             (None, Some(stopped), Some(grace)) => stopped.checked_add(grace),
             _ => None,
         });
-        ends.min()
+        let overdue = self.entries.values().filter_map(|entry| entry.leaves_until);
+        ends.chain(overdue).min()
     }
 
     fn outlived(&self, entry: &Entry, now: Now) -> bool {
@@ -250,6 +313,21 @@ impl Inventory {
         {
             self.entries.remove(&id);
         }
+    }
+}
+
+impl Entry {
+    /// It has not left, whatever an event said.
+    fn stay(&mut self) {
+        self.container.leaving = None;
+        self.leaves_until = None;
+    }
+
+    /// What an event said of its leave, if an inspection that says it runs may be older than that.
+    fn still_leaving(&self, inspected: &Container, now: Now) -> Option<(Leaving, Instant)> {
+        let until = self.leaves_until.filter(|until| *until > now.instant)?;
+        let same_run = inspected.state == State::Running && inspected.started == self.container.started;
+        Some((self.container.leaving.filter(|_| same_run)?, until))
     }
 }
 

@@ -12,6 +12,7 @@ mod definition;
 mod drift;
 mod endpoint;
 mod engine;
+mod event;
 mod failure;
 mod inventory;
 pub mod labels;

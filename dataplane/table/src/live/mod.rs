@@ -215,6 +215,11 @@ impl Live {
         self.change(|facts| facts.checked(policy, result, now))
     }
 
+    /// Whether the active checks speak against it, whatever the policy makes of that.
+    pub fn fails_checks(&self) -> bool {
+        !self.facts().check.is_usable()
+    }
+
     /// Announces what time has brought about.
     pub(crate) fn advance(&self, now: Instant) -> Changes {
         self.facts().advance(now)

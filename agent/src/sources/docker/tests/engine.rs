@@ -111,6 +111,35 @@ async fn follows_events_and_inspects_only_what_changed() {
 }
 
 #[tokio::test]
+async fn what_leaves_waits_for_no_inspection() {
+    let mut engine = FakeEngine::new();
+    engine.listen();
+    engine.put(&inspection("web", "10.0.0.1", &[]));
+    let mut source = Running::start(engine.endpoint());
+    source.until_servers(&["web http://10.0.0.1:80"]).await;
+    // As the real one: from here on it doesn't answer for this container.
+    engine.script().stuck.insert("id-web".to_owned());
+    let say = |action: &str, attributes: serde_json::Value| {
+        engine.say(&json!({
+            "Type": "container", "Action": action, "Actor": {"ID": "id-web", "Attributes": attributes},
+        }));
+    };
+    say("kill", json!({"signal": "15"}));
+    let state = source
+        .until_servers(&["web http://10.0.0.1:80 (container web is stopping)"])
+        .await;
+    assert_eq!(state.departures, 1);
+    say("die", json!({"exitCode": "0"}));
+    source
+        .until_servers(&["web http://10.0.0.1:80 (container web exited (0))"])
+        .await;
+    engine.script().stuck.clear();
+    engine.happen("start", &inspection("web", "10.0.0.2", &[]));
+    source.until_servers(&["web http://10.0.0.2:80"]).await;
+    source.stop().await;
+}
+
+#[tokio::test]
 async fn reconnects_and_reads_everything_when_the_events_end() {
     let mut engine = FakeEngine::new();
     engine.listen();

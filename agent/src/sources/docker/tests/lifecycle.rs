@@ -7,6 +7,8 @@ use constellation_config::DockerProvider;
 use serde_json::{Value, json};
 
 use super::{container, exited, inspection, problems, provider, routers, servers};
+use crate::sources::docker::container::Health;
+use crate::sources::docker::event::{Event, News};
 use crate::sources::docker::inventory::{Grace, Inventory, Now};
 use crate::sources::docker::policy::Policy;
 
@@ -133,6 +135,127 @@ fn a_reading_that_brings_nothing_new_changes_nothing() {
     world.pass(3600);
     world.observe(exited(web(""), 137));
     assert_eq!(world.inventory.contribution(&world.policy, world.now), before);
+}
+
+fn event(news: News) -> Event {
+    Event { news, at: None }
+}
+
+/// `web` as the engine lists it, in the run that began then.
+fn run(address: &str, started: &str) -> Value {
+    let mut web = web(address);
+    web["State"]["StartedAt"] = json!(started);
+    web["Config"]["StopSignal"] = json!("SIGQUIT");
+    web
+}
+
+const FIRST: &str = "2026-01-01T09:00:00Z";
+const SECOND: &str = "2026-01-01T10:00:09Z";
+const READY: [&str; 1] = ["web http://10.0.0.1:80"];
+const STOPPING: [&str; 1] = ["web http://10.0.0.1:80 (container web is stopping)"];
+
+#[test]
+fn a_container_that_is_told_to_end_takes_no_new_requests() {
+    let mut world = World::new(&provider());
+    let hear = |world: &mut World, news: News| world.inventory.hear("id-web", &event(news), world.now);
+    assert!(!hear(&mut world, News::Signal(15)), "nothing is known of it");
+    world.observe(run("10.0.0.1", FIRST));
+    // Signals that end nothing.
+    for signal in [1, 10, 12, 28] {
+        assert!(!hear(&mut world, News::Signal(signal)));
+        assert_eq!(world.servers(), READY);
+    }
+    for signal in [15, 9, 3] {
+        let mut world = World::new(&provider());
+        world.observe(run("10.0.0.1", FIRST));
+        assert!(hear(&mut world, News::Signal(signal)));
+        assert_eq!(world.servers(), STOPPING);
+    }
+    assert!(hear(&mut world, News::Signal(15)));
+    assert!(!hear(&mut world, News::Signal(9)), "it leaves only once");
+    // An inspection that began before the signal still says that it runs.
+    world.observe(run("10.0.0.1", FIRST));
+    assert_eq!(world.servers(), STOPPING);
+    assert!(!hear(&mut world, News::Ended { code: Some(137) }));
+    assert_eq!(
+        world.servers(),
+        ["web http://10.0.0.1:80 (container web exited (137))"]
+    );
+    hear(&mut world, News::Signal(15));
+    assert!(
+        world.servers()[0].ends_with("exited (137))"),
+        "the end stays known"
+    );
+    world.observe(exited(run("", FIRST), 137));
+    assert_eq!(world.servers(), [format!("web http://10.0.0.1:80 ({EXITED})")]);
+    // The next run has nothing to do with it, and takes no notice of what happened to the first.
+    world.observe(run("10.0.0.1", SECOND));
+    assert_eq!(world.servers(), READY);
+    let old = Event {
+        news: News::Ended { code: None },
+        at: humantime::parse_rfc3339("2026-01-01T10:00:08.9Z").ok(),
+    };
+    assert!(!world.inventory.hear("id-web", &old, world.now));
+    assert_eq!(world.servers(), READY);
+}
+
+#[test]
+fn a_container_that_survives_its_signal_is_ready_again() {
+    let mut world = World::new(&provider());
+    world.observe(run("10.0.0.1", FIRST));
+    assert!(
+        world
+            .inventory
+            .hear("id-web", &event(News::Signal(15)), world.now)
+    );
+    let end = world.now.instant + Duration::from_secs(15);
+    assert_eq!(world.inventory.next_change(world.now), Some(end));
+    assert!(world.inventory.overdue(world.now).is_empty());
+    world.pass(15);
+    assert_eq!(world.inventory.overdue(world.now), ["id-web"]);
+    assert_eq!(world.servers(), STOPPING, "not before the engine was asked");
+    assert_eq!(world.inventory.next_change(world.now), None);
+    world.observe(run("10.0.0.1", FIRST));
+    assert_eq!(world.servers(), READY);
+}
+
+#[test]
+fn a_restart_is_told_from_a_reading_that_is_late() {
+    let mut world = World::new(&provider());
+    world.observe(run("10.0.0.1", FIRST));
+    assert!(
+        world
+            .inventory
+            .hear("id-web", &event(News::Ended { code: Some(0) }), world.now)
+    );
+    world.inventory.hear("id-web", &event(News::Started), world.now);
+    assert!(
+        world.servers()[0].ends_with("exited (0))"),
+        "its address is not known yet"
+    );
+    world.observe(run("10.0.0.7", SECOND));
+    assert_eq!(world.servers(), ["web http://10.0.0.7:80"]);
+}
+
+#[test]
+fn a_pause_and_a_bad_health_check_count_before_the_inspection() {
+    let mut world = World::new(&provider());
+    world.observe(run("10.0.0.1", FIRST));
+    let hear = |world: &mut World, news: News| world.inventory.hear("id-web", &event(news), world.now);
+    assert!(hear(&mut world, News::Paused));
+    assert_eq!(
+        world.servers(),
+        ["web http://10.0.0.1:80 (container web is paused)"]
+    );
+    hear(&mut world, News::Resumed);
+    assert_eq!(world.servers(), READY);
+    assert!(hear(&mut world, News::Health(Health::Unhealthy)));
+    assert_eq!(
+        world.servers(),
+        ["web http://10.0.0.1:80 (container web: health check: unhealthy)"]
+    );
+    assert!(!hear(&mut world, News::Health(Health::Healthy)));
+    assert_eq!(world.servers(), READY);
 }
 
 #[test]

@@ -1,0 +1,218 @@
+//! One endpoint as its checks see it: what is asked, where, and whom the connection trusts.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use constellation_table::policy::{CheckMode, HealthCheck};
+use constellation_table::{Endpoint, Scheme, Service, Transport};
+use http::{HeaderMap, Method, Request, Response, Uri, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+
+use super::answer::Rest;
+use super::connection::{Connection, Deadline, Net, Place, Route};
+use super::failure::{Failure, shown};
+use super::{grpc, web};
+use crate::http::Trust;
+use crate::metrics::CheckOutcome;
+
+/// What an endpoint is asked.
+pub(super) struct Target {
+    pub(super) check: HealthCheck,
+    /// Where the first request goes to.
+    pub(super) origin: Place,
+    transport: Arc<Transport>,
+    /// `Err` says why the transport can't be used.
+    trust: Arc<Result<Trust, Arc<str>>>,
+}
+
+/// A request to one place.
+#[derive(Clone)]
+pub(super) struct Ask {
+    pub(super) place: Place,
+    /// `Host` or `:authority`.
+    pub(super) authority: String,
+    /// Path and query.
+    pub(super) path: String,
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Target {
+    pub(super) fn new(
+        service: &Service,
+        endpoint: &Endpoint,
+        check: &HealthCheck,
+        trust: Arc<Result<Trust, Arc<str>>>,
+    ) -> Self {
+        Self {
+            check: check.clone(),
+            origin: origin(endpoint, check),
+            transport: service.transport.clone(),
+            trust,
+        }
+    }
+
+    /// Whether this is what the endpoint is to be asked.
+    pub(super) fn asks(&self, service: &Service, endpoint: &Endpoint, check: &HealthCheck) -> bool {
+        self.check == *check
+            && self.origin == origin(endpoint, check)
+            && (Arc::ptr_eq(&self.transport, &service.transport) || self.transport == service.transport)
+    }
+
+    /// Asks once. `kept` is the connection of the last check, and then the one for the next.
+    ///
+    /// Cancel safe: a check that is dropped loses its connection and nothing else.
+    pub(super) async fn ask(
+        &self,
+        kept: &mut Option<Connection>,
+        net: &Net,
+    ) -> (Result<(), Failure>, Option<Rest>) {
+        let deadline = Deadline::new(self.check.timeout);
+        let asking = async {
+            match self.check.mode {
+                CheckMode::Http => web::ask(self, kept, net, deadline).await,
+                CheckMode::Grpc => (grpc::ask(self, kept, net, deadline).await, None),
+                CheckMode::Tcp => (self.connect(net, deadline).await, None),
+            }
+        };
+        // The steps keep to the deadline themselves and say what they waited for; this is for what lies between them.
+        timeout_at(deadline.at, asking)
+            .await
+            .unwrap_or_else(|_| (Err(Failure::no_answer(deadline.limit)), None))
+    }
+
+    /// `Host` of the first request.
+    pub(super) fn authority(&self) -> String {
+        match &self.check.hostname {
+            Some(hostname) => hostname.to_string(),
+            None => self.origin.authority(),
+        }
+    }
+
+    /// Sends a request over `slot`, or over a new connection that stays there.
+    pub(super) async fn send(
+        &self,
+        ask: &Ask,
+        slot: &mut Option<Connection>,
+        net: &Net,
+        deadline: Deadline,
+    ) -> Result<Response<Incoming>, Failure> {
+        if let Some(mut connection) = slot.take().filter(|kept| kept.place == ask.place)
+            && connection.ready().await
+        {
+            match connection.send(ask.request(connection.is_h2())?, deadline).await {
+                Ok(answer) => {
+                    *slot = Some(connection);
+                    return Ok(answer);
+                }
+                Err(failure) if failure.outcome == CheckOutcome::Timeout => return Err(failure),
+                // The back end may have closed it while it was idle: a new one tells.
+                Err(_) => {}
+            }
+        }
+        let trust = self
+            .trust
+            .as_ref()
+            .as_ref()
+            .map_err(|why| Failure::new(CheckOutcome::Settings, why.as_ref()))?;
+        let route = Route {
+            place: &ask.place,
+            transport: &self.transport,
+            trust,
+            h2_only: self.check.mode == CheckMode::Grpc,
+            known: ask.place.host == self.origin.host,
+        };
+        let mut connection = Connection::open(&route, net, deadline).await?;
+        let answer = connection
+            .send(ask.request(connection.is_h2())?, deadline)
+            .await?;
+        *slot = Some(connection);
+        Ok(answer)
+    }
+
+    /// The whole of a TCP check.
+    async fn connect(&self, net: &Net, deadline: Deadline) -> Result<(), Failure> {
+        let Place { host, port, .. } = &self.origin;
+        let addresses = net.names.addresses(host, *port, deadline.limit / 2).await;
+        let addresses = addresses.map_err(|error| Failure::name(host, &error))?;
+        match timeout_at(deadline.at, TcpStream::connect(addresses.as_slice())).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => {
+                net.names.forget(host);
+                Err(Failure::connect(&error))
+            }
+            Err(_) => {
+                net.names.forget(host);
+                Err(Failure::no_connection(deadline.limit))
+            }
+        }
+    }
+}
+
+/// Where the first request goes to.
+fn origin(endpoint: &Endpoint, check: &HealthCheck) -> Place {
+    let scheme = match (check.mode, check.scheme.unwrap_or(endpoint.scheme)) {
+        // gRPC in clear text is HTTP/2 with prior knowledge.
+        (CheckMode::Grpc, Scheme::Http) => Scheme::H2c,
+        (_, scheme) => scheme,
+    };
+    Place {
+        scheme,
+        host: endpoint.host.clone(),
+        port: check.port.unwrap_or(endpoint.port),
+    }
+}
+
+impl Ask {
+    /// The request as HTTP/1 or HTTP/2 wants it.
+    fn request(&self, h2: bool) -> Result<Request<Full<Bytes>>, Failure> {
+        let settings = |what: &str| {
+            let reason = format!(
+                "the health check can't be asked: {} is no {what}",
+                shown(&self.authority)
+            );
+            Failure::new(CheckOutcome::Settings, reason)
+        };
+        let uri = match h2 {
+            true => Uri::builder()
+                .scheme(self.place.scheme_name())
+                .authority(self.authority.as_str())
+                .path_and_query(self.path.as_str())
+                .build(),
+            false => Uri::builder().path_and_query(self.path.as_str()).build(),
+        };
+        let uri = uri.map_err(|_| {
+            let reason = format!(
+                "the health check can't be asked: {} at the host {} is no request target",
+                shown(&self.path),
+                shown(&self.authority)
+            );
+            Failure::new(CheckOutcome::Settings, reason)
+        })?;
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.headers.clone();
+        let headers = request.headers_mut();
+        for ours in [
+            header::HOST,
+            header::CONTENT_LENGTH,
+            header::TRANSFER_ENCODING,
+            header::CONNECTION,
+        ] {
+            headers.remove(ours);
+        }
+        if [Method::POST, Method::PUT, Method::PATCH].contains(&self.method) {
+            headers.insert(header::CONTENT_LENGTH, self.body.len().into());
+        }
+        if !h2 {
+            let host = self.authority.parse().map_err(|_| settings("host"))?;
+            headers.insert(header::HOST, host);
+        }
+        Ok(request)
+    }
+}
