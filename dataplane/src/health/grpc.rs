@@ -65,8 +65,14 @@ fn request(target: &Target) -> Ask {
         path: METHOD.to_owned(),
         method: Method::POST,
         headers,
-        body: message(check.path.trim_start_matches('/')),
+        body: message(service(&check.path)),
     }
+}
+
+/// The service asked for; empty: the whole server. No service's name begins with `/`, and Traefik asks for the whole
+/// server whatever the path is, so a path that was meant for it does no harm.
+fn service(path: &str) -> &str {
+    if path.starts_with('/') { "" } else { path }
 }
 
 /// `HealthCheckRequest { service }` with gRPC's prefix: no compression, length.

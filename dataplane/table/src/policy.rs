@@ -114,7 +114,8 @@ pub enum SameSite {
 pub struct HealthCheck {
     /// What is asked.
     pub mode: CheckMode,
-    /// Request target, starting with `/`. In gRPC mode the name of the service asked for.
+    /// Request target, starting with `/`. In gRPC mode the name of the service asked for; empty, or with a leading `/`:
+    /// the whole server.
     pub path: Box<str>,
     /// Request method.
     pub method: Method,
@@ -122,7 +123,7 @@ pub struct HealthCheck {
     pub scheme: Option<crate::Scheme>,
     /// Port instead of the endpoint's.
     pub port: Option<u16>,
-    /// `Host` header (and SNI) instead of the endpoint's.
+    /// `Host` header instead of the endpoint's. TLS goes by the transport, as requests do.
     pub hostname: Option<Box<str>>,
     /// Further headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,

@@ -164,7 +164,7 @@ async fn a_call_without_end_is_given_up() {
 async fn the_path_names_the_service_and_the_connection_stays() {
     let server = server(Answer::Message(SERVING, "0")).await;
     let check = HealthCheck {
-        path: "/app.v1.Orders".into(),
+        path: "app.v1.Orders".into(),
         hostname: Some("orders.test".into()),
         ..HealthCheck {
             mode: CheckMode::Grpc,
@@ -179,6 +179,18 @@ async fn the_path_names_the_service_and_the_connection_stays() {
     assert_eq!(asked[0].0, "http://orders.test/grpc.health.v1.Health/Check");
     assert_eq!(asked[0].1, b"\0\0\0\0\x0f\x0a\x0dapp.v1.Orders");
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+}
+
+/// As Traefik does it.
+#[tokio::test]
+async fn a_path_that_names_no_service_asks_for_the_whole_server() {
+    let server = server(Answer::Message(SERVING, "0")).await;
+    let check = HealthCheck {
+        path: "/health".into(),
+        ..grpc()
+    };
+    assert_eq!(reason_of(check, server.address).await, "");
+    assert_eq!(server.asked.lock().unwrap()[0].1, b"\0\0\0\0\0");
 }
 
 #[tokio::test]
