@@ -364,7 +364,22 @@ fn figures_of_the_generation_are_read_when_asked() {
     let published = Published::new(generation(1, &[("a", Condition::Ready)]));
     register_generation(&mut registry, published.clone());
     let stopped = Condition::Unavailable("container exited (137)".into());
-    published.publish(generation(2, &[("a", stopped), ("b", Condition::Ready)]));
+    let drained = Condition::Draining("container d is stopping".into());
+    published.publish(generation(
+        2,
+        &[
+            ("a", stopped.clone()),
+            ("b", Condition::Ready),
+            ("c", stopped),
+            ("d", drained),
+        ],
+    ));
+    let b = published.load_full().table.services()[0].endpoints[1].clone();
+    let answered = constellation_table::AttemptOutcome::Answered {
+        status: 200,
+        latency: Duration::from_millis(250),
+    };
+    published.load_full().table.services()[0].record(&b, answered, std::time::Instant::now());
     let samples = samples(&registry);
     for (name, expected) in [
         ("constellation_configuration_generation", 2.0),
@@ -376,6 +391,35 @@ fn figures_of_the_generation_are_read_when_asked() {
             r#"constellation_endpoint_up{service="app@file",endpoint="b"}"#,
             1.0,
         ),
+        (
+            r#"constellation_endpoint_draining{service="app@file",endpoint="d"}"#,
+            1.0,
+        ),
+        (
+            r#"constellation_endpoint_draining{service="app@file",endpoint="a"}"#,
+            0.0,
+        ),
+        (
+            r#"constellation_endpoint_ejected{service="app@file",endpoint="b"}"#,
+            0.0,
+        ),
+        (
+            r#"constellation_endpoint_breaker{service="app@file",endpoint="b"}"#,
+            0.0,
+        ),
+        (
+            r#"constellation_endpoint_latency_seconds{service="app@file",endpoint="b"}"#,
+            0.25,
+        ),
+        (
+            r#"constellation_endpoints_excluded{service="app@file",reason="unavailable"}"#,
+            2.0,
+        ),
+        (
+            r#"constellation_endpoints_excluded{service="app@file",reason="draining"}"#,
+            1.0,
+        ),
+        (r#"constellation_service_panic{service="app@file"}"#, 0.0),
     ] {
         assert_eq!(samples.get(name), Some(&expected), "{name}\n{samples:#?}");
     }
