@@ -29,7 +29,7 @@ use crate::control::{ControlServer, ControlState, EntryPointFacts};
 use crate::drains::Drains;
 use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
-use crate::runtime_file::{RunningNode, RuntimeFile};
+use crate::runtime_file::{RunningNode, RuntimeFile, TokenFile};
 use crate::sources::{self, SourceHandle, SourceState};
 use crate::{compile, demo, logging, settings, systemd};
 
@@ -104,6 +104,7 @@ struct Node {
     /// Ends the sources.
     reading: CancellationToken,
     runtime_file: Option<RuntimeFile>,
+    token_file: Option<TokenFile>,
 }
 
 impl Node {
@@ -172,6 +173,7 @@ impl Node {
             entry_points: data_plane.bound().to_vec(),
         });
         let draining = CancellationToken::new();
+        let token_file = make_token(&config);
         let state = ControlState {
             facts: Arc::clone(&facts),
             entry_points: entry_point_facts(&config, data_plane.bound()),
@@ -183,11 +185,13 @@ impl Node {
             host_names: host_names(&config.node),
             workers: data_plane.workers(),
             token: config.control.token.clone(),
+            change_token: token_file.as_ref().map(|file| file.token().clone()),
+            drains,
         };
         let control = ControlServer::start(control_listener, state).map_err(|error| {
             Failure::new(Exit::System, format!("cannot start the control server: {error}"))
         })?;
-        let runtime_file = write_runtime_file(&facts, control.address(), file);
+        let runtime_file = write_runtime_file(&facts, control.address(), file, token_file.as_ref());
         Ok(Self {
             config,
             facts,
@@ -203,6 +207,7 @@ impl Node {
             publishing,
             reading,
             runtime_file,
+            token_file,
         })
     }
 
@@ -339,6 +344,7 @@ impl Node {
         // Health answers until the very end.
         self.control.stop().await;
         drop(self.runtime_file);
+        drop(self.token_file);
     }
 }
 
@@ -429,11 +435,27 @@ async fn start_sources(
     Ok(sources)
 }
 
+/// A token for changes where the configuration names none. Without one the node runs all the same, and changes nothing.
+fn make_token(config: &Config) -> Option<TokenFile> {
+    if config.control.token.is_some() {
+        return None;
+    }
+    TokenFile::create()
+        .map_err(|error| {
+            tracing::warn!(
+                %error,
+                "cannot write a token: calls of the API that change something are refused until control.token is set"
+            );
+        })
+        .ok()
+}
+
 /// Without the file the node runs all the same; only `status` and the like need `--control`.
 fn write_runtime_file(
     facts: &NodeFacts,
     control: SocketAddr,
     config_file: Option<PathBuf>,
+    token: Option<&TokenFile>,
 ) -> Option<RuntimeFile> {
     let node = RunningNode {
         pid: nix::unistd::getpid().as_raw(),
@@ -445,6 +467,7 @@ fn write_runtime_file(
             .iter()
             .map(|(name, address)| (name.to_string(), *address))
             .collect(),
+        token_file: token.map(|token| token.path().to_owned()),
     };
     match RuntimeFile::write(&node) {
         Ok(file) => Some(file),

@@ -4,13 +4,17 @@
 //! ends. The directory is the first of `$RUNTIME_DIRECTORY` (systemd), `$XDG_RUNTIME_DIR/constellation`,
 //! `/run/constellation` for root, and `constellation-UID` in the directory for temporary files. A file whose process
 //! is gone is ignored, and removed by the next node that starts.
+//!
+//! Beside it lies `node-PID.token`, readable by the node's user alone: what a command sends along that changes
+//! something, when the configuration has no `control.token`.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use constellation_config::Secret;
 use nix::errno::Errno;
 use nix::sys::signal;
 use nix::unistd::Pid;
@@ -30,6 +34,61 @@ pub struct RunningNode {
     pub config_file: Option<PathBuf>,
     /// Entry point name and address of every listener.
     pub entry_points: Vec<(String, SocketAddr)>,
+    /// The file with the token for changes, if the node made one.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+}
+
+/// A token made for this run of the node; its file is removed when this is dropped.
+#[derive(Debug)]
+pub struct TokenFile {
+    path: PathBuf,
+    token: Secret,
+}
+
+impl TokenFile {
+    /// Makes a token and writes it.
+    pub fn create() -> io::Result<Self> {
+        Self::create_in(&own_directory())
+    }
+
+    fn create_in(directory: &Path) -> io::Result<Self> {
+        create_private(directory)?;
+        let mut random = [0; 32];
+        fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+        let token = Secret::new(
+            random
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>(),
+        );
+        let path = directory.join(format!("node-{}.token", std::process::id()));
+        // Whatever an earlier process of this id left; never written into, for others may have it open.
+        remove(&path);
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(token.expose().as_bytes())?;
+        Ok(Self { path, token })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The token.
+    pub fn token(&self) -> &Secret {
+        &self.token
+    }
+}
+
+impl Drop for TokenFile {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
 }
 
 /// The file of this process; removed when dropped.
@@ -47,6 +106,7 @@ impl RuntimeFile {
         for (path, other) in list(directory) {
             if !is_alive(other.pid) {
                 remove(&path);
+                remove(&path.with_extension("token"));
             }
         }
         let path = directory.join(format!("node-{}.json", node.pid));
@@ -170,6 +230,7 @@ mod tests {
             control: "127.0.0.1:40000".parse().unwrap(),
             config_file: Some("/etc/constellation.yaml".into()),
             entry_points: vec![("web".to_owned(), "127.0.0.1:40001".parse().unwrap())],
+            token_file: None,
         }
     }
 
@@ -194,6 +255,22 @@ mod tests {
         let file = RuntimeFile::write_into(directory.path(), &own).unwrap();
         assert_eq!(list(directory.path()).len(), 1);
         assert!(!dead.path().exists() && file.path().exists());
+    }
+
+    #[test]
+    fn a_token_is_for_its_owner_alone_and_leaves_with_the_node() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = TokenFile::create_in(directory.path()).unwrap();
+        assert_eq!(fs::read_to_string(first.path()).unwrap(), first.token().expose());
+        assert_eq!(fs::metadata(first.path()).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(first.token().expose().len(), 64);
+        let path = first.path().to_owned();
+        let token = first.token().clone();
+        std::mem::forget(first);
+        let second = TokenFile::create_in(directory.path()).unwrap();
+        assert_ne!(second.token(), &token);
+        drop(second);
+        assert!(!path.exists());
     }
 
     #[test]

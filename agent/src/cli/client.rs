@@ -41,13 +41,15 @@ impl NodeChoice {
             .as_ref()
             .and_then(|control| control.token.as_ref())
             .map(|token| token.expose().to_owned());
+        let running = runtime_file::running();
         let base = match &self.control {
             Some(url) => base_of(url)?,
-            None => match choose(&runtime_file::running(), settings.config.as_deref())? {
+            None => match choose(&running, settings.config.as_deref())? {
                 Some(node) => format!("http://{}", node.control),
                 None => format!("http://{}", configured.unwrap_or_default().address),
             },
         };
+        let token = token.or_else(|| token_of(&running, &base));
         let agent = ureq::Agent::config_builder()
             .timeout_connect(Some(Duration::from_secs(3)))
             .timeout_global(Some(Duration::from_secs(30)))
@@ -56,6 +58,15 @@ impl NodeChoice {
             .new_agent();
         Ok(Node { base, token, agent })
     }
+}
+
+/// The token that the node at `base` has made, if it runs on this machine and lets this user read it.
+fn token_of(running: &[RunningNode], base: &str) -> Option<String> {
+    let node = running
+        .iter()
+        .find(|node| base == format!("http://{}", node.control))?;
+    let token = fs::read_to_string(node.token_file.as_ref()?).ok()?;
+    Some(token.trim().to_owned())
 }
 
 /// The one node that `config` or the lack of others singles out.
@@ -124,7 +135,26 @@ impl Node {
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let mut response = request.call().map_err(|error| self.no_answer(&error))?;
+        let response = request.call().map_err(|error| self.no_answer(&error))?;
+        self.read(&url, response)
+    }
+
+    /// The JSON answer to `POST path`, which changes something.
+    pub(super) fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let url = format!("{}{path}", self.base);
+        let mut request = self.agent.post(&url);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let response = request.send_empty().map_err(|error| self.no_answer(&error))?;
+        self.read(&url, response)
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        mut response: http::Response<ureq::Body>,
+    ) -> Result<T, Failure> {
         let status = response.status();
         let body = response
             .body_mut()
@@ -185,6 +215,7 @@ mod tests {
             control: ([127, 0, 0, 1], port).into(),
             config_file: config_file.map(Into::into),
             entry_points: Vec::new(),
+            token_file: None,
         }
     }
 
@@ -205,6 +236,21 @@ mod tests {
             failure.message.contains("--control http://127.0.0.1:1002"),
             "{failure}"
         );
+    }
+
+    #[test]
+    fn the_token_is_that_of_the_node_that_is_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("node-2.token");
+        fs::write(&file, "secret\n").unwrap();
+        let mut nodes = [node(1, 1001, None), node(2, 1002, None)];
+        nodes[1].token_file = Some(file);
+        assert_eq!(token_of(&nodes, "http://127.0.0.1:1001"), None);
+        assert_eq!(
+            token_of(&nodes, "http://127.0.0.1:1002").as_deref(),
+            Some("secret")
+        );
+        assert_eq!(token_of(&nodes, "http://192.0.2.1:1002"), None);
     }
 
     #[test]

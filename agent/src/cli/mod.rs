@@ -7,9 +7,11 @@ mod check;
 mod client;
 mod completions;
 mod config;
+mod drain;
 mod exit;
 mod explain;
 mod routes;
+mod services;
 mod status;
 mod table;
 
@@ -45,6 +47,12 @@ enum Command {
     Config(config::ConfigArgs),
     /// List the routes of the running node.
     Routes(routes::RoutesArgs),
+    /// List services and their endpoints: who takes requests, who does not, and why.
+    Services(services::ServicesArgs),
+    /// Send an endpoint no new requests; what runs there may finish.
+    Drain(drain::DrainArgs),
+    /// Send a drained endpoint requests again.
+    Undrain(drain::DrainArgs),
     /// Show how the running node fares.
     Status(status::StatusArgs),
     /// Say which route and which endpoint a request would get, and why the others lost.
@@ -117,6 +125,9 @@ pub fn main() -> Exit {
         Command::Check(args) => check::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Routes(args) => routes::run(&args),
+        Command::Services(args) => services::run(&args),
+        Command::Drain(args) => drain::run(&args, drain::Direction::Out),
+        Command::Undrain(args) => drain::run(&args, drain::Direction::Back),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use constellation_dataplane::metrics;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
@@ -12,16 +12,27 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::explain::{Question, QuestionError};
-use super::guard::guard;
+use super::guard::{guard, may_change};
 use super::health::{Health, Overall};
 use super::problem::{Problem, method_not_allowed, not_found};
 use super::routes::Routes;
 use super::status::Status;
-use super::{ControlState, services};
+use super::{ControlState, drain, services};
 
 /// Everything that is served.
 pub(super) fn router(state: ControlState) -> Router {
+    let changes = Router::new()
+        .route(
+            "/api/v1/services/{name}/endpoints/{endpoint}/drain",
+            post(drain::drain),
+        )
+        .route(
+            "/api/v1/services/{name}/endpoints/{endpoint}/undrain",
+            post(drain::undrain),
+        )
+        .route_layer(middleware::from_fn_with_state(state.clone(), may_change));
     Router::new()
+        .merge(changes)
         .route("/health", get(ready))
         .route("/health/ready", get(ready))
         .route("/health/live", get(live))

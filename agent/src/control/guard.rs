@@ -41,6 +41,29 @@ pub(super) async fn guard(State(state): State<ControlState>, request: Request, n
     }
 }
 
+/// Lets a call pass that changes something: whoever makes it sends a token, wherever it comes from.
+pub(super) async fn may_change(State(state): State<ControlState>, request: Request, next: Next) -> Response {
+    // What only asks for a wrong method changes nothing, and is told so.
+    if request.method() != http::Method::POST || is_token(&state, request.headers()) {
+        return next.run(request).await;
+    }
+    let detail = "calls that change something need Authorization: Bearer TOKEN, with the token of control.token, or \
+                  without one that of the file node-PID.token in the runtime directory (the command line finds it)";
+    Problem::new(StatusCode::UNAUTHORIZED, detail).into_response()
+}
+
+fn is_token(state: &ControlState, headers: &HeaderMap) -> bool {
+    let sent = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let known = state.token.iter().chain(&state.change_token);
+    sent.is_some_and(|sent| {
+        known.fold(false, |found, token| {
+            found | equal(sent, token.expose().as_bytes())
+        })
+    })
+}
+
 fn check_host(names: &[String], uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let authority = match uri.authority() {
         Some(authority) => Some(authority.as_str()),

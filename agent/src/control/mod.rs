@@ -1,18 +1,22 @@
-//! The control server: health, metrics and the read-only API.
+//! The control server: health, metrics and the API.
 //!
 //! It runs on a thread and a runtime of its own, so that it answers while the proxy is saturated and until the very
-//! end of a drain. It only reads: the published generation, the publisher's [`Report`], the metrics registry.
+//! end of a drain. It reads the published generation, the publisher's [`Report`] and the metrics registry; all it changes
+//! is the set of drained endpoints.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/health`, `/health/live`, `/health/ready`, `/api/v1/health` | named conditions, 200 or 503 |
 //! | `/metrics` | OpenMetrics text |
 //! | `/api/v1/status`, `/routes`, `/services`, `/services/{name}`, `/metrics` | JSON |
+//! | POST `/api/v1/services/{name}/endpoints/{endpoint}/drain`, `/undrain` | the endpoint as it stands then |
 //! | `/api/v1/explain?url=` | the decision for a request, with its reasons |
 //!
-//! Errors are problem+json (RFC 9457).
+//! Whoever changes something sends a token, from this machine too: any program here could call otherwise, and so could
+//! a page in a browser. Errors are problem+json (RFC 9457).
 
 mod api;
+mod drain;
 mod explain;
 mod guard;
 mod health;
@@ -35,6 +39,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::drains::Drains;
 use crate::report::{NodeFacts, Report};
 
 pub use explain::{EntryPointFacts, Question, QuestionError};
@@ -63,6 +68,10 @@ pub struct ControlState {
     pub workers: Workers,
     /// What callers from other machines have to send; `None`: nothing.
     pub token: Option<Secret>,
+    /// What a caller that changes something may send instead of `token`; `None`: nothing but `token` will do.
+    pub change_token: Option<Secret>,
+    /// Endpoints that operators have drained.
+    pub drains: Drains,
 }
 
 /// RFC 3339 in UTC, to the second.

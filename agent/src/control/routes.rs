@@ -1,12 +1,13 @@
 //! `/api/v1/routes`: every router, best first, and those that are defined but not served.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use constellation_table::{Action, Router, Target};
 use serde::Serialize;
 
 use super::ControlState;
-use super::services::is_ready;
+use super::services::ready;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Routes {
@@ -63,7 +64,7 @@ impl Routes {
 
 impl Route {
     fn of(router: &Router, state: &ControlState) -> Self {
-        let spec = &router.spec;
+        let (spec, now) = (&router.spec, Instant::now());
         let name = |id: usize| {
             state
                 .entry_points
@@ -94,7 +95,7 @@ impl Route {
             service: router.target().map(|target| Arc::clone(target.name())),
             redirect_to,
             endpoints: endpoints().count(),
-            ready_endpoints: endpoints().filter(|endpoint| is_ready(endpoint)).count(),
+            ready_endpoints: services.iter().map(|service| ready(service, now)).sum(),
         }
     }
 }

@@ -1,13 +1,15 @@
-//! `/api/v1/services`: every service with its endpoints and whether they can serve.
+//! `/api/v1/services`: every service with its endpoints, whether they take requests, and what speaks against it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use constellation_table::{Condition, Endpoint, Scheme, Service, Snapshot};
+use constellation_table::{Endpoint, Exclusion, Service, Snapshot, Standing};
 use http::StatusCode;
 use serde::Serialize;
 
 use super::ControlState;
 use super::problem::Problem;
+use crate::drains::{DrainSet, Drained};
 
 /// One service. `nodes` and `current_lease` are what clients of a whole cluster know.
 #[derive(Debug, Serialize)]
@@ -19,6 +21,8 @@ pub(super) struct ServiceView {
     current_lease: Option<()>,
     pass_host_header: bool,
     servers_transport: Arc<str>,
+    /// Too few endpoints are healthy, so all that are there are used.
+    panic: bool,
     endpoints: Vec<EndpointView>,
 }
 
@@ -32,14 +36,29 @@ struct ServiceOnNode {
     networks: Vec<String>,
 }
 
+/// One endpoint of a service.
 #[derive(Debug, Serialize)]
-struct EndpointView {
+pub(super) struct EndpointView {
     name: Arc<str>,
     url: String,
     weight: u32,
+    /// It takes requests.
     ready: bool,
+    /// `ready`, or the fact that keeps it from taking requests: `unavailable`, `draining`, `no-weight`, `check-failed`,
+    /// `ejected`, `breaker-open`, `probation`.
+    state: &'static str,
+    /// Why it takes none, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// An operator has drained it.
+    drained: bool,
+    in_flight: u32,
+    /// Moving average of the time to the head of its good answers.
+    latency_seconds: Option<f64>,
+    /// All that is known of it in one line.
+    evidence: String,
+    /// The same by fact, as `explain` gives it.
+    standing: Standing,
 }
 
 /// Every service, by name.
@@ -49,7 +68,7 @@ pub(super) fn all(state: &ControlState) -> Vec<ServiceView> {
         .table
         .services()
         .iter()
-        .map(|service| ServiceView::of(service, &state.facts.name))
+        .map(|service| ServiceView::of(service, state))
         .collect()
 }
 
@@ -57,10 +76,10 @@ pub(super) fn all(state: &ControlState) -> Vec<ServiceView> {
 pub(super) fn one(state: &ControlState, name: &str) -> Result<ServiceView, Problem> {
     let generation = state.published.load_full();
     let service = find(&generation.table, name)?;
-    Ok(ServiceView::of(service, &state.facts.name))
+    Ok(ServiceView::of(service, state))
 }
 
-fn find<'s>(table: &'s Snapshot, name: &str) -> Result<&'s Arc<Service>, Problem> {
+pub(super) fn find<'s>(table: &'s Snapshot, name: &str) -> Result<&'s Arc<Service>, Problem> {
     if let Some(service) = table.services().iter().find(|service| *service.name == *name) {
         return Ok(service);
     }
@@ -89,19 +108,22 @@ fn find<'s>(table: &'s Snapshot, name: &str) -> Result<&'s Arc<Service>, Problem
 }
 
 impl ServiceView {
-    fn of(service: &Service, node: &str) -> Self {
+    fn of(service: &Service, state: &ControlState) -> Self {
+        let (drains, now) = (state.drains.now(), Instant::now());
         let endpoints: Vec<EndpointView> = service
             .endpoints
             .iter()
-            .map(|endpoint| EndpointView::of(endpoint))
+            .map(|endpoint| EndpointView::of(service, endpoint, &drains, now))
             .collect();
-        let healthy = is_healthy(service);
+        let is_healthy = |endpoint: &&EndpointView| endpoint.ready && !endpoint.standing.panic;
+        let healthy_count = endpoints.iter().filter(is_healthy).count();
+        let healthy = healthy_count > 0;
         Self {
             service_name: Arc::clone(&service.name),
             instances: endpoints.len(),
-            healthy_count: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
+            healthy_count,
             nodes: vec![ServiceOnNode {
-                node_name: node.to_owned(),
+                node_name: state.facts.name.clone(),
                 healthy,
                 state: if healthy { "healthy" } else { "unhealthy" },
                 checked_at: None,
@@ -111,53 +133,51 @@ impl ServiceView {
             current_lease: None,
             pass_host_header: service.pass_host_header,
             servers_transport: Arc::clone(&service.transport.name),
+            panic: service.view(now).is_panic(),
             endpoints,
         }
     }
 }
 
 impl EndpointView {
-    fn of(endpoint: &Endpoint) -> Self {
+    pub(super) fn of(service: &Service, endpoint: &Endpoint, drains: &DrainSet, now: Instant) -> Self {
+        let standing = service.standing(endpoint, now);
+        let evidence = standing.to_string();
+        // The text of the standing says more of a fact that was inferred than its name does.
+        let reason = standing.excluded.map(|exclusion| match exclusion {
+            Exclusion::CheckFailed | Exclusion::Ejected | Exclusion::BreakerOpen | Exclusion::Probation
+                if !evidence.is_empty() =>
+            {
+                evidence.clone()
+            }
+            _ => exclusion.reason(endpoint).to_owned(),
+        });
+        let drained = Drained {
+            service: service.name.clone(),
+            endpoint: endpoint.name.clone(),
+        };
         Self {
             name: Arc::clone(&endpoint.name),
-            url: url(endpoint),
+            url: endpoint.url(),
             weight: endpoint.weight,
-            ready: is_ready(endpoint),
-            reason: match &endpoint.condition {
-                Condition::Unavailable(reason) | Condition::Draining(reason) => Some(reason.to_string()),
-                Condition::Ready if endpoint.weight == 0 => Some("its weight is 0".to_owned()),
-                Condition::Ready => None,
-            },
+            ready: standing.excluded.is_none(),
+            state: standing.excluded.map_or("ready", Exclusion::word),
+            reason,
+            drained: drains.contains(&drained),
+            in_flight: standing.in_flight,
+            latency_seconds: endpoint.live.latency().map(|latency| latency.as_secs_f64()),
+            evidence,
+            standing,
         }
     }
 }
 
-fn url(endpoint: &Endpoint) -> String {
-    let scheme = match endpoint.scheme {
-        Scheme::Http => "http",
-        Scheme::H2c => "h2c",
-        Scheme::Https => "https",
-    };
-    let Endpoint {
-        host,
-        port,
-        base_path,
-        ..
-    } = endpoint;
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_string()
-    };
-    format!("{scheme}://{host}:{port}{base_path}")
-}
-
-/// Whether an endpoint takes requests.
-pub(super) fn is_ready(endpoint: &Endpoint) -> bool {
-    endpoint.condition == Condition::Ready && endpoint.weight > 0
+/// How many endpoints of a service take requests.
+pub(super) fn ready(service: &Service, now: Instant) -> usize {
+    service.view(now).usable().len()
 }
 
 /// Whether any endpoint takes requests.
-pub(super) fn is_healthy(service: &Service) -> bool {
-    service.endpoints.iter().any(|endpoint| is_ready(endpoint))
+pub(super) fn is_healthy(service: &Service, now: Instant) -> bool {
+    ready(service, now) > 0
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use constellation_dataplane::tls::CertificateInfo;
 use serde::Serialize;
@@ -87,7 +87,10 @@ impl Status {
             nodes: 1,
             healthy_nodes: usize::from(overall != Overall::Unavailable),
             services: services.len(),
-            healthy_services: services.iter().filter(|service| is_healthy(service)).count(),
+            healthy_services: services
+                .iter()
+                .filter(|service| is_healthy(service, Instant::now()))
+                .count(),
             raft_leader: None,
             cluster_version: facts.version,
             timestamp: rfc3339(now),

@@ -209,8 +209,21 @@ async fn services_are_found_by_either_name() {
             assert_eq!(service[key], expected);
         }
         assert_eq!(service["nodes"][0]["node_name"], "edge-1");
-        let endpoint = json!({"name": "app-2", "url": "http://10.0.0.2:80", "weight": 1, "ready": false, "reason": "container exited (137)"});
-        assert_eq!(service["endpoints"][1], endpoint);
+        let endpoint = &service["endpoints"][1];
+        for (key, expected) in [
+            ("name", json!("app-2")),
+            ("url", json!("http://10.0.0.2:80")),
+            ("weight", json!(1)),
+            ("ready", json!(false)),
+            ("state", json!("unavailable")),
+            ("reason", json!("container exited (137)")),
+            ("drained", json!(false)),
+            ("in_flight", json!(0)),
+            ("latency_seconds", Value::Null),
+        ] {
+            assert_eq!(endpoint[key], expected, "{endpoint}");
+        }
+        assert_eq!(endpoint["standing"]["breaker"]["state"], "closed", "{endpoint}");
     }
     let (code, problem) = node.get("/api/v1/services/none").await;
     assert_eq!(code, StatusCode::NOT_FOUND);

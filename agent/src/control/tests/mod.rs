@@ -1,6 +1,7 @@
 //! A node in memory, and calls to its control API.
 
 mod answers;
+mod changes;
 mod refusals;
 mod serving;
 
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::guard::Caller;
 use super::{ControlServer, ControlState, EntryPointFacts, api};
+use crate::drains::Drains;
 use crate::report::{DisabledRouter, NodeFacts, Report};
 use crate::sources::{Problem, SourceStatus};
 
@@ -81,6 +83,8 @@ impl Node {
             host_names: vec!["edge-1".to_owned()],
             workers: Workers::new(2),
             token: None,
+            change_token: Some(Secret::new("made")),
+            drains: Drains::default(),
         };
         Self { state, report }
     }
