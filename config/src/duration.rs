@@ -6,6 +6,10 @@ use std::time::Duration;
 /// What is expected, for errors.
 pub const EXPECTED: &str = "a duration such as 500ms, 10s, 1m30s or 2h, or a whole number of seconds";
 
+/// The same where Go's durations below zero have a meaning.
+pub(crate) const EXPECTED_SIGNED: &str =
+    "a duration such as 500ms, 10s, 1m30s or -1ms, or a whole number of seconds";
+
 /// The longest duration, Go's: a bit more than 292 years.
 const MAX_NANOS: u128 = i64::MAX as u128;
 
@@ -50,6 +54,11 @@ pub fn parse(text: &str) -> Option<Duration> {
         rest = &after[unit.len()..];
     }
     Some(Duration::from_nanos(u64::try_from(total).ok()?))
+}
+
+/// Whether a text is a duration, which may be below zero.
+pub(crate) fn is_signed(text: &str) -> bool {
+    parse(text.strip_prefix('-').unwrap_or(text)).is_some() && !text.starts_with("-+")
 }
 
 /// Writes a duration so that [`parse`] reads the same.

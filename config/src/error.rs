@@ -118,6 +118,7 @@ impl fmt::Display for Origin {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
+            Origin::Label if self.key.starts_with("constellation.") => write!(f, "label {}: ", self.key)?,
             Origin::Label if !self.key.is_empty() => write!(f, "label traefik.{}: ", self.key)?,
             origin if self.key.is_empty() => write!(f, "{origin}: ")?,
             origin => write!(f, "{origin}: {}: ", self.key)?,

@@ -219,7 +219,9 @@ mod tests {
     fn uncommented() -> String {
         let is_key = |text: &str| {
             let name = text.trim_start().split(':').next().unwrap_or_default();
-            text.contains(':') && !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric())
+            text.contains(':')
+                && name.starts_with(|c: char| c.is_ascii_alphabetic())
+                && name.chars().all(|c| c.is_ascii_alphanumeric())
         };
         let body = example().replace(HEADER, "");
         let lines = body.lines().map(|line| match line.split_once("# ") {

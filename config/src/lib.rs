@@ -30,7 +30,9 @@
 //!
 //! # Dynamic configuration
 //!
-//! [`dynamic`] holds Traefik's documents (routers, services, TLS) and reads them from files and from labels.
+//! [`dynamic`] holds Traefik's documents (routers, services, TLS) and reads them from files and from labels. Beside
+//! Traefik's sections stands `constellation`, for the options of services that Traefik has not
+//! ([`dynamic::ServiceOptions`]); the static `serviceDefaults` has the same shape for all services.
 
 mod document;
 pub mod duration;
@@ -44,6 +46,7 @@ mod resolve;
 mod resolved;
 mod schema;
 mod secret;
+pub mod size;
 mod unsupported;
 
 pub use document::{Format, MAX_DOCUMENT_BYTES, read_text};

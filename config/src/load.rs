@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::document::{self, Document, Entry, Format, Node, Value};
+use crate::dynamic::{Layered as _, ServiceOptions};
 use crate::layer::{self, Setting};
 use crate::raw::RawConfig;
 use crate::resolve::{self, Resolution};
@@ -132,6 +133,7 @@ fn layered(
         let error = ConfigError::new(root.origin.clone(), "", error.to_string());
         ConfigErrors(vec![error])
     })?;
+    raw.service_defaults = raw.service_defaults.over(&ServiceOptions::built_in());
     let Resolution {
         config,
         errors: found,

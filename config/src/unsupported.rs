@@ -160,7 +160,7 @@ const PROVIDERS: [&str; 13] = [
 ];
 
 /// Sections of the dynamic configuration, which people put into the static file.
-const DYNAMIC: [&str; 4] = ["http", "tcp", "udp", "tls"];
+const DYNAMIC: [&str; 5] = ["http", "tcp", "udp", "tls", "constellation"];
 
 /// What to say of an unknown key of the static configuration.
 pub(crate) fn explain(path: &str) -> Option<Unknown> {

@@ -182,7 +182,7 @@ fn refusals_of_yaml_documents() {
         ),
         (
             "htttp: {}",
-            "dyn.yaml:1:1: htttp: unknown key\n    expected: one of http, tcp, tls, udp\n    hint: did you mean `http`?",
+            "dyn.yaml:1:1: htttp: unknown key\n    expected: one of constellation, http, tcp, tls, udp\n    hint: did you mean `http`?",
         ),
         (
             "http:\n  routers: {}\n  routers: {}\n",
@@ -194,7 +194,7 @@ fn refusals_of_yaml_documents() {
         ),
         (
             "- a\n",
-            "dyn.yaml:1:1: the document is not a map\n    value: a list of 1\n    expected: a map with keys of http, tcp, udp, tls",
+            "dyn.yaml:1:1: the document is not a map\n    value: a list of 1\n    expected: a map with keys of http, tcp, udp, tls, constellation",
         ),
         (
             "http: {services: {s: {loadBalancer: {servers: [{url: {{ env }} }]}}}}",

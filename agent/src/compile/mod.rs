@@ -5,14 +5,18 @@
 //! `Arc<Router>`, `Arc<Service>` and `Arc<Endpoint>`, with the counters and connection pools that hang on them. An
 //! object that can't be used is left out with a [`Problem`] that says why; it never hurts another one.
 //!
-//! One file per kind of object: [`transports`] -> [`services`] (with [`server`]) -> [`routers`] (with [`rules`]) and
-//! [`tls`]. [`passes`] runs them over a reading with [`carry`], which walks the new document beside the old one.
+//! One file per kind of object: [`transports`] -> [`services`] (with [`server`], [`balancer`], [`options`] and
+//! [`policy`]) -> [`kinds`] -> [`routers`] (with [`rules`]) and [`tls`]. [`passes`] runs them over a reading with [`carry`], which walks the new document beside the old one.
 //! [`starting()`] is what serves before the first compile.
 
+mod balancer;
 mod carry;
+mod kinds;
 mod names;
+mod options;
 mod passes;
 mod pem;
+mod policy;
 mod references;
 mod routers;
 mod rules;
@@ -29,7 +33,8 @@ use std::sync::Arc;
 use constellation_dataplane::tls::TlsSpec;
 use constellation_table::{Router, Service, Snapshot};
 
-use self::passes::compile_routers;
+use self::options::OptionsIndex;
+use self::passes::{Surroundings, compile_routers};
 use self::pem::PemFiles;
 use self::references::References;
 use self::routers::{RouterCompiler, RouterEntry};
@@ -150,19 +155,20 @@ impl Compiler {
             .zip(&mut last)
             .map(|(contribution, last)| self.transports(contribution, last.as_mut()))
             .collect();
-        let services: Vec<Vec<ServiceEntry>> = contributions
+        let options = OptionsIndex::of(contributions);
+        let mut services: Vec<Vec<ServiceEntry>> = contributions
             .iter()
             .zip(&mut last)
             .map(|(contribution, last)| {
-                self.services(
-                    contribution,
-                    last.as_mut(),
+                let surroundings = Surroundings {
                     contributions,
-                    &transports,
-                    &mut replaced,
-                )
+                    transports: &transports,
+                    options: &options,
+                };
+                self.services(contribution, last.as_mut(), &surroundings, &mut replaced)
             })
             .collect();
+        kinds::build(contributions, &mut services, &mut replaced);
         changes.services = !replaced.is_empty();
         let option_names = OptionNames::of(contributions);
         let references = References {
@@ -288,7 +294,7 @@ impl Compiler {
             for entry in &provider.services {
                 let error = entry.outcome.as_ref().err();
                 report(&mut problems, "service", &entry.name, error, &entry.warnings);
-                services.extend(entry.outcome.iter().cloned());
+                services.extend(entry.service().cloned());
             }
             let definitions = contribution.dynamic.http.routers.values();
             for (entry, definition) in provider.routers.iter().zip(definitions) {
@@ -307,6 +313,7 @@ impl Compiler {
                 }
             }
         }
+        options::without_effect(contributions, &mut problems);
         let tls = tls::gather(contributions, &served_tls, &self.statics, &mut problems);
         self.files.end();
         changes.tls = tls != self.tls || std::mem::take(&mut self.reread);

@@ -7,12 +7,20 @@ use constellation_config::dynamic;
 use constellation_table::Transport;
 
 use super::carry::Previous;
+use super::options::OptionsIndex;
 use super::references::References;
 use super::routers::{self, RouterCompiler, RouterEntry};
-use super::services::{ServiceEntry, ServiceInput};
+use super::services::{ServiceEntry, ServiceInput, is_kind};
 use super::transports::{self, TransportEntry};
 use super::{Changes, Compiler, ProviderEntries, names, statics};
 use crate::sources::Contribution;
+
+/// What services refer to beside their definition.
+pub(super) struct Surroundings<'a> {
+    pub(super) contributions: &'a [Arc<Contribution>],
+    pub(super) transports: &'a [Vec<TransportEntry>],
+    pub(super) options: &'a OptionsIndex<'a>,
+}
 
 impl Compiler {
     /// Compiles the transports of one reading; equal ones stay the same object.
@@ -44,14 +52,14 @@ impl Compiler {
             .collect()
     }
 
-    /// Compiles the services of one reading. The names of services that came, went or became another object are added
-    /// to `replaced`, so that the routers which refer to them follow.
+    /// Compiles the services of one reading that have servers; kinds built of others keep what the last compile made of
+    /// them until [`super::kinds`] comes. The names of services that came, went or became another object are added to
+    /// `replaced`, so that the routers which refer to them follow.
     pub(super) fn services(
         &self,
         contribution: &Arc<Contribution>,
         last: Option<&mut ProviderEntries>,
-        contributions: &[Arc<Contribution>],
-        transports: &[Vec<TransportEntry>],
+        around: &Surroundings<'_>,
         replaced: &mut HashSet<Arc<str>>,
     ) -> Vec<ServiceEntry> {
         let reading = last.as_ref().map(|last| last.contribution.clone());
@@ -68,11 +76,17 @@ impl Compiler {
         let definitions = contribution.dynamic.http.services.iter();
         let services = definitions
             .map(|(name, definition)| {
-                let transport = self.transport(definition, contribution.provider, contributions, transports);
+                let old = previous.take(name);
+                if is_kind(definition) {
+                    return ServiceEntry::kind(contribution.provider, name, old.map(|(_, entry)| entry));
+                }
+                let transport = self.transport(definition, contribution.provider, around);
+                let options = around.options.about(name, contribution.provider);
                 let origins = contribution.origins.get(name);
-                let old = match previous.take(name) {
+                let old = match old {
                     Some((old, entry))
                         if entry.uses(&transport)
+                            && entry.options == options
                             && (same_reading || (old == definition && old_origins(name) == origins)) =>
                     {
                         return entry;
@@ -85,7 +99,8 @@ impl Compiler {
                     definition,
                     origins,
                     transport,
-                    retry_after: self.statics.retry_after,
+                    options,
+                    statics: &self.statics,
                 };
                 let entry = input.compile(old.as_ref());
                 if !old.is_some_and(|old| old.is_same_object(&entry)) {
@@ -103,8 +118,7 @@ impl Compiler {
         &self,
         definition: &dynamic::Service,
         provider: &str,
-        contributions: &[Arc<Contribution>],
-        transports: &[Vec<TransportEntry>],
+        around: &Surroundings<'_>,
     ) -> Result<Arc<Transport>, String> {
         let balancer = definition.load_balancer.as_ref();
         let reference = balancer.and_then(|balancer| balancer.servers_transport.as_deref());
@@ -116,9 +130,10 @@ impl Compiler {
             return Ok(self.statics.default_transport.clone());
         }
         let qualified = names::qualify(name, owner);
-        let mut entries = contributions
+        let mut entries = around
+            .contributions
             .iter()
-            .zip(transports)
+            .zip(around.transports)
             .filter(|(contribution, _)| contribution.provider == owner)
             .flat_map(|(_, entries)| entries);
         match entries.find(|entry| entry.name == qualified) {

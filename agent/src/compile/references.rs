@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use constellation_table::Service;
+use constellation_table::Target;
 
 use super::names;
 use super::routers::{self, RouterEntry};
 use super::services::ServiceEntry;
+use super::statics::INTERNAL;
 use super::tls::OptionNames;
 use crate::sources::Contribution;
 
@@ -22,14 +23,6 @@ pub(super) struct References<'a> {
 }
 
 impl References<'_> {
-    /// What compile made of a service. The entries of a provider are in the order of the local names.
-    fn entry(&self, name: &str, provider: &str) -> Option<&ServiceEntry> {
-        let mut readings = self.contributions.iter().zip(self.services);
-        let (_, entries) = readings.find(|(contribution, _)| contribution.provider == provider)?;
-        let found = entries.binary_search_by(|entry| names::local(&entry.name, provider).cmp(name));
-        entries.get(found.ok()?)
-    }
-
     /// Whether everything that the last compile of `entry` referred to is still the same.
     pub(super) fn same_for(&self, entry: &RouterEntry) -> bool {
         match &entry.outcome {
@@ -46,31 +39,60 @@ impl References<'_> {
 }
 
 impl routers::References for References<'_> {
-    fn service(&self, name: &str, provider: &str) -> Result<Arc<Service>, String> {
-        if let Some(entry) = self.entry(name, provider) {
-            return entry
-                .outcome
-                .clone()
-                .map_err(|error| format!("its service \"{}\" can't be used: {error}", entry.name));
-        }
-        let elsewhere = self
-            .contributions
-            .iter()
-            .map(|contribution| contribution.provider)
-            .find(|other| self.entry(name, other).is_some());
-        Err(match elsewhere {
-            Some(other) => format!(
-                "there is no service \"{name}@{provider}\", but there is \"{name}@{other}\": write \
-                 service: {name}@{other}"
-            ),
-            None => format!(
-                "there is no service \"{name}@{provider}\": define it in the provider {provider:?}, or write \
-                 NAME@PROVIDER for another provider's"
-            ),
-        })
+    fn service(&self, name: &str, provider: &str) -> Result<Target, String> {
+        service(self.contributions, self.services, name, provider)
     }
 
     fn tls_options(&self, name: &str, provider: &str) -> Result<Option<Arc<str>>, String> {
         self.options.resolve(name, provider)
     }
+}
+
+/// What compile made of a service. The entries of a provider are in the order of the local names.
+fn entry<'a>(
+    contributions: &[Arc<Contribution>],
+    services: &'a [Vec<ServiceEntry>],
+    name: &str,
+    provider: &str,
+) -> Option<&'a ServiceEntry> {
+    let mut readings = contributions.iter().zip(services);
+    let (_, entries) = readings.find(|(contribution, _)| contribution.provider == provider)?;
+    let found = entries.binary_search_by(|entry| names::local(&entry.name, provider).cmp(name));
+    entries.get(found.ok()?)
+}
+
+/// The service called `name` of `provider`; the error says why there is none, or why it can't be used.
+pub(super) fn service(
+    contributions: &[Arc<Contribution>],
+    services: &[Vec<ServiceEntry>],
+    name: &str,
+    provider: &str,
+) -> Result<Target, String> {
+    let of = |provider| entry(contributions, services, name, provider);
+    if let Some(entry) = of(provider) {
+        return entry
+            .outcome
+            .clone()
+            .map_err(|error| format!("its service \"{}\" can't be used: {error}", entry.name));
+    }
+    if provider == INTERNAL {
+        return Err(format!(
+            "the service \"{name}@{provider}\" is Traefik's own and is not served by this version: health, metrics and \
+             API are on the control address"
+        ));
+    }
+    let elsewhere = contributions
+        .iter()
+        .map(|contribution| contribution.provider)
+        .find(|other| of(other).is_some());
+    Err(match elsewhere {
+        Some(other) => format!(
+            "there is no service \"{name}@{provider}\", but there is \"{name}@{other}\": write \
+             service: {name}@{other}"
+        ),
+        None => format!(
+            "there is no service \"{name}@{provider}\": define it in the provider {provider:?}, or write \
+             NAME@PROVIDER for another provider's"
+        ),
+    })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use constellation_config::dynamic;
-use constellation_table::{Action, EntryPointId, Router, RouterSpec, Rule, Service, Target};
+use constellation_table::{Action, EntryPointId, Router, RouterSpec, Rule, Target};
 
 use super::names;
 use super::rules::RuleCache;
@@ -65,7 +65,7 @@ impl Disabled {
 /// What a router may refer to.
 pub(super) trait References {
     /// The service called `name` of `provider`; the error says why there is none.
-    fn service(&self, name: &str, provider: &str) -> Result<Arc<Service>, String>;
+    fn service(&self, name: &str, provider: &str) -> Result<Target, String>;
     /// The qualified name of TLS options; the error says that there are none of this name.
     fn tls_options(&self, name: &str, provider: &str) -> Result<Option<Arc<str>>, String>;
 }
@@ -137,7 +137,7 @@ impl<'a> RouterCompiler<'a> {
             tls: false,
             rule,
             priority,
-            action: Action::Forward(service.into()),
+            action: Action::Forward(service),
         };
         let mut served: Vec<Served> = Vec::with_capacity(1);
         for (name, ids, tls) in self.variants(definition, &entry_points, qualified) {
@@ -320,7 +320,7 @@ fn service(
     provider: &str,
     definition: &dynamic::Router,
     references: &impl References,
-) -> Result<Arc<Service>, Disabled> {
+) -> Result<Target, Disabled> {
     if definition.service.is_empty() {
         return Err(Disabled::by_definition(
             "it names no service: write service: NAME, or NAME@PROVIDER for another provider's".to_owned(),

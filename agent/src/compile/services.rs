@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use constellation_config::dynamic;
-use constellation_table::{Endpoint, Service, ServiceSpec, Transport};
+use constellation_config::dynamic::{self, Layered as _, ServiceOptions};
+use constellation_table::{Endpoint, EndpointSpec, Policy, Service, ServiceSpec, Target, Transport};
 
-use super::names;
-use super::server;
+use super::statics::Statics;
+use super::{balancer, names, policy, server};
 use crate::sources::ServerOrigin;
 
 /// What compile made of one service definition.
@@ -16,28 +16,55 @@ pub(super) struct ServiceEntry {
     /// The qualified name.
     pub(super) name: Arc<str>,
     /// The service, or why there is none.
-    pub(super) outcome: Result<Arc<Service>, String>,
+    pub(super) outcome: Result<Target, String>,
+    /// Whether it is built of other services.
+    pub(super) is_kind: bool,
+    /// What was said of it beside its definition.
+    pub(super) options: Option<Arc<ServiceOptions>>,
     /// What deserves a look although the service works.
     pub(super) warnings: Vec<String>,
 }
 
 impl ServiceEntry {
+    /// A kind that is still to be built; `previous` is what the last compile made of this name.
+    pub(super) fn kind(provider: &str, name: &str, previous: Option<Self>) -> Self {
+        let unbuilt = |name| Self {
+            name,
+            outcome: Err(String::new()),
+            is_kind: true,
+            options: None,
+            warnings: Vec::new(),
+        };
+        match previous {
+            Some(previous) if previous.is_kind => previous,
+            Some(previous) => unbuilt(previous.name),
+            None => unbuilt(names::qualify(name, provider)),
+        }
+    }
+
+    /// The service with servers, if it is one.
+    pub(super) fn service(&self) -> Option<&Arc<Service>> {
+        self.outcome.as_ref().ok().and_then(Target::as_service)
+    }
+
     /// Whether the service was built with `transport`. One that could not be built is worth another try.
     pub(super) fn uses(&self, transport: &Result<Arc<Transport>, String>) -> bool {
-        match (&self.outcome, transport) {
-            (Ok(service), Ok(transport)) => Arc::ptr_eq(&service.transport, transport),
+        match (self.service(), transport) {
+            (Some(service), Ok(transport)) => Arc::ptr_eq(&service.transport, transport),
             _ => false,
         }
     }
 
     /// Whether both stand for the same service object, or for the same reason that there is none.
     pub(super) fn is_same_object(&self, other: &Self) -> bool {
-        match (&self.outcome, &other.outcome) {
-            (Ok(a), Ok(b)) => Arc::ptr_eq(a, b),
-            (Err(a), Err(b)) => a == b,
-            _ => false,
-        }
+        self.outcome == other.outcome
     }
+}
+
+/// Whether a service is built of others. One with several kinds, or none, is refused as a service with servers.
+pub(super) fn is_kind(definition: &dynamic::Service) -> bool {
+    definition.middlewares.is_empty()
+        && matches!(kinds(definition).as_slice(), [only] if *only != "loadBalancer")
 }
 
 /// One service definition with everything that shapes it.
@@ -48,7 +75,9 @@ pub(super) struct ServiceInput<'a> {
     pub(super) origins: Option<&'a BTreeMap<String, ServerOrigin>>,
     /// The transport it names, or the default one; an error names what is wrong with it.
     pub(super) transport: Result<Arc<Transport>, String>,
-    pub(super) retry_after: u32,
+    /// What is said of it beside its definition.
+    pub(super) options: Option<Arc<ServiceOptions>>,
+    pub(super) statics: &'a Statics,
 }
 
 impl ServiceInput<'_> {
@@ -59,10 +88,13 @@ impl ServiceInput<'_> {
             |entry| entry.name.clone(),
         );
         let mut warnings = Vec::new();
+        let options = self.options.clone();
         let outcome = self.build(qualified.clone(), previous, &mut warnings);
         ServiceEntry {
             name: qualified,
-            outcome,
+            outcome: outcome.map(Target::Service),
+            is_kind: false,
+            options,
             warnings,
         }
     }
@@ -77,9 +109,38 @@ impl ServiceInput<'_> {
             return Err(refusal);
         }
         let balancer = load_balancer(self.definition)?;
+        let old = previous.and_then(ServiceEntry::service);
+        let endpoints = self.endpoints(balancer, old, warnings)?;
+        let policy = self.policy(balancer, &qualified, old, warnings)?;
         let transport = self.transport?;
-        warn_of_unserved_options(balancer, warnings);
-        let old = previous.and_then(|entry| entry.outcome.as_ref().ok());
+        let pass_host_header = balancer.pass_host_header.unwrap_or(true);
+        let retry_after = self.statics.retry_after;
+        if let Some(old) = old
+            && old.pass_host_header == pass_host_header
+            && old.retry_after == retry_after
+            && Arc::ptr_eq(&old.transport, &transport)
+            && Arc::ptr_eq(&old.policy, &policy)
+            && same_endpoints(&old.endpoints, &endpoints)
+        {
+            return Ok(old.clone());
+        }
+        let spec = ServiceSpec {
+            name: qualified,
+            endpoints,
+            pass_host_header,
+            transport,
+            retry_after,
+            policy,
+        };
+        Ok(Arc::new(Service::new(spec, old.map(AsRef::as_ref))))
+    }
+
+    fn endpoints(
+        &self,
+        balancer: &dynamic::LoadBalancer,
+        old: Option<&Arc<Service>>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Arc<Endpoint>>, String> {
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::with_capacity(balancer.servers.len());
         for server in &balancer.servers {
             let origin = self.origins.and_then(|origins| origins.get(&server.url));
@@ -92,33 +153,40 @@ impl ServiceInput<'_> {
         if endpoints.is_empty() && !balancer.servers.is_empty() {
             return Err(warnings.join("; "));
         }
-        let pass_host_header = balancer.pass_host_header.unwrap_or(true);
-        if let Some(old) = old
-            && old.pass_host_header == pass_host_header
-            && old.retry_after == self.retry_after
-            && Arc::ptr_eq(&old.transport, &transport)
-            && same_endpoints(&old.endpoints, &endpoints)
-        {
-            return Ok(old.clone());
+        Ok(endpoints)
+    }
+
+    /// What the service itself says over what Traefik's options say over the defaults; the same object while it is
+    /// equal.
+    fn policy(
+        &self,
+        balancer: &dynamic::LoadBalancer,
+        qualified: &str,
+        old: Option<&Arc<Service>>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Arc<Policy>, String> {
+        let traefik = balancer::options(balancer, warnings)?;
+        let sticky = balancer::cookie(balancer.sticky.as_ref(), qualified, warnings);
+        if self.options.is_none() && sticky.is_none() && traefik == ServiceOptions::default() {
+            return Ok(self.statics.default_policy.clone());
         }
-        let spec = ServiceSpec {
-            name: qualified,
-            endpoints,
-            pass_host_header,
-            transport,
-            retry_after: self.retry_after,
-            policy: Arc::default(),
-        };
-        Ok(Arc::new(Service::new(spec, old.map(AsRef::as_ref))))
+        let mut layers = self.options.as_deref().cloned().unwrap_or_default();
+        if let Some(check) = &mut layers.health_check
+            && (check.mode.is_some() || check.path.is_some())
+        {
+            check.enabled.get_or_insert(true);
+        }
+        let complete = layers.over(&traefik).over(&self.statics.service_defaults);
+        let mut policy = policy::policy(&complete, warnings);
+        policy.sticky = sticky;
+        let known = [old.map(|old| &old.policy), Some(&self.statics.default_policy)];
+        let known = known.into_iter().flatten().find(|known| ***known == policy);
+        Ok(known.cloned().unwrap_or_else(|| Arc::new(policy)))
     }
 }
 
 /// The endpoint of the last compile that `spec` describes; most often it stands at the same position.
-fn carried(
-    old: Option<&Arc<Service>>,
-    position: usize,
-    spec: &constellation_table::EndpointSpec,
-) -> Option<Arc<Endpoint>> {
+fn carried(old: Option<&Arc<Service>>, position: usize, spec: &EndpointSpec) -> Option<Arc<Endpoint>> {
     let endpoints = &old?.endpoints;
     endpoints
         .get(position)
@@ -132,9 +200,9 @@ fn same_endpoints(old: &[Arc<Endpoint>], new: &[Arc<Endpoint>]) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
-/// The one kind of service that this version serves.
-fn load_balancer(definition: &dynamic::Service) -> Result<&dynamic::LoadBalancer, String> {
-    let kinds: Vec<&str> = [
+/// The kinds that a definition has.
+fn kinds(definition: &dynamic::Service) -> Vec<&'static str> {
+    [
         ("loadBalancer", definition.load_balancer.is_some()),
         ("weighted", definition.weighted.is_some()),
         ("highestRandomWeight", definition.highest_random_weight.is_some()),
@@ -143,55 +211,38 @@ fn load_balancer(definition: &dynamic::Service) -> Result<&dynamic::LoadBalancer
     ]
     .into_iter()
     .filter_map(|(kind, present)| present.then_some(kind))
-    .collect();
-    match (kinds.as_slice(), &definition.load_balancer) {
-        ([_], Some(balancer)) if definition.middlewares.is_empty() => Ok(balancer),
-        ([_], Some(_)) => Err(format!(
+    .collect()
+}
+
+/// The servers of a service that has nothing else.
+fn load_balancer(definition: &dynamic::Service) -> Result<&dynamic::LoadBalancer, String> {
+    let kinds = kinds(definition);
+    if kinds.len() > 1 {
+        return Err(format!("it has several kinds ({}): keep one", kinds.join(", ")));
+    }
+    if !definition.middlewares.is_empty() {
+        return Err(format!(
             "it asks for the middlewares {}, which this version does not run: serving it without them could be \
              unsafe; remove them to have it served",
             definition.middlewares.join(", ")
-        )),
-        ([], _) => Err("it has no kind: write loadBalancer with its servers".to_owned()),
-        ([kind], _) => Err(format!(
-            "the kind {kind} is not served by this version: use loadBalancer with all servers in one list"
-        )),
-        (several, _) => Err(format!("it has several kinds ({}): keep one", several.join(", "))),
-    }
-}
-
-/// Options that are read but change nothing yet. The service works without them, so it stays, and says so.
-fn warn_of_unserved_options(balancer: &dynamic::LoadBalancer, warnings: &mut Vec<String>) {
-    let mut warn = |option: &str, instead: &str| {
-        warnings.push(format!(
-            "the option loadBalancer.{option} is not served by this version: {instead}"
         ));
-    };
-    if balancer.sticky.is_some() {
-        warn("sticky", "requests of one client go to all servers in turn");
     }
-    if balancer.health_check.is_some() {
-        warn(
-            "healthCheck",
-            "servers are not probed; a container counts as healthy by its own state",
-        );
-    }
-    if balancer.passive_health_check.is_some() {
-        warn("passiveHealthCheck", "a failing server stays in turn");
-    }
-    match balancer.strategy.as_deref() {
-        None | Some("" | "wrr") => {}
-        Some(other) => warn(
-            "strategy",
-            &format!("{other:?} was asked for, weighted round robin (wrr) is used"),
-        ),
-    }
+    definition
+        .load_balancer
+        .as_ref()
+        .ok_or_else(|| "it has no kind: write loadBalancer with its servers".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use constellation_table::Condition;
 
     use super::*;
+
+    static STATICS: LazyLock<Statics> =
+        LazyLock::new(|| Statics::new(&constellation_config::Config::default(), &[]).unwrap());
 
     fn of_servers(urls: &[&str]) -> dynamic::Service {
         let servers = urls.iter().map(|url| dynamic::Server {
@@ -219,9 +270,14 @@ mod tests {
             definition,
             origins,
             transport: Ok(transport.clone()),
-            retry_after: 5,
+            options: None,
+            statics: &STATICS,
         }
         .compile(previous)
+    }
+
+    fn service(entry: &ServiceEntry) -> Arc<Service> {
+        entry.service().unwrap().clone()
     }
 
     #[test]
@@ -230,10 +286,7 @@ mod tests {
         let definition = of_servers(&["http://a", "http://b"]);
         let first = compile(&definition, None, &transport, None);
         let second = compile(&definition, None, &transport, Some(&first));
-        assert!(Arc::ptr_eq(
-            first.outcome.as_ref().unwrap(),
-            second.outcome.as_ref().unwrap()
-        ));
+        assert!(Arc::ptr_eq(&service(&first), &service(&second)));
         assert_eq!(&*second.name, "a@docker");
     }
 
@@ -247,7 +300,7 @@ mod tests {
             &transport,
             Some(&first),
         );
-        let (first, second) = (first.outcome.unwrap(), second.outcome.unwrap());
+        let (first, second) = (service(&first), service(&second));
         assert!(!Arc::ptr_eq(&first, &second));
         assert!(Arc::ptr_eq(&first.endpoints[1], &second.endpoints[0]));
     }
@@ -263,7 +316,7 @@ mod tests {
         };
         let origins = BTreeMap::from([("http://a".to_owned(), stopped.clone())]);
         let second = compile(&definition, Some(&origins), &transport, Some(&first));
-        let (first, second) = (first.outcome.unwrap(), second.outcome.unwrap());
+        let (first, second) = (service(&first), service(&second));
         assert_eq!(second.endpoints.len(), 2);
         assert_eq!(second.endpoints[0].condition, stopped.condition);
         assert!(Arc::ptr_eq(&first.endpoints[1], &second.endpoints[1]));
@@ -272,7 +325,7 @@ mod tests {
     #[test]
     fn a_bad_server_leaves_its_neighbours_and_is_named() {
         let entry = compile(&of_servers(&["http://a", "b:80"]), None, &Arc::default(), None);
-        assert_eq!(entry.outcome.unwrap().endpoints.len(), 1);
+        assert_eq!(service(&entry).endpoints.len(), 1);
         assert!(entry.warnings[0].contains("b:80"), "{:?}", entry.warnings);
         let entry = compile(&of_servers(&["b:80"]), None, &Arc::default(), None);
         assert!(entry.outcome.unwrap_err().contains("b:80"));
@@ -281,30 +334,35 @@ mod tests {
     #[test]
     fn a_service_without_servers_exists() {
         let entry = compile(&of_servers(&[]), None, &Arc::default(), None);
-        assert!(entry.outcome.unwrap().endpoints.is_empty());
+        assert!(service(&entry).endpoints.is_empty());
     }
 
     #[test]
-    fn unserved_kinds_say_so() {
-        let value = Some(serde_json::Value::Null);
-        let weighted = dynamic::Service {
-            weighted: value.clone(),
-            ..dynamic::Service::default()
-        };
+    fn what_is_no_service_says_so() {
+        let weighted = Some(dynamic::Weighted::default());
         let both = dynamic::Service {
-            weighted: value,
+            weighted: weighted.clone(),
             ..of_servers(&[])
         };
         let guarded = dynamic::Service {
             middlewares: vec!["auth".to_owned()],
             ..of_servers(&[])
         };
+        let guarded_kind = dynamic::Service {
+            middlewares: vec!["auth".to_owned()],
+            weighted,
+            ..dynamic::Service::default()
+        };
+        let mut unknown = of_servers(&["http://a"]);
+        unknown.load_balancer.as_mut().unwrap().strategy = Some("foo".to_owned());
         for (definition, expected) in [
-            (weighted, "weighted is not served"),
             (both, "several kinds (loadBalancer, weighted)"),
             (dynamic::Service::default(), "no kind"),
             (guarded, "middlewares auth"),
+            (guarded_kind, "middlewares auth"),
+            (unknown, "unsupported load-balancer strategy \"foo\""),
         ] {
+            assert!(!is_kind(&definition));
             let error = compile(&definition, None, &Arc::default(), None)
                 .outcome
                 .unwrap_err();
@@ -313,23 +371,18 @@ mod tests {
     }
 
     #[test]
-    fn unserved_options_warn_and_the_service_stays() {
+    fn the_default_policy_is_one_object_and_an_equal_one_is_kept() {
+        let transport = Arc::default();
+        let first = compile(&of_servers(&["http://a"]), None, &transport, None);
+        assert_eq!(*service(&first).policy, Policy::default());
         let mut definition = of_servers(&["http://a"]);
-        let balancer = definition.load_balancer.as_mut().unwrap();
-        balancer.sticky = Some(serde_json::json!({"cookie": {}}));
-        balancer.health_check = Some(serde_json::json!({"path": "/"}));
-        balancer.passive_health_check = Some(serde_json::json!({}));
-        balancer.strategy = Some("p2c".to_owned());
-        let entry = compile(&definition, None, &Arc::default(), None);
-        assert!(entry.outcome.is_ok());
-        for (warning, option) in
-            entry
-                .warnings
-                .iter()
-                .zip(["sticky", "healthCheck", "passiveHealthCheck", "strategy"])
-        {
-            assert!(warning.contains(&format!("loadBalancer.{option} ")), "{warning}");
-        }
-        assert_eq!(entry.warnings.len(), 4);
+        definition.load_balancer.as_mut().unwrap().strategy = Some("p2c".to_owned());
+        let second = compile(&definition, None, &transport, Some(&first));
+        let third = compile(&definition, None, &transport, Some(&second));
+        assert_eq!(
+            service(&second).policy.balance,
+            constellation_table::policy::Balance::LeastRequests
+        );
+        assert!(Arc::ptr_eq(&service(&second), &service(&third)));
     }
 }

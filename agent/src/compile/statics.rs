@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use constellation_config::dynamic::ServiceOptions;
 use constellation_config::{Config, EntryPointTls, RedirectionTarget};
-use constellation_table::{EntryPointId, Redirect, Timeouts, Transport};
+use constellation_table::{EntryPointId, Policy, Redirect, Timeouts, Transport};
 
 use super::pem::PemFiles;
+use super::policy;
 
 /// Provider name of what nobody configured but the node itself.
 pub(super) const INTERNAL: &str = "internal";
@@ -20,6 +22,10 @@ pub struct Statics {
     pub default_transport: Arc<Transport>,
     /// Seconds of `Retry-After` while no endpoint of a service can serve.
     pub retry_after: u32,
+    /// Options of services, as far as a service says nothing else.
+    pub service_defaults: ServiceOptions,
+    /// The policy that these make.
+    pub default_policy: Arc<Policy>,
 }
 
 /// What an entry point gives to the routers on it.
@@ -50,7 +56,7 @@ impl Statics {
     /// Takes what compile needs out of `config`. `bound` has the real addresses of the listeners, so that a redirect
     /// to an entry point on port 0 names the port it got; without listeners (offline) the configured ports count.
     ///
-    /// The error names a file of `serversTransport.rootCAs` that can't be used.
+    /// The error names a file of `serversTransport.rootCAs`, or an option of `serviceDefaults`, that can't be used.
     pub fn new(config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Result<Self, String> {
         let entry_points = config.entry_points.iter().map(|entry_point| EntryPointRules {
             name: entry_point.name.as_str().into(),
@@ -65,6 +71,8 @@ impl Statics {
             entry_points: entry_points.collect(),
             default_transport: Arc::new(default_transport(&config.servers_transport)?),
             retry_after: u32::try_from(config.proxy.retry_after.as_secs()).unwrap_or(u32::MAX),
+            default_policy: Arc::new(default_policy(&config.service_defaults)?),
+            service_defaults: config.service_defaults.clone(),
         })
     }
 
@@ -99,6 +107,15 @@ impl Statics {
         self.ids()
             .find(|(_, entry_point)| &*entry_point.name == name)
             .map(|(id, _)| id)
+    }
+}
+
+fn default_policy(options: &ServiceOptions) -> Result<Policy, String> {
+    let mut warnings = Vec::new();
+    let policy = policy::policy(options, &mut warnings);
+    match warnings.first() {
+        None => Ok(policy),
+        Some(warning) => Err(format!("serviceDefaults.{warning}")),
     }
 }
 

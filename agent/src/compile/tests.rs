@@ -1,7 +1,9 @@
 //! Whole compiles: documents in, tables and problems out.
 
 mod carried;
+mod kinds;
 mod objects;
+mod options;
 mod tls;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,8 @@
 //! [`parse`] reads a document, [`from_labels`] a tree made from labels. These types mirror Traefik 3.7's document. Sources produce them, `compile` (in the agent) reads them. Names are as
 //! written: without a provider suffix for what the document defines, with one (`x@file`) where it refers elsewhere.
 
+mod layered;
+mod options;
 mod parse;
 
 use std::collections::BTreeMap;
@@ -11,7 +13,9 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use parse::{from_labels, parse};
+pub use layered::Layered;
+pub use options::*;
+pub use parse::{Salvaged, from_labels, options_from_labels, parse};
 
 /// The JSON schema of a document, for editors.
 pub fn schema() -> serde_json::Value {
@@ -30,6 +34,8 @@ pub struct Dynamic {
     pub udp: Option<serde_json::Value>,
     /// Certificates, stores and options.
     pub tls: Tls,
+    /// Options that Traefik has not.
+    pub constellation: Extensions,
 }
 
 /// The `http` section.
@@ -104,20 +110,20 @@ pub struct Observability {
     pub trace_verbosity: Option<String>,
 }
 
-/// A service: exactly one kind. Only `loadBalancer` is served by this version; the others are kept as written.
+/// A service: exactly one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Service {
     /// Servers behind one name.
     pub load_balancer: Option<LoadBalancer>,
     /// Weighted choice between services.
-    pub weighted: Option<serde_json::Value>,
-    /// Highest random weight between services.
-    pub highest_random_weight: Option<serde_json::Value>,
+    pub weighted: Option<Weighted>,
+    /// The same client to the same service.
+    pub highest_random_weight: Option<HighestRandomWeight>,
     /// Copies of requests.
-    pub mirroring: Option<serde_json::Value>,
+    pub mirroring: Option<Mirroring>,
     /// A fallback service.
-    pub failover: Option<serde_json::Value>,
+    pub failover: Option<Failover>,
     /// Middlewares of the service.
     pub middlewares: Vec<String>,
 }
@@ -130,18 +136,186 @@ pub struct LoadBalancer {
     pub servers: Vec<Server>,
     /// `wrr` (default), `p2c`, `hrw`, `leasttime`.
     pub strategy: Option<String>,
-    /// Sticky sessions, kept as written.
-    pub sticky: Option<serde_json::Value>,
-    /// Active checks, kept as written.
-    pub health_check: Option<serde_json::Value>,
-    /// Passive checks, kept as written.
-    pub passive_health_check: Option<serde_json::Value>,
+    /// Sticky sessions.
+    pub sticky: Option<Sticky>,
+    /// Active checks.
+    pub health_check: Option<HealthCheck>,
+    /// What is learned from live traffic.
+    pub passive_health_check: Option<PassiveHealthCheck>,
     /// Whether the client's `Host` goes to the server; default true.
     pub pass_host_header: Option<bool>,
-    /// Flushing, kept as written: responses are always streamed.
-    pub response_forwarding: Option<serde_json::Value>,
+    /// Flushing.
+    pub response_forwarding: Option<ResponseForwarding>,
     /// Name of the transport, `NAME` or `NAME@PROVIDER`.
     pub servers_transport: Option<String>,
+}
+
+/// `sticky`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sticky {
+    /// The cookie; without one nothing is sticky.
+    pub cookie: Option<Cookie>,
+}
+
+/// `sticky.cookie`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cookie {
+    /// Its name; by default made of the service's.
+    pub name: Option<String>,
+    /// `Secure`.
+    pub secure: bool,
+    /// `HttpOnly`.
+    pub http_only: bool,
+    /// `none`, `lax` or `strict`.
+    pub same_site: Option<String>,
+    /// Seconds; 0: until the browser ends, below 0: deleted at once.
+    pub max_age: i64,
+    /// Default `/`.
+    pub path: Option<String>,
+    /// `Domain`.
+    pub domain: Option<String>,
+}
+
+/// `healthCheck` of servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct HealthCheck {
+    /// `http` or `https` instead of the server's.
+    pub scheme: Option<String>,
+    /// `http` (default) or `grpc`.
+    pub mode: Option<String>,
+    /// Request target.
+    pub path: Option<String>,
+    /// Default GET.
+    pub method: Option<String>,
+    /// The status that means healthy; default 200 to 399.
+    pub status: Option<i64>,
+    /// Instead of the server's.
+    pub port: Option<i64>,
+    /// Default 30s.
+    #[schemars(extend("format" = "go-signed-duration"))]
+    pub interval: Option<String>,
+    /// While unhealthy; default `interval`.
+    #[schemars(extend("format" = "go-signed-duration"))]
+    pub unhealthy_interval: Option<String>,
+    /// Default 5s.
+    #[schemars(extend("format" = "go-signed-duration"))]
+    pub timeout: Option<String>,
+    /// `Host` header.
+    pub hostname: Option<String>,
+    /// Default true.
+    pub follow_redirects: Option<bool>,
+    /// Further headers.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// `passiveHealthCheck`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct PassiveHealthCheck {
+    /// Time in which failures add up, and for which a server is then left alone; default 10s.
+    #[schemars(extend("format" = "go-signed-duration"))]
+    pub failure_window: Option<String>,
+    /// Default 1.
+    pub max_failed_attempts: Option<i64>,
+}
+
+/// `responseForwarding`: without effect, responses are always passed on as they come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResponseForwarding {
+    /// Default 100ms.
+    #[schemars(extend("format" = "go-signed-duration"))]
+    pub flush_interval: Option<String>,
+}
+
+/// `weighted`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Weighted {
+    /// The services.
+    pub services: Vec<WeightedService>,
+    /// Keeps a client at its service.
+    pub sticky: Option<Sticky>,
+    /// Present: a service without a healthy server is left out.
+    pub health_check: Option<OfServices>,
+}
+
+/// A service with its share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct WeightedService {
+    /// `NAME` or `NAME@PROVIDER`.
+    pub name: String,
+    /// Default 1; 0 takes nothing.
+    pub weight: Option<i64>,
+}
+
+/// `healthCheck` of services: it has no options.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OfServices {}
+
+/// `highestRandomWeight`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct HighestRandomWeight {
+    /// The services.
+    pub services: Vec<WeightedService>,
+    /// Present: a service without a healthy server is left out.
+    pub health_check: Option<OfServices>,
+}
+
+/// `mirroring`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mirroring {
+    /// The service that answers.
+    pub service: String,
+    /// Whether copies have the body; default true.
+    pub mirror_body: Option<bool>,
+    /// Largest body that is copied, bytes; default -1: any.
+    pub max_body_size: Option<i64>,
+    /// Who gets copies.
+    pub mirrors: Vec<Mirror>,
+    /// Present: the health of `service` counts as this one's.
+    pub health_check: Option<OfServices>,
+}
+
+/// A service that gets copies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mirror {
+    /// `NAME` or `NAME@PROVIDER`.
+    pub name: String,
+    /// Share of the requests, 0 to 100; default 0.
+    pub percent: i64,
+}
+
+/// `failover`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Failover {
+    /// The service that is used while it can be.
+    pub service: String,
+    /// The one that stands in.
+    pub fallback: String,
+    /// Present: the fallback's health counts for services above this one.
+    pub health_check: Option<OfServices>,
+    /// Answers of `service` that are replaced by the fallback's.
+    pub errors: Option<FailoverErrors>,
+}
+
+/// `failover.errors`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailoverErrors {
+    /// Largest request body that is kept for the fallback, bytes; default -1: any.
+    pub max_request_body_bytes: Option<i64>,
+    /// Statuses and ranges of them, such as 503 and 500-599.
+    pub status: Vec<String>,
 }
 
 /// One server.

@@ -5,13 +5,13 @@ use std::sync::OnceLock;
 
 use serde_json::Value as Json;
 
-use super::Dynamic;
+use super::{Dynamic, HttpExtensions};
 use crate::document::{self, Document, Entry, Node, ScalarKind, Value};
 use crate::schema::{Reading, Shape, Unknown, nearest, read};
 use crate::{ConfigError, ConfigErrors, Format, Origin};
 
 /// The sections of a document.
-const SECTIONS: [&str; 4] = ["http", "tcp", "udp", "tls"];
+const SECTIONS: [&str; 5] = ["http", "tcp", "udp", "tls", "constellation"];
 /// What stands below a section, and is without effect where Traefik finds it at the top.
 const BELOW_SECTIONS: [&str; 6] = [
     "routers",
@@ -34,7 +34,7 @@ pub fn parse(text: &str, format: Format, path: &Path) -> Result<Dynamic, ConfigE
     if !root.is_null() && !matches!(root.value, Value::Map(_)) {
         let error = ConfigError::new(root.origin.clone(), "", "the document is not a map")
             .value(root.shown())
-            .expected("a map with keys of http, tcp, udp, tls");
+            .expected("a map with keys of http, tcp, udp, tls, constellation");
         return Err(about_templates(text, ConfigErrors(vec![error])));
     }
     from_node(root, errors).map_err(|errors| about_templates(text, errors))
@@ -46,13 +46,45 @@ pub fn from_labels(tree: Json) -> Result<Dynamic, ConfigErrors> {
     from_node(label_node(tree), Vec::new())
 }
 
-fn from_node(root: Node, mut errors: Vec<ConfigError>) -> Result<Dynamic, ConfigErrors> {
+/// Options of services that labels give, as far as they can be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Salvaged {
+    /// Those that are right; the others are left out, so that what stands below them counts.
+    pub options: HttpExtensions,
+    /// What is wrong.
+    pub errors: Vec<ConfigError>,
+}
+
+/// Reads a tree made from labels, rooted below `constellation`. A wrong option costs nothing but itself.
+pub fn options_from_labels(tree: Json) -> Salvaged {
+    let root = label_node(serde_json::json!({"constellation": tree}));
+    let Reading { value, errors } = read(&root, shape(), &explain);
+    let mut salvaged = Salvaged {
+        options: HttpExtensions::default(),
+        errors,
+    };
+    match serde_json::from_value::<Dynamic>(value) {
+        Ok(dynamic) => salvaged.options = dynamic.constellation.http,
+        // The value fits the schema of the type, so this fails only where the two disagree.
+        Err(error) => salvaged.errors.push(ConfigError::new(
+            Origin::Label,
+            "constellation",
+            error.to_string(),
+        )),
+    }
+    salvaged
+}
+
+fn shape() -> &'static Shape {
     static SHAPE: OnceLock<Shape> = OnceLock::new();
-    let shape = SHAPE.get_or_init(|| Shape::compile(schemars::schema_for!(Dynamic).as_value()));
+    SHAPE.get_or_init(|| Shape::compile(schemars::schema_for!(Dynamic).as_value()))
+}
+
+fn from_node(root: Node, mut errors: Vec<ConfigError>) -> Result<Dynamic, ConfigErrors> {
     if root.is_null() && errors.is_empty() {
         return Ok(Dynamic::default());
     }
-    let Reading { value, errors: found } = read(&root, shape, &explain);
+    let Reading { value, errors: found } = read(&root, shape(), &explain);
     errors.extend(found);
     if !errors.is_empty() {
         errors.sort_by(|a, b| a.origin.cmp(&b.origin));

@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use access_log::{RawAccessLog, RawFilters};
 pub(crate) use entry_point::{RawEntryPoint, RawEntryPointTls, RawRedirection};
-pub(crate) use leaf::{Time, network_list};
+pub(crate) use leaf::network_list;
+pub use leaf::{Bytes, Time};
 pub(crate) use provider::{RawCertificates, RawDocker, RawDockerTls, RawFile, RawProviders};
 
+use crate::dynamic::ServiceOptions;
 use crate::resolved::{LogFormat, LogLevel, Proxy, ServersTransport};
 use crate::{Node, Secret};
 
@@ -42,6 +44,9 @@ pub(crate) struct RawConfig {
     pub(crate) servers_transport: RawServersTransport,
     /// Properties of the proxy as a whole.
     pub(crate) proxy: RawProxy,
+    /// Health, failover and limits of every service, as far as a service says nothing else: by labels
+    /// `constellation.http.services.NAME...`, or in a dynamic file below `constellation.http.services.NAME`.
+    pub(crate) service_defaults: ServiceOptions,
 }
 
 impl Default for RawConfig {
@@ -59,6 +64,7 @@ impl Default for RawConfig {
             access_log: None,
             servers_transport: RawServersTransport::default(),
             proxy: RawProxy::default(),
+            service_defaults: ServiceOptions::built_in(),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::document::Node as Tree;
+use crate::dynamic::ServiceOptions;
 use crate::raw::{RawConfig, RawControl, RawNode, RawProxy, RawServersTransport};
 use crate::resolved::{Config, Control, Log, Node, Proxy, ServersTransport};
 use crate::{ConfigError, Origin, Secret, schema};
@@ -48,6 +49,7 @@ pub(crate) fn resolve(raw: &RawConfig, tree: &Tree, host_name: &str) -> Resoluti
             .map(|raw| access_log::one(raw, &mut judge)),
         servers_transport: servers_transport(&raw.servers_transport, &mut judge),
         proxy: proxy(&raw.proxy, &mut judge),
+        service_defaults: service_defaults(&raw.service_defaults, &mut judge),
         entry_points,
         shutdown,
     };
@@ -247,6 +249,18 @@ fn proxy(raw: &RawProxy, judge: &mut Judge<'_>) -> Proxy {
         served_by_for: networks(&raw.served_by_for),
         retry_after,
     }
+}
+
+/// What applies to all services; 403 says something of one service's meaning, and never of all.
+fn service_defaults(raw: &ServiceOptions, judge: &mut Judge<'_>) -> ServiceOptions {
+    let statuses = raw.retry.as_ref().and_then(|retry| retry.statuses.as_deref());
+    if statuses.is_some_and(|statuses| statuses.contains(&403)) {
+        judge
+            .refuse("serviceDefaults.retry.statuses", "holds 403, which can't be tried again for every service")
+            .expects("429, or statuses from 500 to 599")
+            .advises("set it for the services that mean \"ask another server\" by it: constellation.http.services.NAME.retry.statuses");
+    }
+    raw.clone()
 }
 
 /// An optional text; an empty one is none.

@@ -23,6 +23,7 @@ pub use entry_point::{
 pub use provider::{CertificatesProvider, DockerProvider, DockerTls, FileProvider, FileSource, Providers};
 
 use crate::Secret;
+use crate::dynamic::ServiceOptions;
 
 /// The static configuration of one node, fixed for the life of the process.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,8 @@ pub struct Config {
     pub servers_transport: ServersTransport,
     /// Properties of the proxy as a whole.
     pub proxy: Proxy,
+    /// What applies to a service that says nothing else; complete.
+    pub service_defaults: ServiceOptions,
     /// What SIGTERM does. From `entryPoints.*.transport.lifeCycle`, the longest of each.
     pub shutdown: Shutdown,
 }
@@ -221,6 +224,7 @@ impl Default for Config {
             access_log: None,
             servers_transport: ServersTransport::default(),
             proxy: Proxy::default(),
+            service_defaults: ServiceOptions::built_in(),
             shutdown: Shutdown::default(),
         }
     }

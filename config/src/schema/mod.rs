@@ -3,6 +3,7 @@
 //! The Rust types say it once; `schemars` turns them into a JSON schema; [`Shape`] is that schema made ready for
 //! [`read`], which checks a tree of nodes against it and gives the values in the form that `serde` takes.
 
+mod format;
 mod published;
 mod read;
 mod shape;

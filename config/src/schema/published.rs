@@ -45,6 +45,8 @@ fn property(schema: &mut Json, objects: &HashSet<String>) {
         map.insert("type".to_owned(), json!(["string", "integer", "null"]));
         map.insert("pattern".to_owned(), json!(DURATION));
         map.insert("minimum".to_owned(), json!(0));
+    } else if let Some("size" | "go-signed-duration") = map.get("format").and_then(Json::as_str) {
+        map.insert("type".to_owned(), json!(["string", "integer", "null"]));
     } else if map.contains_key("$ref") || map.contains_key("anyOf") || map.contains_key("oneOf") {
         let alternatives = match (map.remove("$ref"), map.remove("anyOf"), map.remove("oneOf")) {
             (Some(reference), ..) => vec![json!({"$ref": reference})],

@@ -5,13 +5,14 @@
 //! Traefik is: an unknown key is an error at any depth.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
 use super::value::{BOOLEAN, any, boolean, expectation, network, noun, whole};
 use super::{Field, Shape, Text, nearest};
 use crate::document::{Entry, MAX_ERRORS, Node, Scalar, Value};
-use crate::{ConfigError, Origin, duration};
+use crate::{ConfigError, Origin, duration, size};
 
 /// What reading gives: a value that `serde` takes as it is, without the parts that are wrong, and what is wrong.
 pub(crate) struct Reading {
@@ -62,7 +63,7 @@ impl Reader<'_> {
                 Some(any(node))
             }
             (Shape::Object(fields), Value::Map(_)) => Some(self.object(node, fields)),
-            (Shape::Object(_), Value::Scalar(scalar)) => self.switch(node, scalar),
+            (Shape::Object(fields), Value::Scalar(scalar)) => self.switch(node, scalar, fields),
             (Shape::Map(shape), Value::Map(entries)) => {
                 self.names_once(entries);
                 let mut map = Map::new();
@@ -190,10 +191,13 @@ impl Reader<'_> {
         self.list(&items, shape)
     }
 
-    /// `true` or `false` where an object belongs; a label without a value counts as true.
-    fn switch(&mut self, node: &Node, scalar: &Scalar) -> Option<Json> {
+    /// `true` or `false` where an object belongs; a label without a value counts as true. An object with a key
+    /// `enabled` takes it as that key.
+    fn switch(&mut self, node: &Node, scalar: &Scalar, fields: &[Field]) -> Option<Json> {
         let label = node.origin == Origin::Label && scalar.text.is_empty();
+        let enabled = fields.iter().any(|field| field.name == "enabled");
         match boolean(&scalar.text) {
+            Some(on) if enabled => Some(serde_json::json!({"enabled": on})),
             Some(false) => None,
             None if !label => {
                 self.wrong(node, "has the wrong shape", "a map, or `true` for its defaults");
@@ -207,9 +211,17 @@ impl Reader<'_> {
         let text = scalar.text.as_str();
         let value = match shape {
             Shape::Text(Text::Plain) => Some(Json::from(text)),
-            Shape::Text(Text::Duration) => duration::parse(text)
-                .or_else(|| whole(text).and_then(|seconds| duration::parse(&seconds.to_string())))
-                .map(|duration| Json::from(duration::format(duration))),
+            Shape::Text(Text::Duration) => {
+                length(text).map(|duration| Json::from(duration::format(duration)))
+            }
+            Shape::Text(Text::SignedDuration) => duration::is_signed(text).then(|| Json::from(text)),
+            Shape::Length(least, most) => length(text)
+                .filter(|length| (least..=most).contains(&length))
+                .map(|length| Json::from(duration::format(length))),
+            Shape::Size(most) => size::parse(text)
+                .filter(|size| size <= most)
+                .map(|size| Json::from(size::format(size))),
+            Shape::Form(format) => (format.read)(text),
             Shape::Text(Text::Network) => network(text).map(|network| Json::from(network.to_string())),
             Shape::Word(words) => words
                 .iter()
@@ -231,7 +243,12 @@ impl Reader<'_> {
         };
         if value.is_none() {
             let what = match shape {
-                Shape::Text(Text::Duration) => "is not a duration",
+                Shape::Text(Text::Duration | Text::SignedDuration) => "is not a duration",
+                Shape::Length(..) if length(text).is_some() => "is out of range",
+                Shape::Length(..) => "is not a duration",
+                Shape::Size(_) if size::parse(text).is_some() => "is out of range",
+                Shape::Size(_) => "is not a number of bytes",
+                Shape::Form(format) => format.wrong,
                 Shape::Text(Text::Network) => "is not an address or network",
                 Shape::Word(_) => "is not one of the allowed words",
                 Shape::Integer(..) if whole(text).is_some() => "is out of range",
@@ -305,6 +322,11 @@ impl Reader<'_> {
         self.path.truncate(length);
         result
     }
+}
+
+/// A duration, also as a whole number in any of its spellings.
+fn length(text: &str) -> Option<Duration> {
+    duration::parse(text).or_else(|| whole(text).and_then(|seconds| duration::parse(&seconds.to_string())))
 }
 
 /// Keys whose values no error shows.

@@ -1,6 +1,11 @@
 //! A JSON schema made ready to be walked.
 
+use std::time::Duration;
+
 use serde_json::Value as Json;
+
+use super::format::Format;
+use crate::{duration, size};
 
 /// What a value may be. `null` is always allowed and means that the value is left out.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +24,12 @@ pub(crate) enum Shape {
     Integer(i128, i128),
     /// A number with its bounds.
     Number(f64, f64),
+    /// A duration with its bounds.
+    Length(Duration, Duration),
+    /// A number of bytes, up to this one.
+    Size(u64),
+    /// A scalar of a form of its own.
+    Form(&'static Format),
     Bool,
 }
 
@@ -39,6 +50,8 @@ pub(crate) enum Text {
     Plain,
     /// [`crate::duration`].
     Duration,
+    /// The same, also below zero.
+    SignedDuration,
     /// An IP address or a network in CIDR notation.
     Network,
 }
@@ -82,6 +95,13 @@ fn compile(schema: &Json, defs: &Json, depth: usize) -> Shape {
     if let Some(words) = schema.get("enum").and_then(Json::as_array) {
         return Shape::Word(words.iter().filter_map(Json::as_str).map(str::to_owned).collect());
     }
+    if let Some(format) = schema
+        .get("format")
+        .and_then(Json::as_str)
+        .and_then(Format::called)
+    {
+        return Shape::Form(format);
+    }
     match kind(schema) {
         Some("object") => match (schema.get("properties"), schema.get("additionalProperties")) {
             (Some(Json::Object(properties)), _) => Shape::Object(
@@ -102,7 +122,10 @@ fn compile(schema: &Json, defs: &Json, depth: usize) -> Shape {
         },
         Some("array") => Shape::List(Box::new(schema.get("items").map_or(Shape::Any, inner))),
         Some("string") => Shape::Text(match schema.get("format").and_then(Json::as_str) {
+            Some("go-duration") if schema.get("x-least").is_some() => return length(schema),
             Some("go-duration") => Text::Duration,
+            Some("go-signed-duration") => Text::SignedDuration,
+            Some("size") => return bytes(schema),
             Some("network") => Text::Network,
             _ => Text::Plain,
         }),
@@ -147,6 +170,21 @@ fn integer(schema: &Json) -> Shape {
         bound("minimum").unwrap_or(least).max(least),
         bound("maximum").unwrap_or(most).min(most),
     )
+}
+
+/// Durations between the texts `x-least` and `x-most`.
+fn length(schema: &Json) -> Shape {
+    let bound = |key| schema.get(key).and_then(Json::as_str).and_then(duration::parse);
+    Shape::Length(
+        bound("x-least").unwrap_or_default(),
+        bound("x-most").unwrap_or(Duration::MAX),
+    )
+}
+
+/// Sizes up to `x-most`, which is a size itself.
+fn bytes(schema: &Json) -> Shape {
+    let most = schema.get("x-most").and_then(Json::as_str);
+    Shape::Size(most.and_then(size::parse).unwrap_or(u64::MAX))
 }
 
 /// The description in one line.

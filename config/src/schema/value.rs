@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 
 use super::{Shape, Text};
 use crate::document::{Node, ScalarKind, Value};
-use crate::duration;
+use crate::{duration, size};
 
 pub(super) const BOOLEAN: &str = "true or false";
 
@@ -81,6 +81,7 @@ pub(super) fn expectation(shape: &Shape) -> String {
         Shape::List(shape) => format!("a list of {}s", noun(shape)),
         Shape::Text(Text::Plain) => "a text".to_owned(),
         Shape::Text(Text::Duration) => duration::EXPECTED.to_owned(),
+        Shape::Text(Text::SignedDuration) => duration::EXPECTED_SIGNED.to_owned(),
         Shape::Text(Text::Network) => "an IP address or a network such as 10.0.0.0/8".to_owned(),
         Shape::Word(words) => format!("one of {}", words.join(", ")),
         Shape::Integer(least, most) if *most >= i128::from(i64::MAX) && *least <= i128::from(i64::MIN) => {
@@ -91,6 +92,16 @@ pub(super) fn expectation(shape: &Shape) -> String {
         }
         Shape::Integer(least, most) => format!("a whole number from {least} to {most}"),
         Shape::Number(least, most) => format!("a number from {least} to {most}"),
+        Shape::Length(least, most) => format!(
+            "a duration from {} to {}",
+            duration::format(*least),
+            duration::format(*most)
+        ),
+        Shape::Size(most) => format!(
+            "a number of bytes up to {}, such as 64KiB or 65536",
+            size::format(*most)
+        ),
+        Shape::Form(format) => format.expected.to_owned(),
         Shape::Bool => BOOLEAN.to_owned(),
     }
 }
@@ -101,7 +112,7 @@ pub(super) fn noun(shape: &Shape) -> &'static str {
         Shape::List(_) => "list",
         Shape::Integer(..) | Shape::Number(..) => "number",
         Shape::Text(Text::Network) => "network",
-        Shape::Text(Text::Duration) => "duration",
+        Shape::Text(Text::Duration | Text::SignedDuration) | Shape::Length(..) => "duration",
         Shape::Text(_) => "text",
         _ => "value",
     }

@@ -402,6 +402,22 @@ fn secrets_come_as_value_or_file_and_are_never_printed() {
 }
 
 #[test]
+fn defaults_of_services_are_complete_whatever_is_given() {
+    let text = "serviceDefaults: {retry: {attempts: 2}, breaker: false}";
+    let env = [
+        ("CONSTELLATION__SERVICEDEFAULTS__RETRY__BUDGETMIN", "9"),
+        ("CONSTELLATION__SERVICEDEFAULTS__SLOWSTART", "0"),
+    ];
+    let defaults = config(text, &env, &[]).service_defaults;
+    let mut expected = constellation_config::dynamic::ServiceOptions::built_in();
+    let retry = expected.retry.as_mut().unwrap();
+    (retry.attempts, retry.budget_min) = (Some(2), Some(9));
+    expected.breaker.as_mut().unwrap().enabled = Some(false);
+    expected.slow_start = Some(constellation_config::dynamic::Time(std::time::Duration::ZERO));
+    assert_eq!(defaults, expected);
+}
+
+#[test]
 fn the_effective_configuration_reads_as_the_same() {
     let first = load(
         "yaml",

@@ -30,6 +30,16 @@ fn errors_are_objects_for_scripts() {
 const CASES: &[Case] = &[
     Case {
         format: "yaml",
+        text: "serviceDefaults:\n  retry: {statuses: [500], atempts: 1}\n",
+        shown: "c.yaml:2:28: serviceDefaults.retry.atempts: unknown key\n    expected: one of attempts, backoff, budgetMin, budgetPercent, enabled, idempotencyKey, maxBackoff, perTryTimeout, replayBytes, statuses, timeout\n    hint: did you mean `attempts`?",
+    },
+    Case {
+        format: "yaml",
+        text: "serviceDefaults:\n  retry: {statuses: [503, 403]}\n",
+        shown: "c.yaml:2:21: serviceDefaults.retry.statuses: holds 403, which can't be tried again for every service\n    value: a list of 2\n    expected: 429, or statuses from 500 to 599\n    hint: set it for the services that mean \"ask another server\" by it: constellation.http.services.NAME.retry.statuses",
+    },
+    Case {
+        format: "yaml",
         text: "entryPoints:
   web:
     adress: ':80'
@@ -208,7 +218,7 @@ c.yaml:5:13: providers.consul: is not supported by this version
 c.yaml:5:34: providers.docker.watch: is not supported by this version
     hint: remove it: containers are always watched
 c.yaml:7:1: colour: unknown key
-    expected: one of accessLog, control, entryPoints, log, node, providers, proxy, serversTransport",
+    expected: one of accessLog, control, entryPoints, log, node, providers, proxy, serversTransport, serviceDefaults",
     },
     Case {
         format: "yaml",

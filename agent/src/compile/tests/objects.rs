@@ -115,7 +115,7 @@ fn an_object_that_cannot_be_used_says_why_and_hurts_no_other() {
         (
             "weighted",
             to("weighted"),
-            "\"weighted@file\" can't be used: the kind weighted is not served",
+            "\"weighted@file\" can't be used: it names no services",
         ),
         (
             "bad-url",

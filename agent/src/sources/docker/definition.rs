@@ -1,13 +1,16 @@
 //! One container to the routers, services and middlewares that it defines. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use constellation_config::dynamic::{LoadBalancer, Router, Server, Service, TlsStore};
+use constellation_config::dynamic::{LoadBalancer, Router, Server, Service, ServiceOptions, TlsStore};
 use serde_json::Value;
 
 use super::address::{Neighbours, Place, Unreachable, locate};
 use super::container::{Container, State};
-use super::labels::{ContainerOptions, LabelError, LabelledRoutes, LabelledServer, LabelledService};
+use super::labels::{
+    ContainerOptions, LabelError, LabelledOptions, LabelledRoutes, LabelledServer, LabelledService,
+};
 use super::name::service_name;
 use super::policy::Policy;
 use super::template::Model;
@@ -21,6 +24,8 @@ pub(super) struct Definition {
     pub(super) services: BTreeMap<String, Service>,
     pub(super) middlewares: BTreeMap<String, Value>,
     pub(super) stores: BTreeMap<String, TlsStore>,
+    /// Options of services, of this container's or of others.
+    pub(super) options: BTreeMap<String, Arc<ServiceOptions>>,
     /// What deserves a look although the container is used.
     pub(super) remarks: Vec<String>,
 }
@@ -89,6 +94,9 @@ fn definition(
             });
         }
     }
+    let options_of_services = LabelledOptions::read(&container.labels);
+    let unused = options_of_services.errors.iter();
+    remarks.extend(unused.map(|error| format!("{error}\n    the option is not used, its default counts")));
     let name = service_name(&container.name, &container.labels);
     let mut labelled = routes.services;
     if labelled.is_empty() {
@@ -145,6 +153,7 @@ fn definition(
         services,
         middlewares: routes.middlewares,
         stores: routes.stores,
+        options: options_of_services.services,
         remarks,
     })
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use constellation_config::dynamic::{Dynamic, LoadBalancer, Router, Service};
+use constellation_config::dynamic::{Dynamic, LoadBalancer, Router, Service, ServiceOptions};
 use constellation_table::Condition;
 use tracing::debug;
 
@@ -36,6 +36,7 @@ struct Merger {
     routers: BTreeMap<String, Owned<Router>>,
     services: BTreeMap<String, Owned<Service>>,
     middlewares: BTreeMap<String, Owned<serde_json::Value>>,
+    options: BTreeMap<String, Owned<Arc<ServiceOptions>>>,
     origins: BTreeMap<String, BTreeMap<String, ServerOrigin>>,
     /// Kind and name of what was defined differently, with the names of the containers.
     conflicts: BTreeMap<(&'static str, String), BTreeSet<String>>,
@@ -67,6 +68,7 @@ pub(super) fn merge(mut parts: Vec<Part<'_>>, mut problems: Vec<Problem>) -> Con
     let mut merger = Merger::default();
     for part in parts {
         problems.extend(remarks(&part));
+        merger.add_options(&part, Some(&mut problems));
         merger.add_serving(part);
     }
     merger.cancel_conflicts(&mut problems);
@@ -77,6 +79,7 @@ pub(super) fn merge(mut parts: Vec<Part<'_>>, mut problems: Vec<Problem>) -> Con
         .collect();
     for part in idle {
         problems.extend(remarks(&part));
+        merger.add_options(&part, None);
         merger.fill_gaps(part, &mut claimed);
     }
     merger.finish(problems)
@@ -108,6 +111,28 @@ impl Merger {
             }
         }
         self.dynamic.tls.stores.extend(part.definition.stores);
+    }
+
+    /// Options cost no route: where containers differ the first counts, and of those that serve that is said.
+    fn add_options(&mut self, part: &Part<'_>, problems: Option<&mut Vec<Problem>>) {
+        let owner = &part.container.name;
+        let mut differing = Vec::new();
+        for (name, options) in &part.definition.options {
+            match self.options.get(name) {
+                Some(known) if known.object != *options => differing.push((name, known.owner.clone())),
+                Some(_) => {}
+                None => insert(&mut self.options, name.clone(), options.clone(), owner),
+            }
+        }
+        if let Some(problems) = problems {
+            problems.extend(differing.into_iter().map(|(name, first)| Problem {
+                subject: format!("options of service {name}@{PROVIDER}"),
+                message: format!(
+                    "the labels constellation.http.services.{name} of the containers {first} and {owner} differ: those of \
+                     {first} count; make them the same"
+                ),
+            }));
+        }
     }
 
     fn cancel_conflicts(&mut self, problems: &mut Vec<Problem>) {
@@ -186,6 +211,7 @@ impl Merger {
         dynamic.http.routers = objects(self.routers).map(shared).collect();
         dynamic.http.services = objects(self.services).map(shared).collect();
         dynamic.http.middlewares = objects(self.middlewares).collect();
+        dynamic.constellation.http.services = objects(self.options).collect();
         Contribution {
             provider: PROVIDER,
             dynamic,

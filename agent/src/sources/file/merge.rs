@@ -73,6 +73,13 @@ impl Merger {
             |d| &d.tls.stores,
             |d| &mut d.tls.stores,
         );
+        scribe.add(
+            "options of service",
+            into,
+            document,
+            |d| &d.constellation.http.services,
+            |d| &mut d.constellation.http.services,
+        );
         for pair in &document.tls.certificates {
             if !into.tls.certificates.iter().any(|known| same_pair(known, pair)) {
                 into.tls.certificates.push(pair.clone());

@@ -85,7 +85,7 @@ fn named(node: &Node, kind: Kind, path: &str) -> Result<Value, LabelError> {
     Ok(Value::Object(entries))
 }
 
-fn raw(node: &Node) -> Value {
+pub(super) fn raw(node: &Node) -> Value {
     if node.children.is_empty() {
         return Value::String(node.value.clone());
     }

@@ -1,7 +1,8 @@
 //! The labels of one container, read exactly as Traefik 3.7 reads them.
 //!
 //! Pure: strings in, typed objects or the first error out. A container with an error in its labels is not used at all,
-//! as in Traefik, and hurts no other. Labels outside `traefik.enable`, `traefik.docker`, `traefik.http`, `traefik.tcp`,
+//! as in Traefik, and hurts no other. Options of our own (`constellation.`) are read apart and cost nothing but
+//! themselves. Labels outside `traefik.enable`, `traefik.docker`, `traefik.http`, `traefik.tcp`,
 //! `traefik.udp` and `traefik.tls.stores.default` are not looked at; that includes those of Traefik 1.
 
 mod decode;
@@ -12,10 +13,14 @@ mod tests;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use constellation_config::dynamic::{LoadBalancer, Router, TlsStore};
+use constellation_config::dynamic::{LoadBalancer, Router, ServiceOptions, TlsStore, options_from_labels};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+/// The root of our own labels.
+const OPTIONS: &str = "constellation";
 
 /// A label that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,6 +143,36 @@ impl LabelledRoutes {
             routes.stores.insert(name, typed(&key, store)?);
         }
         Ok(routes)
+    }
+}
+
+/// The options below `constellation`: those that can be used, and what is wrong with the others, which never costs a
+/// container its routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelledOptions {
+    /// By the name of the service.
+    pub services: BTreeMap<String, Arc<ServiceOptions>>,
+    /// One text for each label that can't be used.
+    pub errors: Vec<String>,
+}
+
+impl LabelledOptions {
+    /// Reads them.
+    pub fn read(labels: &BTreeMap<String, String>) -> Self {
+        let (tree, unreadable) = tree::grow_leniently(labels, OPTIONS);
+        let mut errors: Vec<String> = unreadable.iter().map(ToString::to_string).collect();
+        if tree.children.is_empty() {
+            return Self {
+                errors,
+                ..Self::default()
+            };
+        }
+        let salvaged = options_from_labels(decode::raw(&tree));
+        errors.extend(salvaged.errors.iter().map(ToString::to_string));
+        Self {
+            services: salvaged.options.services,
+            errors,
+        }
     }
 }
 

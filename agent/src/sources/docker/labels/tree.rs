@@ -46,6 +46,24 @@ impl Node {
     }
 }
 
+/// The tree of all labels below `root` as far as their keys can be read, and what is wrong with the others.
+pub(super) fn grow_leniently(labels: &BTreeMap<String, String>, root: &str) -> (Node, Vec<LabelError>) {
+    let mut tree = Node {
+        name: root.to_owned(),
+        ..Node::default()
+    };
+    let mut errors = Vec::new();
+    let below = |key: &&String| key.strip_prefix(root).is_some_and(|rest| rest.starts_with('.'));
+    let relevant = labels.iter().filter(|(key, _)| below(key));
+    for (key, value) in relevant.take(MAX_LABELS) {
+        match split(key, root) {
+            Ok(path) => tree.insert(&path, value),
+            Err(error) => errors.push(error),
+        }
+    }
+    (tree, errors)
+}
+
 /// The tree of all labels whose key starts, in any case, with one of `prefixes`; the others are not looked at.
 pub(super) fn grow(labels: &BTreeMap<String, String>, prefixes: &[&str]) -> Result<Node, LabelError> {
     let mut root = Node {
@@ -58,19 +76,19 @@ pub(super) fn grow(labels: &BTreeMap<String, String>, prefixes: &[&str]) -> Resu
             let message = format!("more than {MAX_LABELS} labels define routes; use a file for so many");
             return Err(LabelError::new(key, message));
         }
-        root.insert(&split(key)?, value);
+        root.insert(&split(key, ROOT)?, value);
     }
     Ok(root)
 }
 
 /// The path below the root, with `name[n]` as two steps.
-fn split(key: &str) -> Result<Vec<String>, LabelError> {
+fn split(key: &str, root: &str) -> Result<Vec<String>, LabelError> {
     let mut steps = Vec::new();
     let mut elements = key.split('.');
-    if elements.next() != Some(ROOT) {
+    if elements.next() != Some(root) {
         return Err(LabelError::new(
             key,
-            format!("the first element must be written `{ROOT}`, in lower case"),
+            format!("the first element must be written `{root}`, in lower case"),
         ));
     }
     for element in elements {

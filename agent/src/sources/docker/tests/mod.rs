@@ -5,6 +5,7 @@ mod engine;
 mod fake;
 mod lifecycle;
 mod merge;
+mod options;
 mod tls;
 
 use std::collections::BTreeMap;
