@@ -93,6 +93,8 @@ pub struct Candidates<'s> {
     pub held: Option<&'s Arc<Endpoint>>,
     /// What the request's sticky cookie says.
     pub carried: Carried,
+    /// Too few endpoints are healthy, so all that are there are candidates.
+    pub panic: bool,
 }
 
 /// One usable endpoint.

@@ -11,12 +11,13 @@ use crate::decide::{Observer, conclude, walk};
 use crate::snapshot::Found;
 use crate::{Decision, RequestMeta, Router, Snapshot, Turn};
 
+mod balanced;
 mod report;
 mod text;
 
 pub use report::{
-    AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation, NearMiss, Outcome,
-    Precedence, RefusalLine, RouterLine, Verdict,
+    AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation, FurtherLine,
+    MirrorLine, NearMiss, Outcome, Precedence, RefusalLine, RouterLine, Verdict, WayLine,
 };
 
 /// Most routers listed as considered; the best ones are.
@@ -41,12 +42,27 @@ pub fn explain(snapshot: &Snapshot, request: &RequestMeta<'_>) -> Explanation {
     let candidates = decision.candidates();
     let service = decision.service();
     let line = |endpoint| Some(EndpointLine::of(service?, endpoint, request.now));
+    let via = decision.via();
     let asked = transcript.asked.len();
     Explanation {
         generation: snapshot.generation(),
         outcome: Outcome::of(&decision),
         router: winner.map(RouterLine::of),
         service: service.map(|service| service.name.to_string()),
+        way: via.map(|via| WayLine::of(&via.way)).unwrap_or_default(),
+        balanced: service
+            .zip(candidates)
+            .map(|(service, candidates)| balanced::by(service, candidates)),
+        further: via
+            .iter()
+            .flat_map(|via| &via.further)
+            .map(|leg| FurtherLine::of(leg, request.now))
+            .collect(),
+        mirrors: via
+            .iter()
+            .flat_map(|via| &via.mirrors)
+            .map(MirrorLine::of)
+            .collect(),
         panic: service.is_some_and(|service| service.is_panic(request.now)),
         candidates: candidates
             .iter()

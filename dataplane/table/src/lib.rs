@@ -23,8 +23,8 @@ mod view;
 
 pub use decide::{Candidate, Candidates, Decision, decide};
 pub use explain::{
-    AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation, NearMiss, Outcome,
-    Precedence, RefusalLine, RouterLine, Verdict, explain,
+    AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation, FurtherLine,
+    MirrorLine, NearMiss, Outcome, Precedence, RefusalLine, RouterLine, Verdict, WayLine, explain,
 };
 pub use live::{
     BreakerState, CheckState, LastFailure, Live, Outcome as AttemptOutcome, OutlierState, Probe, Running,

@@ -167,6 +167,20 @@ pub struct Locality {
     pub priority: u32,
 }
 
+impl fmt::Display for Locality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.reach {
+            Reach::Node => "on this node",
+            Reach::Region => "in this region",
+            Reach::Elsewhere => "in another region",
+        })?;
+        match self.priority {
+            0 => Ok(()),
+            priority => write!(f, ", priority {priority}"),
+        }
+    }
+}
+
 /// How far away an endpoint is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reach {

@@ -27,6 +27,8 @@ pub struct View {
     pub(crate) epoch: u64,
     usable: SmallVec<[Usable; 4]>,
     probation: SmallVec<[Waiting; 1]>,
+    /// Those that would be on probation, were it not for the panic.
+    recovering: SmallVec<[Waiting; 1]>,
     excluded: SmallVec<[(u32, Exclusion); 1]>,
     panic: bool,
     next_change: Option<Instant>,
@@ -167,7 +169,7 @@ impl View {
     /// Too few are healthy: all that are there are used.
     fn panic(&mut self, endpoints: &[Arc<Endpoint>]) {
         self.panic = true;
-        self.probation.clear();
+        self.recovering = std::mem::take(&mut self.probation);
         self.usable.clear();
         self.excluded.clear();
         for (index, endpoint) in (0u32..).zip(endpoints) {
@@ -189,6 +191,12 @@ impl View {
     /// The endpoints on probation: each takes one probe at a time.
     pub(crate) fn probation(&self) -> &[Waiting] {
         &self.probation
+    }
+
+    /// The endpoints that would be on probation, were it not for the panic: where another service stands in for this
+    /// one, they get a probe as well, or it would never be found to be back.
+    pub(crate) fn recovering(&self) -> &[Waiting] {
+        &self.recovering
     }
 
     /// The endpoints left out, by their places, with the reason; without those on probation.
@@ -228,6 +236,7 @@ impl View {
     fn is_like(&self, other: &Self) -> bool {
         self.usable == other.usable
             && self.probation == other.probation
+            && self.recovering == other.recovering
             && self.excluded == other.excluded
             && self.panic == other.panic
             && self.next_change == other.next_change

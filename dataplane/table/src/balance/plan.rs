@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::Schedule;
 use super::schedule::scramble;
 use crate::policy::Balance;
-use crate::{Endpoint, Exclusion, Locality, Policy, Usable};
+use crate::{Endpoint, Locality, Policy, Usable};
 
 /// Parts into which requests are shared out among groups.
 const WHOLE: u64 = 10_000;
@@ -113,11 +113,9 @@ fn share_out(groups: &mut [Group], localities: &[Locality], endpoints: &[Arc<End
         .iter()
         .zip(localities)
         .map(|(group, locality)| {
-            let there = endpoints.iter().filter(|endpoint| {
-                endpoint.locality == *locality && Exclusion::by_definition(endpoint).is_none()
-            });
-            // Usable weights are in tenths.
-            let whole: u64 = there.map(|endpoint| u64::from(endpoint.weight) * 10).sum();
+            // All that are defined, whyever some are out. Usable weights are in tenths.
+            let defined = endpoints.iter().filter(|endpoint| endpoint.locality == *locality);
+            let whole: u64 = defined.map(|endpoint| u64::from(endpoint.weight) * 10).sum();
             let covered = u128::from(group.weight) * u128::from(percent) * u128::from(WHOLE) / 100;
             let part = covered.checked_div(u128::from(whole)).unwrap_or(0);
             u64::try_from(part).unwrap_or(WHOLE).min(WHOLE)

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decision, Endpoint, EntryPointId, Exclusion, RequestMeta, Router, Service, Standing};
+use crate::{
+    Decision, Endpoint, EntryPointId, Exclusion, Leg, Mirrored, RequestMeta, Router, Service, Standing, Way,
+};
 
 /// A decision with its reasons. `Display` writes it as text for a terminal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,14 @@ pub struct Explanation {
     pub router: Option<RouterLine>,
     /// Its service.
     pub service: Option<String>,
+    /// The way to it through kinds of services, from the router down.
+    pub way: WayLine,
+    /// How its endpoints take turns, and what a sticky cookie says.
+    pub balanced: Option<String>,
+    /// Services where the request may go on when it failed at all candidates.
+    pub further: Vec<FurtherLine>,
+    /// Mirrors on the way, with those that would get a copy of this request.
+    pub mirrors: Vec<MirrorLine>,
     /// Too few of its endpoints are healthy, so all that are there are used.
     pub panic: bool,
     /// The endpoints in the order they would be tried.
@@ -113,6 +123,39 @@ pub struct EndpointLine {
     pub url: String,
     /// What is known of it.
     pub standing: Standing,
+    /// Where it is, when the service's endpoints are not all equally far away.
+    pub distance: Option<String>,
+}
+
+/// The way to a service, choice by choice: `failover app@file (main)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WayLine(pub Vec<String>);
+
+/// A service that follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FurtherLine {
+    /// Its name.
+    pub service: String,
+    /// The way to it.
+    pub way: WayLine,
+    /// Its endpoints in the order they would be tried.
+    pub candidates: Vec<EndpointLine>,
+}
+
+/// A mirror.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MirrorLine {
+    /// Its name as the definition writes it.
+    pub name: String,
+    /// Share of requests that are copied.
+    pub percent: u8,
+    /// Whether this request would be.
+    pub drawn: bool,
+    /// The service that would get the copy; `None` when none can.
+    pub service: Option<String>,
 }
 
 /// An endpoint that was left out.
@@ -251,6 +294,41 @@ impl EndpointLine {
             name: endpoint.name.to_string(),
             url: endpoint.url(),
             standing: service.standing(endpoint, now),
+            distance: service
+                .endpoints
+                .iter()
+                .any(|other| other.locality != endpoint.locality)
+                .then(|| endpoint.locality.to_string()),
+        }
+    }
+}
+
+impl WayLine {
+    pub(super) fn of(way: &Way<'_>) -> Self {
+        Self(way.steps.iter().map(ToString::to_string).collect())
+    }
+}
+
+impl FurtherLine {
+    pub(super) fn of(leg: &Leg<'_>, now: Instant) -> Self {
+        let order = leg.candidates.order.iter();
+        Self {
+            service: leg.service.name.to_string(),
+            way: WayLine::of(&leg.way),
+            candidates: order
+                .map(|candidate| EndpointLine::of(leg.service, candidate.endpoint, now))
+                .collect(),
+        }
+    }
+}
+
+impl MirrorLine {
+    pub(super) fn of(mirrored: &Mirrored<'_>) -> Self {
+        Self {
+            name: mirrored.mirror.name.to_string(),
+            percent: mirrored.mirror.percent,
+            drawn: mirrored.drawn,
+            service: mirrored.leg.as_ref().map(|leg| leg.service.name.to_string()),
         }
     }
 }

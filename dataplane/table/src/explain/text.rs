@@ -4,7 +4,7 @@ use std::fmt::{Display, Formatter, Result};
 
 use super::{
     AskedRequest, Considered, EndpointLine, EntryPointLine, Explanation, NearMiss, Outcome, Precedence,
-    RouterLine, Verdict,
+    RouterLine, Verdict, WayLine,
 };
 
 impl Display for Explanation {
@@ -62,7 +62,12 @@ fn evidence(f: &mut Formatter<'_>, indent: &str, line: &EndpointLine) -> Result 
 
 impl Explanation {
     fn forward(&self, f: &mut Formatter<'_>) -> Result {
-        writeln!(f, "-> service {}", self.service.as_deref().unwrap_or_default())?;
+        writeln!(
+            f,
+            "-> service {}{}",
+            self.service.as_deref().unwrap_or_default(),
+            self.way
+        )?;
         if self.panic {
             writeln!(
                 f,
@@ -72,6 +77,24 @@ impl Explanation {
         for (place, line) in self.candidates.iter().enumerate() {
             writeln!(f, "   {}. {line}", place + 1)?;
             evidence(f, "      ", line)?;
+        }
+        for further in &self.further {
+            writeln!(f, "   then service {}{}", further.service, further.way)?;
+            for (place, line) in further.candidates.iter().enumerate() {
+                writeln!(f, "      {}. {line}", place + 1)?;
+                evidence(f, "         ", line)?;
+            }
+        }
+        for mirror in &self.mirrors {
+            let copy = match (mirror.drawn, &mirror.service) {
+                (false, _) => "not this request".to_owned(),
+                (true, Some(service)) => format!("this request is copied to service {service}"),
+                (true, None) => "it can't serve, so this request is not copied".to_owned(),
+            };
+            writeln!(f, "   mirror {} ({} %): {copy}", mirror.name, mirror.percent)?;
+        }
+        if let Some(balanced) = &self.balanced {
+            writeln!(f, "   balanced by {balanced}")?;
         }
         Ok(())
     }
@@ -132,10 +155,23 @@ impl Display for RouterLine {
 impl Display for EndpointLine {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         if self.name == self.url {
-            f.write_str(&self.url)
+            f.write_str(&self.url)?;
         } else {
-            write!(f, "{} at {}", self.name, self.url)
+            write!(f, "{} at {}", self.name, self.url)?;
         }
+        match &self.distance {
+            Some(distance) => write!(f, ", {distance}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Display for WayLine {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, ", by {}", self.0.join(", "))
     }
 }
 

@@ -102,7 +102,10 @@ impl Service {
             Turn::Take => self.view(request.now),
             Turn::Look | Turn::At(_) => self.look(request.now),
         };
-        let mut candidates = Candidates::default();
+        let mut candidates = Candidates {
+            panic: view.is_panic(),
+            ..Candidates::default()
+        };
         if let Some(sticky) = &self.sticky {
             self.hold(sticky, &view, request, &mut candidates);
         }
@@ -121,6 +124,25 @@ impl Service {
             self.exclude(&view, limit, &mut candidates);
         }
         candidates
+    }
+
+    /// Makes the request the probe of an endpoint of a service in panic, for which another service stands in.
+    pub(crate) fn trial(&self, request: &RequestMeta<'_>) -> Option<Candidate<'_>> {
+        if request.turn != Turn::Take {
+            return None;
+        }
+        let view = self.view(request.now);
+        let patient = |waiting: &&Waiting| {
+            request.repeatable || request.now.saturating_duration_since(waiting.since) >= PATIENCE
+        };
+        view.recovering().iter().filter(patient).find_map(|waiting| {
+            let endpoint = self.endpoints.get(waiting.index())?;
+            let probe = endpoint.live.claim(request.now)?;
+            Some(Candidate {
+                endpoint,
+                probe: Some(probe),
+            })
+        })
     }
 
     /// Puts the usable endpoint first that the request's sticky cookie names.

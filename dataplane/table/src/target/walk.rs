@@ -1,5 +1,6 @@
 //! From a target to the services that get a request: the one it goes to, those that follow, and those that get copies.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -90,6 +91,26 @@ pub struct Mirrored<'s> {
     pub leg: Option<Leg<'s>>,
 }
 
+/// As `explain` shows it.
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Weighted { node, child, held } => {
+                let why = if *held { ", named by its cookie" } else { "" };
+                write!(f, "weighted {} ({}{why})", node.spec.name, child.name)
+            }
+            Self::Failover { node, fallback } => {
+                let which = if *fallback { "fallback" } else { "main" };
+                write!(f, "failover {} ({which})", node.spec.name)
+            }
+            Self::Mirroring { node } => write!(f, "mirroring {} (main)", node.spec.name),
+            Self::HighestRandomWeight { node, child } => {
+                write!(f, "highestRandomWeight {} ({})", node.spec.name, child.name)
+            }
+        }
+    }
+}
+
 impl Way<'_> {
     /// Whether an answer with this status is to be left to the service that follows (Traefik's `failover.errors`).
     pub fn moves_on(&self, status: u16) -> bool {
@@ -124,7 +145,11 @@ pub(crate) struct Walked<'s> {
 
 /// Walks a tree down for one request. `limit` bounds the candidates of each service.
 pub(crate) fn walk<'s>(target: &'s Target, request: &RequestMeta<'_>, limit: usize) -> Walked<'s> {
-    Walk::new(request, limit, MAX_LEGS).through(target)
+    let mut walked = Walk::new(request, limit, MAX_LEGS).through(target);
+    if let Some(first) = walked.legs.first() {
+        walked.mirrors = mirrors(&first.way, request);
+    }
+    walked
 }
 
 struct Walk<'r, 's> {
@@ -135,6 +160,8 @@ struct Walk<'r, 's> {
     most: usize,
     way: Way<'s>,
     walked: Walked<'s>,
+    /// Services that would use what looks unhealthy: when another one can serve, they come after it.
+    panicking: Vec<Leg<'s>>,
 }
 
 impl<'r, 's> Walk<'r, 's> {
@@ -149,11 +176,14 @@ impl<'r, 's> Walk<'r, 's> {
                 mirrors: Vec::new(),
                 failed: None,
             },
+            panicking: Vec::new(),
         }
     }
 
     fn through(mut self, target: &'s Target) -> Walked<'s> {
         self.descend(target);
+        self.walked.legs.append(&mut self.panicking);
+        self.walked.legs.truncate(self.most);
         self.walked
     }
 
@@ -161,8 +191,9 @@ impl<'r, 's> Walk<'r, 's> {
         self.walked.legs.len() >= self.most
     }
 
+    /// Copies take nobody's turn and are nobody's probe.
     fn standing(&self) -> Standing {
-        if self.walked.legs.is_empty() {
+        if self.walked.legs.is_empty() && self.most > 1 {
             Standing::First
         } else {
             Standing::Further
@@ -178,13 +209,7 @@ impl<'r, 's> Walk<'r, 's> {
                     self.step(Step::Failover { node, fallback }, None, target);
                 }
             }
-            Target::Mirroring(node) => {
-                let first = self.walked.legs.is_empty();
-                self.step(Step::Mirroring { node }, None, &node.spec.main);
-                if self.most > 1 && first && !self.walked.legs.is_empty() {
-                    self.mirrors(node);
-                }
-            }
+            Target::Mirroring(node) => self.step(Step::Mirroring { node }, None, &node.spec.main),
             Target::HighestRandomWeight(node) => {
                 let children = &node.spec.children;
                 let members = node.identities.iter().zip(children).enumerate();
@@ -214,7 +239,7 @@ impl<'r, 's> Walk<'r, 's> {
 
     fn arrive(&mut self, service: &'s Arc<Service>) {
         let seen = |leg: &Leg<'_>| Arc::ptr_eq(leg.service, service);
-        if self.walked.legs.iter().any(seen) {
+        if self.walked.legs.iter().chain(&self.panicking).any(seen) {
             return;
         }
         let leg = Leg {
@@ -222,10 +247,28 @@ impl<'r, 's> Walk<'r, 's> {
             candidates: service.candidates(self.request, self.limit, self.standing()),
             way: self.way.clone(),
         };
-        if !leg.candidates.order.is_empty() {
+        if !leg.candidates.order.is_empty() && leg.candidates.panic {
+            self.panicked(leg);
+        } else if !leg.candidates.order.is_empty() {
             self.walked.legs.push(leg);
         } else if self.walked.failed.is_none() {
             self.walked.failed = Some(leg);
+        }
+    }
+
+    /// A service in panic waits until all others had their chance, unless this request is to find out whether it is
+    /// back.
+    fn panicked(&mut self, mut leg: Leg<'s>) {
+        let trial = match self.standing() {
+            Standing::First => leg.service.trial(self.request),
+            Standing::Further => None,
+        };
+        if let Some(trial) = trial {
+            leg.candidates.order.clear();
+            leg.candidates.order.push(trial);
+            self.walked.legs.push(leg);
+        } else if self.panicking.len() < self.most {
+            self.panicking.push(leg);
         }
     }
 
@@ -256,20 +299,29 @@ impl<'r, 's> Walk<'r, 's> {
             self.step(step, cookie, &child.target);
         }
     }
+}
 
-    fn mirrors(&mut self, node: &'s Arc<Mirroring>) {
-        let turn = node.cursor.position(self.request.turn, Standing::First);
-        for mirror in &node.spec.mirrors {
-            let drawn = is_drawn(turn, mirror.percent);
-            let leg = drawn.then(|| copy_to(&mirror.target, self.request)).flatten();
-            self.walked.mirrors.push(Mirrored {
-                node,
-                mirror,
-                drawn,
-                leg,
-            });
-        }
-    }
+/// The mirrors on the way to the first service.
+fn mirrors<'s>(way: &Way<'s>, request: &RequestMeta<'_>) -> Vec<Mirrored<'s>> {
+    let nodes = way.steps.iter().filter_map(|step| match step {
+        Step::Mirroring { node } => Some(*node),
+        _ => None,
+    });
+    nodes
+        .flat_map(|node| {
+            let turn = node.cursor.position(request.turn, Standing::First);
+            node.spec
+                .mirrors
+                .iter()
+                .map(move |mirror| (node, mirror, is_drawn(turn, mirror.percent)))
+        })
+        .map(|(node, mirror, drawn)| Mirrored {
+            node,
+            mirror,
+            drawn,
+            leg: drawn.then(|| copy_to(&mirror.target, request)).flatten(),
+        })
+        .collect()
 }
 
 /// Where a copy goes. A mirror that is a mirroring service passes it to its main one alone.

@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use constellation_table::{
-    Action, Condition, Endpoint, EndpointSpec, EntryPointId, Redirect, Router, RouterSpec, Rule, Scheme,
-    Service, ServiceSpec, Snapshot,
+    Action, Condition, Endpoint, EndpointSpec, EntryPointId, Locality, Policy, Reach, Redirect, Router,
+    RouterSpec, Rule, Scheme, Service, ServiceSpec, Snapshot, Target,
 };
 
 /// An endpoint `http://NAME:80`; `down` is why it can't serve.
@@ -30,15 +30,40 @@ pub(crate) fn endpoint(name: &str, weight: u32, down: Option<&str>) -> Arc<Endpo
     }))
 }
 
+/// An endpoint of weight 1 on another node of the region, or farther away.
+pub(crate) fn endpoint_at(name: &str, reach: Reach, priority: u32, down: bool) -> Arc<Endpoint> {
+    let condition = if down {
+        Condition::Unavailable("down".into())
+    } else {
+        Condition::Ready
+    };
+    Arc::new(Endpoint::new(EndpointSpec {
+        name: name.into(),
+        scheme: Scheme::Http,
+        host: name.into(),
+        port: 80,
+        base_path: "".into(),
+        weight: 1,
+        condition,
+        url_as_written: "".into(),
+        locality: Locality { reach, priority },
+    }))
+}
+
 /// A service with these endpoints.
 pub(crate) fn service(name: &str, endpoints: Vec<Arc<Endpoint>>) -> Arc<Service> {
+    service_with(name, endpoints, Policy::default())
+}
+
+/// A service with these endpoints and this policy.
+pub(crate) fn service_with(name: &str, endpoints: Vec<Arc<Endpoint>>, policy: Policy) -> Arc<Service> {
     let spec = ServiceSpec {
         name: name.into(),
         endpoints,
         pass_host_header: true,
         transport: Arc::default(),
         retry_after: 5,
-        policy: Arc::default(),
+        policy: Arc::new(policy),
     };
     Arc::new(Service::new(spec, None))
 }
@@ -67,7 +92,12 @@ impl<'r> Row<'r> {
 
     /// The router, forwarding to `service`.
     pub(crate) fn forward(&self, service: &Arc<Service>) -> Arc<Router> {
-        self.router(Action::Forward(service.clone().into()))
+        self.lead_to(service.clone().into())
+    }
+
+    /// The router, forwarding to `target`.
+    pub(crate) fn lead_to(&self, target: Target) -> Arc<Router> {
+        self.router(Action::Forward(target))
     }
 
     /// The router, redirecting to https.
@@ -97,7 +127,9 @@ impl<'r> Row<'r> {
 pub(crate) fn snapshot(routers: Vec<Arc<Router>>) -> Snapshot {
     let mut services: Vec<_> = routers
         .iter()
-        .filter_map(|router| router.service().cloned())
+        .filter_map(|router| router.target())
+        .flat_map(Target::services)
+        .cloned()
         .collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
     services.dedup_by(|a, b| Arc::ptr_eq(a, b));

@@ -61,6 +61,7 @@ GET http://a.test/api/x?q=1 from 127.0.0.1 on entry point web
 -> service api@docker
    1. api-1 at http://api-1:80
    2. api-4 at http://api-4:80
+   balanced by round robin
 
 router api@docker (priority 36): Host(`a.test`) && PathPrefix(`/api`)
 

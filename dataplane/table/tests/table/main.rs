@@ -1,12 +1,14 @@
 //! The routing core through its public face: one binary, so that its helpers are compiled once.
 #![expect(clippy::panic, reason = "a test fails by panicking, helpers included")]
 
+mod algorithms;
 mod allocation;
 mod asked;
 mod balancing;
 mod built;
 mod explaining;
 mod health;
+mod kinds;
 mod model;
 mod reference;
 mod robust;
