@@ -1,6 +1,7 @@
 //! Containers of a real Docker engine are routed by their labels, and what happens to them costs no request that
 //! could be served.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use constellation_tests::docker::Engine;
@@ -210,6 +211,86 @@ async fn one_of_two_replicas_may_stop_restart_or_be_killed_under_load() {
     served_by(&node, "app.test", &["one", "two"]).await;
     let report = load.stop().await;
     report.assert_clean();
+    drop(node);
+    engine.remove().await;
+}
+
+/// Waits until the endpoint is in this state, and returns what the API says of it.
+async fn endpoint_is(node: &Node, service: &str, endpoint: &str, state: &str) -> Value {
+    eventually(&format!("{endpoint} is {state}"), async || {
+        let answer = node.ask(&format!("/api/v1/services/{service}")).await.json();
+        let endpoints = answer["endpoints"].as_array().cloned().unwrap_or_default();
+        let found = endpoints.into_iter().find(|e| e["name"] == endpoint);
+        match found {
+            Some(found) if found["state"] == state => Ok(found),
+            other => Err(format!("{other:?}\n{}", node.log())),
+        }
+    })
+    .await
+}
+
+/// The back ends that serve a number of requests from now on.
+async fn serving(node: &Node) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for _ in 0..40 {
+        let answer = node.get("app.test", "/").await;
+        assert_eq!(answer.status, 200);
+        names.insert(answer.header("x-backend").to_owned());
+    }
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_pauses_and_operators_decide_who_takes_requests() {
+    let engine = require!(engine().await);
+    let labels = [ENABLED, PORT, RULE];
+    let lingering = ["--env", "LINGER=1", "--stop-timeout", "1"];
+    engine.run("stays", &labels).await;
+    engine.run_with("lingers", &labels, &lingering).await;
+    let node = node(&engine, json!({})).await;
+    served_by(&node, "app.test", &["stays", "lingers"]).await;
+    let both = BTreeSet::from(["lingers".to_owned(), "stays".to_owned()]);
+    let alone = |name: &str| BTreeSet::from([name.to_owned()]);
+
+    // A signal that ends nothing changes nothing, as the event after it shows.
+    let generation = node.generation().await;
+    engine.docker(&["kill", "--signal", "HUP", "lingers"]).await;
+    engine.docker(&["pause", "lingers"]).await;
+    let paused = endpoint_is(&node, "app", "lingers", "unavailable").await;
+    assert_eq!(paused["reason"], "container lingers is paused");
+    assert_eq!(node.generation().await, generation + 1);
+    engine.docker(&["unpause", "lingers"]).await;
+    endpoint_is(&node, "app", "lingers", "ready").await;
+    assert_eq!(serving(&node).await, both);
+
+    // Told to end it still accepts, and gets nothing. It does not end, so it is ready again.
+    engine.docker(&["kill", "--signal", "TERM", "lingers"]).await;
+    let leaving = endpoint_is(&node, "app", "lingers", "draining").await;
+    assert_eq!(leaving["reason"], "container lingers is stopping");
+    assert_eq!(serving(&node).await, alone("stays"));
+    endpoint_is(&node, "app", "lingers", "ready").await;
+    assert_eq!(serving(&node).await, both);
+
+    // An operator takes the other one out and back.
+    let drained = node.cli(&["drain", "app", "stays"]).await;
+    assert_eq!(
+        (drained.code, drained.stdout.as_str()),
+        (
+            0,
+            "stays is draining: drained by an operator; 0 requests in flight\n"
+        ),
+        "{drained:#?}"
+    );
+    assert_eq!(serving(&node).await, alone("lingers"));
+    let table = node.cli(&["services", "app"]).await;
+    assert!(table.stdout.contains("drained by an operator"), "{table:#?}");
+    // A restart of its container does not undo that.
+    engine.docker(&["restart", "stays"]).await;
+    assert_eq!(serving(&node).await, alone("lingers"));
+    endpoint_is(&node, "app", "stays", "draining").await;
+    let back = node.cli(&["undrain", "app", "stays"]).await;
+    assert!(back.stdout.starts_with("stays is ready"), "{back:#?}");
+    assert_eq!(serving(&node).await, both);
     drop(node);
     engine.remove().await;
 }
