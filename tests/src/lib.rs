@@ -19,6 +19,7 @@ pub mod docker;
 mod eventually;
 pub mod fault;
 pub mod fleet;
+pub mod flood;
 pub mod load;
 pub mod metrics;
 pub mod node;

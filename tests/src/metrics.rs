@@ -47,6 +47,17 @@ impl Metrics {
         self.matching(name, labels).map(|sample| sample.value).sum()
     }
 
+    /// Samples of this name that are not 0, by the value of a label.
+    pub fn by_label(&self, name: &str, label: &str) -> Vec<(String, u64)> {
+        let samples = self.matching(name, &[]).filter(|sample| sample.value > 0.0);
+        samples
+            .map(|sample| {
+                let value = sample.labels.get(label).cloned().unwrap_or_default();
+                (value, format!("{:.0}", sample.value).parse().unwrap_or_default())
+            })
+            .collect()
+    }
+
     /// Whether a sample of this name with these labels is there.
     pub fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.matching(name, labels).next().is_some()

@@ -53,6 +53,10 @@ enum Verb {
     Storm(proof::ProofArgs),
     /// Prove that a slow answer and a silent stream are left alone.
     Silence(proof::ProofArgs),
+    /// Prove that floods of HTTP/2 frames cost normal clients nothing, and no memory.
+    Flood(proof::ProofArgs),
+    /// Prove the same of slow clients. Needs slowhttptest.
+    Slow(proof::ProofArgs),
     /// The back end of `bench http`: fixed bodies, one thread.
     #[command(hide = true)]
     BenchBackend(bench::backend::BackendArgs),
@@ -69,6 +73,8 @@ fn main() -> ExitCode {
         Verb::Bodies(args) => proof::run("bodies", &args),
         Verb::Storm(args) => proof::run("storm", &args),
         Verb::Silence(args) => proof::run("silence", &args),
+        Verb::Flood(args) => proof::run("flood", &args),
+        Verb::Slow(args) => proof::run("slow", &args),
         Verb::BenchBackend(args) => bench::backend::run(&args),
     };
     match outcome {

@@ -24,6 +24,14 @@ const PIECE: usize = 8;
 /// The longest frame both sides accept: the default of RFC 9113, which we do not raise.
 const MAX_FRAME: u32 = 16_384;
 
+/// Streams of one connection that may be without a window for longer than a moment. Browsers have one or two, such as
+/// a paused video; each costs memory here and a connection to a back end.
+const CROWD: usize = 32;
+/// The moment: longer than a round trip.
+const MOMENT: Duration = Duration::from_secs(1);
+/// A client that gives less than this for a whole response has no use for it.
+const TINY_WINDOW: i64 = 1024;
+
 const END_STREAM: u8 = 0x1;
 const ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
@@ -326,6 +334,10 @@ struct Stream {
     /// We may send this much of it.
     send_window: i64,
     pace: Option<Pace>,
+    /// Some of the response was sent, so that there was a window.
+    sent: bool,
+    /// Without a window when it was looked at last, and nothing was sent since.
+    stuck: bool,
 }
 
 /// Watches one connection.
@@ -456,6 +468,9 @@ impl Guard {
         if bodies {
             state.wait_for_bodies(waited, self.limits.body)?;
         }
+        if self.limits.send.is_none() {
+            return Ok(Look::Fine);
+        }
         let slow = state.wait_for_readers(waited);
         if slow.is_empty() {
             return Ok(Look::Fine);
@@ -471,7 +486,12 @@ impl Guard {
     /// How often to look.
     fn tick(&self) -> Duration {
         let least = self.limits.body.or(self.limits.send);
-        least.map_or(TICK, |least| least.grace.min(TICK))
+        let tick = least.map_or(TICK, |least| least.grace.min(TICK));
+        if self.state.streams.len() > CROWD {
+            tick.min(MOMENT)
+        } else {
+            tick
+        }
     }
 
     /// Whether `h2` ended the connection because of what the client did.
@@ -614,6 +634,8 @@ impl State {
             ended: false,
             send_window: self.send_initial,
             pace: limits.send.map(Pace::new),
+            sent: false,
+            stuck: false,
         });
         Ok(())
     }
@@ -650,13 +672,20 @@ impl State {
                     self.buckets.pings.add(1);
                     if let Some(stream) = self.stream(id) {
                         stream.send_window -= i64::from(length);
+                        stream.sent = true;
+                        stream.stuck = false;
                         if let (Some(pace), Some(least)) = (&mut stream.pace, limits.send) {
                             pace.earn(u64::from(length), least);
                         }
                     }
                     self.respond(id, flags & END_STREAM != 0);
                 }
-                HEADERS => self.respond(id, flags & END_STREAM != 0),
+                HEADERS => {
+                    self.respond(id, flags & END_STREAM != 0);
+                    if limits.send.is_some() {
+                        self.refuse_crowd_without_windows()?;
+                    }
+                }
                 RST_STREAM => {
                     self.forget(id);
                     // Also what the client provoked (CVE-2025-8671).
@@ -722,15 +751,36 @@ impl State {
     /// Spends time on responses that the client leaves no room for. Returns the streams that have none left.
     fn wait_for_readers(&mut self, waited: Duration) -> Vec<u32> {
         let stalled = self.send_window <= 0;
-        let mut slow = Vec::new();
+        let (mut slow, mut stuck) = (Vec::new(), 0);
         for stream in &mut self.streams {
             let waiting = stream.responding && !stream.ended && (stalled || stream.send_window <= 0);
-            if waiting && stream.pace.as_mut().is_some_and(|pace| !pace.spend(waited)) {
+            if !waiting {
+                stream.stuck = false;
+                continue;
+            }
+            // The oldest of a crowd have their time like everybody.
+            stuck += usize::from(stream.stuck);
+            let too_many = stream.stuck && stuck > CROWD;
+            stream.stuck = true;
+            if stream.pace.as_mut().is_some_and(|pace| !pace.spend(waited)) || too_many {
                 slow.push(stream.id);
             }
         }
         self.streams.retain(|stream| !slow.contains(&stream.id));
         slow
+    }
+
+    /// Ends a connection that wants many responses and gives no window for any.
+    fn refuse_crowd_without_windows(&self) -> Result<(), Refusal> {
+        if self.send_initial >= TINY_WINDOW {
+            return Ok(());
+        }
+        let streams = self.streams.iter();
+        let without = streams.filter(|s| s.responding && !s.ended && !s.sent && s.send_window < TINY_WINDOW);
+        if without.count() > CROWD {
+            return Err(Refusal::Calm(Label::SlowReader));
+        }
+        Ok(())
     }
 
     fn stream(&mut self, id: u32) -> Option<&mut Stream> {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 use constellation_tests::fleet::Mix;
+use constellation_tests::flood::Flood;
 use constellation_tests::proof::peer::Proxy;
-use constellation_tests::proof::{Phase, bodies, faults, silence, storm};
+use constellation_tests::proof::{Phase, attack, bodies, faults, silence, storm};
 
 #[derive(Debug, Parser)]
 #[command(name = "proof", about = "Proves on the real binary what failover promises")]
@@ -22,6 +23,10 @@ enum Proof {
     Storm(StormArgs),
     /// A slow answer and a silent stream are left alone.
     Silence(SilenceArgs),
+    /// Floods of HTTP/2 frames: normal clients are served, memory stays.
+    Flood(FloodArgs),
+    /// Slow clients (slowhttptest): normal ones are served, memory stays.
+    Slow(SlowArgs),
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -98,7 +103,46 @@ struct SilenceArgs {
     fleet: Fleet,
 }
 
+#[derive(Debug, Args)]
+struct FloodArgs {
+    /// Only this kind.
+    #[arg(long)]
+    kind: Option<Flood>,
+    /// Seconds of each.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Connections at a time.
+    #[arg(long, default_value_t = 32)]
+    attackers: usize,
+    #[command(flatten)]
+    fleet: Fleet,
+}
+
+#[derive(Debug, Args)]
+struct SlowArgs {
+    /// Only this mode.
+    #[arg(long)]
+    mode: Option<attack::Slow>,
+    /// Seconds of each.
+    #[arg(long, default_value_t = 40)]
+    seconds: u64,
+    /// Connections.
+    #[arg(long, default_value_t = 4000)]
+    connections: usize,
+    #[command(flatten)]
+    fleet: Fleet,
+}
+
 impl Fleet {
+    /// Clients that only GET.
+    fn normal(self) -> Mix {
+        Mix {
+            post: 0,
+            keyed: 0,
+            ..self.mix()
+        }
+    }
+
     fn mix(self) -> Mix {
         Mix {
             get: self.clients.into(),
@@ -117,6 +161,8 @@ async fn main() -> ExitCode {
             Proof::Bodies(args) => run_bodies(&args).await,
             Proof::Storm(args) => run_storm(&args).await,
             Proof::Silence(args) => run_silence(&args).await,
+            Proof::Flood(args) => run_flood(&args).await,
+            Proof::Slow(args) => run_slow(&args).await,
         }
     };
     // Interrupted, it still ends what it started.
@@ -213,4 +259,43 @@ async fn run_silence(args: &SilenceArgs) -> bool {
         println!("    {line}");
     }
     wrong.is_empty()
+}
+
+async fn run_flood(args: &FloodArgs) -> bool {
+    let plan = attack::Plan {
+        mix: args.fleet.normal(),
+        before: Duration::from_secs(5),
+        during: Duration::from_secs(args.seconds),
+        attackers: args.attackers,
+    };
+    let mut holds = true;
+    for kind in args.kind.map_or(Flood::ALL.to_vec(), |kind| vec![kind]) {
+        let report = attack::flood(kind, &plan).await;
+        holds &= report.holds();
+        println!("{kind:?}: {report}");
+    }
+    holds
+}
+
+async fn run_slow(args: &SlowArgs) -> bool {
+    let program = match constellation_tests::require::program("slowhttptest") {
+        Ok(program) => program,
+        Err(reason) => {
+            println!("{reason}");
+            return false;
+        }
+    };
+    let plan = attack::Plan {
+        mix: args.fleet.normal(),
+        before: Duration::from_secs(5),
+        during: Duration::from_secs(args.seconds),
+        attackers: args.connections,
+    };
+    let mut holds = true;
+    for mode in args.mode.map_or(attack::Slow::ALL.to_vec(), |mode| vec![mode]) {
+        let report = attack::slow(mode, &program, &plan).await;
+        holds &= report.holds();
+        println!("{mode:?}: {report}");
+    }
+    holds
 }

@@ -4,6 +4,7 @@
 //! end-to-end tests run each once and small; the program `proof` (`cargo xtask faults`, `bodies`, `storm`) runs them
 //! at length and prints figures.
 
+pub mod attack;
 pub mod bodies;
 pub mod faults;
 pub mod hostile;

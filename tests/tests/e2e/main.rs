@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binary, real sockets, real clients. One module for each promise.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test reports by panicking")]
 
+mod attacks;
 mod bad_input;
 mod balancing;
 mod certificates;

@@ -365,3 +365,50 @@ fn a_stream_is_forgotten_at_its_end() {
     assert!(connection.guard.state.streams.is_empty());
     assert_eq!(connection.guard.next_look(connection.now), None);
 }
+
+#[test]
+fn a_crowd_of_streams_without_a_window_has_less_time() {
+    let mut connection = Connection::new();
+    connection.client(&window(0, 100_000_000)).unwrap();
+    for number in 0..100 {
+        let stream = 2 * number + 1;
+        connection.request(stream, true);
+        connection
+            .us(&frame(HEADERS, END_HEADERS, stream, b"head"))
+            .unwrap();
+        for _ in 0..4 {
+            connection.us(&frame(DATA, 0, stream, &[0; 16_383])).unwrap();
+        }
+        connection.us(&frame(DATA, 0, stream, &[0; 3])).unwrap();
+    }
+    // A round trip later there is a window, and nobody is stuck.
+    let all = |c: &mut Connection| {
+        for number in 0..100 {
+            let stream = 2 * number + 1;
+            c.client(&window(stream, 100)).unwrap();
+            c.us(&frame(DATA, 0, stream, &[0; 100])).unwrap();
+        }
+    };
+    assert_eq!(connection.pass(60, all), None);
+    let (second, look) = connection.pass(60, |_| {}).unwrap();
+    let Ok(Look::Reset(reset)) = look else {
+        panic!("{look:?}");
+    };
+    assert_eq!((reset.len(), reset[0]), (68, 65));
+    assert!(second <= 3, "{second}");
+    let (second, _) = connection.pass(200, |_| {}).unwrap();
+    assert!(second > 60, "the others have their time: {second}");
+}
+
+#[test]
+fn many_responses_without_any_window_end_the_connection() {
+    let mut connection = Connection::new();
+    connection.client(&setting(INITIAL_WINDOW_SIZE, 0)).unwrap();
+    let ended = (0..100).find_map(|number| {
+        let stream = 2 * number + 1;
+        connection.request(stream, true);
+        let refused = connection.us(&frame(HEADERS, END_HEADERS, stream, b"head")).err();
+        refused.map(|refusal| (number, refusal))
+    });
+    assert_eq!(ended, Some((32, Refusal::Calm(Label::SlowReader))));
+}
