@@ -224,7 +224,10 @@ impl<S: Transport> Io<S> {
             now.saturating_sub(std::mem::replace(acked, now))
         };
         if polled.is_ready() {
-            self.send.moved(progress);
+            // To ask the kernel costs a system call.
+            if self.send.is_waiting() {
+                self.send.moved(progress);
+            }
             return polled;
         }
         // A refusal has a time of its own.

@@ -85,10 +85,14 @@ impl Waiting {
         };
         loop {
             let pace = self.pace.get_or_insert_with(|| Pace::new(least));
-            let since = *self.since.get_or_insert_with(|| {
-                progress();
-                Instant::now()
-            });
+            let since = match self.since {
+                Some(since) => since,
+                None => {
+                    // What moved while nobody waited counts.
+                    pace.earn(progress(), least);
+                    *self.since.insert(Instant::now())
+                }
+            };
             let look = since + pace.next_look();
             let timer = self
                 .timer
@@ -105,7 +109,7 @@ impl Waiting {
         }
     }
 
-    /// Something moved. `progress` as in [`Self::poll`]; it is asked only when somebody was waited for.
+    /// Something moved. `progress` as in [`Self::poll`].
     pub fn moved(&mut self, progress: impl FnOnce() -> u64) {
         let (Some(least), Some(pace)) = (self.least, &mut self.pace) else {
             return;
@@ -113,6 +117,11 @@ impl Waiting {
         let waited = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         pace.spend(waited.min(TICK));
         pace.earn(progress(), least);
+    }
+
+    /// Whether it was asked whether something moves, and nothing did since.
+    pub fn is_waiting(&self) -> bool {
+        self.since.is_some()
     }
 
     /// Starts anew with the whole grace period.
