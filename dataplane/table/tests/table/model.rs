@@ -478,11 +478,11 @@ impl World {
     }
 }
 
-/// Few by default: the sequences are long.
+/// Fewer than usual by default: the sequences are long.
 fn cases() -> ProptestConfig {
     let default = ProptestConfig::default();
     ProptestConfig {
-        cases: std::env::var_os("PROPTEST_CASES").map_or(48, |_| default.cases),
+        cases: std::env::var_os("PROPTEST_CASES").map_or(160, |_| default.cases),
         ..default
     }
 }
