@@ -5,6 +5,7 @@ mod kinds;
 mod objects;
 mod options;
 mod tls;
+mod traefik;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
