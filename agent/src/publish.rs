@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use constellation_dataplane::metrics::Metrics;
 use constellation_dataplane::tls::{TlsContext, TlsView};
 use constellation_dataplane::{Generation, Published, departure};
+use constellation_table::Snapshot;
 use futures_util::future::select_all;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -237,8 +238,12 @@ impl Publisher {
                 published: now,
             });
             // New requests take the new generation from here on.
-            for (endpoint, limits) in leaving::leaving(&before.table, &self.published.load().table) {
-                departure::depart(&endpoint.live, limits);
+            let departures = Snapshot::departures(&before.table, &self.published.load().table);
+            for left in &departures {
+                departure::depart(&left.endpoint.live, leaving::limits(left));
+                if let Some(transition) = leaving::transition(left) {
+                    self.metrics.transition(&left.service.name, &transition);
+                }
             }
             self.metrics.reloaded(now);
             if !changes.removed.is_empty() || changes.services {

@@ -1,45 +1,12 @@
-//! Who leaves with a new generation, and how long what runs there may go on. Pure.
-
-use std::sync::Arc;
+//! How long what runs at an endpoint that leaves with a new generation may go on. Pure.
 
 use constellation_dataplane::departure::Limits;
-use constellation_table::policy::Drain;
-use constellation_table::{Condition, Endpoint, Service, Snapshot};
-
-/// The endpoints that took requests in `old` and take none in `new`, with the limits for what runs there.
-///
-/// What did not change costs one comparison of pointers per service.
-pub(super) fn leaving(old: &Snapshot, new: &Snapshot) -> Vec<(Arc<Endpoint>, Limits)> {
-    let mut left = Vec::new();
-    for service in old.services() {
-        let successor = new.service(&service.name);
-        if successor.is_some_and(|successor| Arc::ptr_eq(successor, service)) {
-            continue;
-        }
-        for endpoint in service
-            .endpoints
-            .iter()
-            .filter(|e| e.condition == Condition::Ready)
-        {
-            let condition = successor.and_then(|successor| condition(successor, endpoint));
-            if condition != Some(&Condition::Ready) {
-                left.push((endpoint.clone(), limits(service.policy.drain, condition)));
-            }
-        }
-    }
-    left
-}
-
-/// What the next generation says of the endpoint; `None` when it has it no more.
-fn condition<'s>(successor: &'s Service, endpoint: &Endpoint) -> Option<&'s Condition> {
-    let mut endpoints = successor.endpoints.iter();
-    let same = endpoints.find(|other| Arc::ptr_eq(&other.live, &endpoint.live));
-    same.map(|same| &same.condition)
-}
+use constellation_table::{Condition, Departure, Transition};
 
 /// One that is only unhealthy or paused may still finish what it has begun, so everything there gets the longer limit.
-fn limits(drain: Drain, condition: Option<&Condition>) -> Limits {
-    let requests = match condition {
+pub(super) fn limits(departure: &Departure) -> Limits {
+    let drain = departure.service.policy.drain;
+    let requests = match departure.condition {
         Some(Condition::Unavailable(_)) => drain.upgraded.max(drain.requests),
         _ => drain.requests,
     };
@@ -49,11 +16,27 @@ fn limits(drain: Drain, condition: Option<&Condition>) -> Limits {
     }
 }
 
+/// The departure as a change of the endpoint's condition; one that is gone has none.
+pub(super) fn transition(departure: &Departure) -> Option<Transition> {
+    let (to, reason) = match departure.condition.as_ref()? {
+        Condition::Draining(reason) => ("draining", reason),
+        Condition::Unavailable(reason) => ("unavailable", reason),
+        Condition::Ready => return None,
+    };
+    Some(Transition {
+        endpoint: departure.endpoint.name.clone(),
+        fact: "condition",
+        to,
+        reason: (**reason).into(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
-    use constellation_table::{EndpointSpec, Scheme, ServiceSpec};
+    use constellation_table::{Endpoint, EndpointSpec, Scheme, Service, ServiceSpec, Snapshot};
 
     use super::*;
 
@@ -118,25 +101,26 @@ mod tests {
         );
         let before = Snapshot::build(1, 1, Vec::new(), vec![old, other.clone(), removed]);
         let now = Snapshot::build(2, 1, Vec::new(), vec![new, other]);
-        let mut left: Vec<(String, Limits)> = leaving(&before, &now)
-            .into_iter()
-            .map(|(endpoint, limits)| (endpoint.name.to_string(), limits))
-            .collect();
+        let describe = |departure: &Departure| {
+            let to = transition(departure).map_or("", |transition| transition.to);
+            (departure.endpoint.name.to_string(), limits(departure), to)
+        };
+        let departures = Snapshot::departures(&before, &now);
+        let mut left: Vec<(String, Limits, &str)> = departures.iter().map(describe).collect();
         left.sort_by(|a, b| a.0.cmp(&b.0));
         let (short, long) = (Duration::from_secs(30), Duration::from_secs(600));
-        let limits = |requests| Limits {
+        let within = |requests| Limits {
             requests,
             upgraded: long,
         };
         assert_eq!(
             left,
             [
-                ("drains".to_owned(), limits(short)),
-                ("gone".to_owned(), limits(short)),
-                ("ill".to_owned(), limits(long)),
-                ("with its service".to_owned(), limits(short)),
+                ("drains".to_owned(), within(short), "draining"),
+                ("gone".to_owned(), within(short), ""),
+                ("ill".to_owned(), within(long), "unavailable"),
+                ("with its service".to_owned(), within(short), ""),
             ]
         );
-        assert!(leaving(&now, &now).is_empty());
     }
 }

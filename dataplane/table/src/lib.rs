@@ -34,8 +34,8 @@ pub use policy::Policy;
 pub use request::{RequestMeta, Turn};
 pub use rule::{Rule, RuleError};
 pub use service::{
-    Carried, Condition, Endpoint, EndpointSpec, Locality, Pem, Reach, Scheme, Service, ServiceSpec, Slot,
-    Timeouts, Transport,
+    Carried, Condition, Departure, Endpoint, EndpointSpec, Locality, Pem, Reach, Scheme, Service,
+    ServiceSpec, Slot, Timeouts, Transport,
 };
 pub use snapshot::{Action, EntryPointId, Redirect, Router, RouterSpec, Snapshot};
 pub use target::{

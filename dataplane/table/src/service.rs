@@ -15,6 +15,8 @@ use crate::view::Current;
 
 mod succession;
 
+pub use succession::Departure;
+
 /// A load-balanced service: endpoints in a fixed order plus how to reach them.
 ///
 /// Immutable but for what is known from moment to moment ([`ServiceLive`], [`Live`]), which is shared with the same-named

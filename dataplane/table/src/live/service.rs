@@ -49,7 +49,7 @@ pub type Transitions = SmallVec<[Transition; 1]>;
 pub struct Transition {
     /// The endpoint; empty for a fact about the service as a whole.
     pub endpoint: Arc<str>,
-    /// Which fact: `breaker`, `outlier`, `check`, `panic`.
+    /// Which fact: `breaker`, `outlier`, `check`, `panic`, `condition`.
     pub fact: &'static str,
     /// What it is now: `open`, `half-open`, `closed`, `ejected`, `probation`, `healthy`, `unhealthy`, `on`, `off`.
     pub to: &'static str,

@@ -59,10 +59,21 @@ fn same(a: &[Arc<Endpoint>], b: &[Arc<Endpoint>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
+/// An endpoint that served in one generation and does not in the next.
+#[derive(Clone, Debug)]
+pub struct Departure {
+    /// Its service, as it was.
+    pub service: Arc<Service>,
+    /// The endpoint, as it was.
+    pub endpoint: Arc<Endpoint>,
+    /// What the next generation says of it; `None`: it has it no more.
+    pub condition: Option<Condition>,
+}
+
 impl Snapshot {
-    /// The endpoints that served in `old` and do not in `new`: gone, stopped, or draining. Whoever publishes calls
-    /// [`crate::Live::depart`] on each and tells the data plane. What did not change costs a comparison of pointers per service.
-    pub fn departures(old: &Snapshot, new: &Snapshot) -> Vec<Arc<Endpoint>> {
+    /// The endpoints that served in `old` and do not in `new`: gone, stopped, or draining. Whoever publishes tells the
+    /// data plane. What did not change costs a comparison of pointers per service.
+    pub fn departures(old: &Snapshot, new: &Snapshot) -> Vec<Departure> {
         let mut left = Vec::new();
         let mut successors = new.services().iter().peekable();
         for service in old.services() {
@@ -94,18 +105,24 @@ fn order(a: &Arc<Service>, b: &Arc<Service>) -> Ordering {
     }
 }
 
-fn leave(old: &Arc<Service>, new: Option<&Arc<Service>>, left: &mut Vec<Arc<Endpoint>>) {
+fn leave(old: &Arc<Service>, new: Option<&Arc<Service>>, left: &mut Vec<Departure>) {
     let new = match new {
         Some(new) if Arc::ptr_eq(old, new) || same(&old.endpoints, &new.endpoints) => return,
         Some(new) => new.endpoints.as_slice(),
         None => &[],
     };
-    let served = |endpoint: &&Arc<Endpoint>| endpoint.condition == Condition::Ready;
-    let serving: std::collections::HashSet<_> = new
+    let conditions: HashMap<_, _> = new
         .iter()
-        .filter(served)
-        .map(|endpoint| Arc::as_ptr(&endpoint.live))
+        .map(|endpoint| (Arc::as_ptr(&endpoint.live), &endpoint.condition))
         .collect();
-    let gone = |endpoint: &&Arc<Endpoint>| !serving.contains(&Arc::as_ptr(&endpoint.live));
-    left.extend(old.endpoints.iter().filter(served).filter(gone).cloned());
+    for endpoint in old.endpoints.iter().filter(|e| e.condition == Condition::Ready) {
+        let condition = conditions.get(&Arc::as_ptr(&endpoint.live)).copied();
+        if condition != Some(&Condition::Ready) {
+            left.push(Departure {
+                service: old.clone(),
+                endpoint: endpoint.clone(),
+                condition: condition.cloned(),
+            });
+        }
+    }
 }

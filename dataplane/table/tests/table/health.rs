@@ -302,7 +302,7 @@ fn departures() {
             let departures = Snapshot::departures(old, new);
             departures
                 .iter()
-                .map(|endpoint| endpoint.name.to_string())
+                .map(|departure| departure.endpoint.name.to_string())
                 .collect()
         };
         assert_eq!(names(&old, &old), Vec::<String>::new());

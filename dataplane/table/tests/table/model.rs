@@ -272,8 +272,8 @@ impl World {
             self.reported.remove(&old[changed].name);
         }
         let (service, snapshot) = build(endpoints, &self.policy, Some(&self.service));
-        for endpoint in Snapshot::departures(&self.snapshot, &snapshot) {
-            endpoint.live.depart();
+        for departure in Snapshot::departures(&self.snapshot, &snapshot) {
+            departure.endpoint.live.depart();
         }
         (self.service, self.snapshot) = (service, snapshot);
     }
