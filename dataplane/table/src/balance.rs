@@ -161,20 +161,21 @@ impl<'s> Queue<'_, 's, '_> {
     /// Adds endpoints by their places but for the one that went first because a cookie names it.
     #[inline]
     fn extend(&mut self, places: impl IntoIterator<Item = usize>) {
-        let room = self.room();
-        let (members, held) = (self.members, self.candidates.held);
-        let order = &mut self.candidates.order;
-        // Inner iteration: a chain of iterators asked one by one costs several times as much.
-        places
-            .into_iter()
-            .filter_map(|place| members.endpoint(place))
-            .filter(|endpoint| held.is_none_or(|held| !Arc::ptr_eq(held, endpoint)))
-            .take(room)
-            .for_each(|endpoint| {
-                order.push(Candidate {
+        for place in places {
+            if self.candidates.order.len() >= self.limit {
+                return;
+            }
+            if let Some(endpoint) = self.members.endpoint(place)
+                && self
+                    .candidates
+                    .held
+                    .is_none_or(|held| !Arc::ptr_eq(held, endpoint))
+            {
+                self.candidates.order.push(Candidate {
                     endpoint,
                     probe: None,
-                })
-            });
+                });
+            }
+        }
     }
 }

@@ -155,6 +155,7 @@ impl Group {
     }
 
     /// All members as places among the usable endpoints, each once, by [`Schedule::turns`].
+    #[inline]
     pub(crate) fn turns(&self, position: u64) -> impl Iterator<Item = usize> {
         self.schedule
             .turns(self.count, position)
@@ -166,6 +167,7 @@ impl Group {
         (0..self.count).filter_map(|member| self.place(member))
     }
 
+    #[inline]
     fn place(&self, member: usize) -> Option<usize> {
         match &self.places {
             None => Some(member),

@@ -25,6 +25,47 @@ enum Sequence {
     Table(Box<[u32]>),
 }
 
+/// The order of [`Schedule::turns`]. Not a chain of adapters, because every decision runs through it.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    first: Option<usize>,
+    second: Option<usize>,
+    /// How many of these two were given.
+    given: u8,
+    /// Where the rotation goes on.
+    next: usize,
+    /// Members that the rotation did not pass yet.
+    left: usize,
+    count: usize,
+}
+
+impl Iterator for Turns {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.given == 0 {
+            self.given = 1;
+            return self.first;
+        }
+        if self.given == 1 {
+            self.given = 2;
+            if self.second.is_some() {
+                return self.second;
+            }
+        }
+        while self.left > 0 {
+            let member = self.next;
+            self.left -= 1;
+            self.next = if member + 1 >= self.count { 0 } else { member + 1 };
+            if Some(member) != self.first && Some(member) != self.second {
+                return Some(member);
+            }
+        }
+        None
+    }
+}
+
 impl Default for Schedule {
     fn default() -> Self {
         Self(Sequence::Even(0))
@@ -66,23 +107,29 @@ impl Schedule {
     /// All of `count` members, each once: the one whose turn it is, then a second choice drawn by weight, then the
     /// others in a rotation that moves on with every turn. So when a member fails without anybody knowing yet, its
     /// requests spread over its siblings instead of all falling on one. Empty when nobody has a weight.
-    pub(crate) fn turns(&self, count: usize, position: u64) -> impl Iterator<Item = usize> + use<'_> {
+    #[inline]
+    pub(crate) fn turns(&self, count: usize, position: u64) -> Turns {
         let first = self.at(position);
-        let second = first.filter(|_| count > 2).and_then(|first| {
-            (1..=4)
+        let (mut second, mut start) = (None, 0);
+        // With two, whoever is left comes second.
+        if let Some(first) = first.filter(|_| count > 2) {
+            second = (1..=4)
                 .filter_map(|draw| self.at(scramble(position, draw)))
-                .find(|second| *second != first)
-        });
-        let turn = self.round(position).wrapping_add(position);
-        let start = u64::try_from(count)
-            .ok()
-            .and_then(|count| usize::try_from(turn.checked_rem(count)?).ok());
-        let start = start.unwrap_or(0);
-        let rotation = first
-            .into_iter()
-            .flat_map(move |_| (start..count).chain(0..start))
-            .filter(move |place| Some(*place) != first && Some(*place) != second);
-        first.into_iter().chain(second).chain(rotation)
+                .find(|second| *second != first);
+            let turn = self.round(position).wrapping_add(position);
+            start = u64::try_from(count)
+                .ok()
+                .and_then(|count| usize::try_from(turn.checked_rem(count)?).ok())
+                .unwrap_or(0);
+        }
+        Turns {
+            first,
+            second,
+            given: 0,
+            next: start,
+            left: if first.is_some() { count } else { 0 },
+            count,
+        }
     }
 
     /// Turns in a round.
