@@ -405,11 +405,20 @@ impl Race<'_> {
             hedge,
             look: Look {
                 at: Instant::now() + self.patience(&endpoint),
-                seen: None,
+                // From the start: once every client waits, nobody is left for a sibling to answer.
+                seen: Some(self.answers(&endpoint)),
                 hung: false,
             },
         });
         self.plan_hedge(session);
+    }
+
+    /// How many answers the endpoint has given, and its siblings.
+    fn answers(&self, endpoint: &Arc<Endpoint>) -> (u64, u64) {
+        let siblings = self.service.endpoints.iter();
+        let siblings = siblings.filter(|sibling| !Arc::ptr_eq(sibling, endpoint));
+        let siblings = siblings.map(|sibling| sibling.live.answers()).sum();
+        (endpoint.live.answers(), siblings)
     }
 
     /// How long a request may wait before it is asked whether its endpoint still answers anybody.
@@ -730,14 +739,7 @@ impl Race<'_> {
             .as_ref()
             .is_some_and(|body| !self.body_done && body.wants_more(1));
         let patience = self.patience(&endpoint);
-        let siblings: u64 = self
-            .service
-            .endpoints
-            .iter()
-            .filter(|sibling| !Arc::ptr_eq(sibling, &endpoint))
-            .map(|sibling| sibling.live.answers())
-            .sum();
-        let answers = (endpoint.live.answers(), siblings);
+        let answers = self.answers(&endpoint);
         let Some(running) = self
             .running
             .get_mut(number)
