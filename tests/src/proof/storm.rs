@@ -9,6 +9,10 @@ use crate::fault::journal::now;
 use crate::fault::{Behaviour, FaultBackend, Seen};
 use crate::fleet::{Fleet, Mix, Story};
 
+/// A second with fewer requests of clients than this is not judged by itself: a few retries on the wrong side of its
+/// border would decide.
+const TELLING: usize = 1000;
+
 /// How they fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Storm {
@@ -70,8 +74,8 @@ pub struct Report {
     pub clients: usize,
     /// Requests at back ends meanwhile.
     pub backends: usize,
-    /// The second divided by the first, for each whole second but the first.
-    pub windows: Vec<f64>,
+    /// The second divided by the first, for each whole second but the first, with the number of the first.
+    pub windows: Vec<(f64, usize)>,
     /// Requests sent after the heal that failed.
     pub failed_after: Vec<String>,
     /// From the heal to the end of the first success.
@@ -120,7 +124,7 @@ impl Report {
         let seconds = (ending - struck) / SECOND;
         let windows = (1..seconds).map(|second| {
             let (clients, backends) = within(struck + second * SECOND, struck + (second + 1) * SECOND);
-            ratio(backends, clients)
+            (ratio(backends, clients), clients)
         });
         let after = || stories.iter().filter(move |story| story.start >= healed);
         let failed = after().filter_map(|story| {
@@ -154,7 +158,10 @@ impl Report {
         self.clients > 0
             && self.odd == 0
             && self.ratio() < 1.2
-            && self.windows.iter().all(|ratio| *ratio < 1.2)
+            && self
+                .windows
+                .iter()
+                .all(|(ratio, clients)| *clients < TELLING || *ratio < 1.2)
             && self.failed_after.is_empty()
             && self.first_success.is_some()
     }
@@ -162,7 +169,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let windows: Vec<String> = self.windows.iter().map(|ratio| format!("{ratio:.3}")).collect();
+        let windows: Vec<String> = self
+            .windows
+            .iter()
+            .map(|(ratio, _)| format!("{ratio:.3}"))
+            .collect();
         write!(
             f,
             "{} requests became {} at back ends: {:.3} (by second from the second one: {}); after the heal {} failed, \

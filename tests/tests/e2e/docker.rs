@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use constellation_tests::client::websocket::WebSocket;
 use constellation_tests::docker::Engine;
 use constellation_tests::load::Load;
 use constellation_tests::node::Node;
@@ -291,6 +292,37 @@ async fn signals_pauses_and_operators_decide_who_takes_requests() {
     let back = node.cli(&["undrain", "app", "stays"]).await;
     assert!(back.stdout.starts_with("stays is ready"), "{back:#?}");
     assert_eq!(serving(&node).await, both);
+    drop(node);
+    engine.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_told_to_stop_gets_nothing_new_and_keeps_its_websocket_to_its_end() {
+    let engine = require!(engine().await);
+    let labels = [ENABLED, PORT, RULE];
+    engine.run_with("leaving", &labels, &["--env", "LINGER=1"]).await;
+    let node = node(&engine, json!({})).await;
+    served_by(&node, "app.test", &["leaving"]).await;
+    let mut socket = WebSocket::open(node.web(), "app.test").await.unwrap();
+    engine.run("staying", &labels).await;
+    served_by(&node, "app.test", &["leaving", "staying"]).await;
+    let load = Load::start(node.web(), "app.test", "/", 10);
+    load.more(100).await;
+    // Ten seconds from SIGTERM to SIGKILL, in which it goes on as if nothing had been said.
+    let before = node.generation().await;
+    let mut stop = Box::pin(engine.docker(&["stop", "--time", "10", "leaving"]));
+    tokio::select! {
+        _ = &mut stop => panic!("the container ended before the node left it alone"),
+        _ = node.published_after(before) => {}
+    }
+    for number in 0..20 {
+        assert_eq!(node.get("app.test", "/").await.header("x-backend"), "staying");
+        socket.echo(&format!("still here {number}")).await;
+    }
+    stop.await;
+    socket.ended().await;
+    load.more(100).await;
+    load.stop().await.assert_clean();
     drop(node);
     engine.remove().await;
 }

@@ -23,6 +23,7 @@ macro_rules! behaviours {
 }
 
 behaviours! {
+    bytes_that_are_no_http: Behaviour::Garbage,
     a_body_that_breaks_off: Behaviour::Truncate,
     a_reset_within_the_body: Behaviour::ResetAfterHead,
     a_head_of_400_kilobytes: Behaviour::HugeHeaders { bytes: 400_000 },
