@@ -99,6 +99,14 @@ pub async fn departed(live: &Live) {
     }
 }
 
+/// Whether the endpoint has left and the time for what still runs there is over.
+pub fn is_over(live: &Live, running: Running) -> bool {
+    live.departed()
+        && Signal::of(live)
+            .and_then(|signal| signal.end(running))
+            .is_some_and(|end| end <= Instant::now())
+}
+
 /// Waits until the endpoint has left and the time for what still runs there is over. Cancellation safe.
 pub async fn limit_of(live: &Live, running: Running) {
     let Some(signal) = Signal::of(live) else {

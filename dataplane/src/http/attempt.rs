@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use constellation_table::{Endpoint, Service};
+use constellation_table::{Endpoint, Live, Service};
 use h2::SendStream;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -21,6 +21,7 @@ use super::body::{Body, Piece};
 use super::pool::{Key, Pool};
 use super::retry::Failure;
 use super::upstream::{Names, ServiceState};
+use crate::departure;
 
 /// Interim responses (1xx) that a back end may send before the final one.
 const MAX_INTERIM: u8 = 16;
@@ -53,7 +54,7 @@ pub(super) struct Upstream {
 /// How waiting for a response ended.
 pub(super) enum Reached {
     /// A final head, or an interim one after which waiting goes on with [`wait`].
-    Head(Upstream, Box<ResponseHeader>),
+    Head(Box<Upstream>, Box<ResponseHeader>),
     /// None.
     Failed(Failed),
 }
@@ -84,7 +85,7 @@ pub(super) fn idle(
     service: &Service,
     endpoint: &Arc<Endpoint>,
     manner: Manner,
-) -> Option<Upstream> {
+) -> Option<Box<Upstream>> {
     let state = ServiceState::known(service)?.of(service, endpoint)?;
     let key = state.literal_key().filter(|_| !manner.fresh)?;
     let session = pool.idle(key, manner.surely)?;
@@ -98,7 +99,7 @@ pub(super) async fn connect(
     service: Arc<Service>,
     endpoint: Arc<Endpoint>,
     manner: Manner,
-) -> Result<Upstream, Failed> {
+) -> Result<Box<Upstream>, Failed> {
     let unusable = |why: &str| Failed {
         failure: Failure::Connect { timed_out: false },
         error: Error::explain(ErrorType::ConnectError, why.to_owned()).into_up(),
@@ -127,7 +128,17 @@ pub(super) async fn connect(
                 failure: Failure::Connect { timed_out: false },
                 error: Error::explain(ErrorType::InvalidCert, why.to_string()).into_up(),
             })?;
-        match pool.connect(&peer).await {
+        let connected = tokio::select! {
+            biased;
+            connected = pool.connect(&peer) => connected,
+            () = departure::departed(&endpoint.live) => {
+                return Err(Failed {
+                    failure: Failure::Departed,
+                    error: Error::explain(ErrorType::ConnectError, "the endpoint left").into_up(),
+                });
+            }
+        };
+        match connected {
             Ok((session, reused)) => {
                 let peer = matches!(session, HttpSession::H2(_)).then_some(peer);
                 return Ok(Upstream::new(&pool, session, key, peer, endpoint, reused));
@@ -150,7 +161,7 @@ pub(super) async fn connect(
 
 /// Sends the request and waits for the head of a response. `limit`: from the request sent to the head.
 pub(super) async fn ask(
-    mut upstream: Upstream,
+    mut upstream: Box<Upstream>,
     head: Box<RequestHeader>,
     body: Option<Body>,
     limit: Option<Duration>,
@@ -163,7 +174,11 @@ pub(super) async fn ask(
 }
 
 /// Waits for the head of a response while the rest of the request is sent.
-pub(super) async fn wait(mut upstream: Upstream, body: Option<Body>, limit: Option<Duration>) -> Reached {
+pub(super) async fn wait(
+    mut upstream: Box<Upstream>,
+    body: Option<Body>,
+    limit: Option<Duration>,
+) -> Reached {
     let mut deadline = None;
     loop {
         if upstream.sent && deadline.is_none() {
@@ -222,6 +237,16 @@ pub(super) enum Chunk<'u> {
     Owned(Bytes),
 }
 
+impl Chunk<'_> {
+    /// The bytes on their own.
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Buffered(data) => Bytes::copy_from_slice(data),
+            Self::Owned(data) => data,
+        }
+    }
+}
+
 impl Upstream {
     fn new(
         pool: &Arc<Pool>,
@@ -230,8 +255,8 @@ impl Upstream {
         peer: Option<Box<HttpPeer>>,
         endpoint: Arc<Endpoint>,
         reused: bool,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             pool: pool.clone(),
             session,
             writer: None,
@@ -246,7 +271,12 @@ impl Upstream {
             interim: 0,
             asked: std::time::Instant::now(),
             ended: false,
-        }
+        })
+    }
+
+    /// The live side of the endpoint.
+    pub(super) fn live(&self) -> Arc<Live> {
+        self.endpoint.live.clone()
     }
 
     /// Since the head of the request was sent.

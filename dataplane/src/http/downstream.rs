@@ -20,21 +20,26 @@ pub(super) async fn send_head(
     .map_err(Error::into_down)
 }
 
-/// Sends a piece of a response body; not its end.
+/// Sends a piece of a response body over HTTP/1; not its end.
 pub(super) async fn send_chunk(session: &mut ServerSession, chunk: Chunk<'_>) -> Result<()> {
     match (session, chunk) {
         (_, Chunk::Buffered([])) => Ok(()),
         (ServerSession::H1(h1), Chunk::Buffered(data)) => h1.write_body(data).await.map(|_| ()),
         (ServerSession::H1(h1), Chunk::Owned(data)) => h1.write_body(&data).await.map(|_| ()),
-        (session, Chunk::Buffered(data)) => {
-            session
-                .write_response_body(Bytes::copy_from_slice(data), false)
-                .await
-        }
-        (session, Chunk::Owned(data)) if !data.is_empty() => session.write_response_body(data, false).await,
-        _ => Ok(()),
+        (session, chunk) => return send_data(session, chunk.into_bytes(), false).await,
     }
     .map_err(Error::into_down)
+}
+
+/// Sends a piece of a response body. `end`: it is the last one.
+pub(super) async fn send_data(session: &mut ServerSession, data: Bytes, end: bool) -> Result<()> {
+    if data.is_empty() && !end {
+        return Ok(());
+    }
+    session
+        .write_response_body(data, end)
+        .await
+        .map_err(Error::into_down)
 }
 
 /// Whether a final response has begun.

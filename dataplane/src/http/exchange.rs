@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use constellation_table::{Endpoint, EntryPointId, Probe, Router, Service};
+use constellation_table::Failover;
+use constellation_table::{Carried, Endpoint, EntryPointId, Probe, Router, Service};
+use http::HeaderValue;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
 use smallvec::SmallVec;
@@ -13,6 +15,7 @@ use super::Edge;
 use super::body::Body;
 use super::connection::Connection;
 use super::forwarded::Upgrade;
+use super::mirror::Copies;
 use super::runtime::ServiceRuntime;
 use super::upstream::{EndpointState, ServiceState};
 use crate::access_log::AttemptLine;
@@ -23,7 +26,11 @@ pub(crate) struct Exchange {
     pub(super) started: Instant,
     pub(super) connection: Option<Arc<Connection>>,
     pub(super) route: Option<Route>,
+    /// The services that may take it, in that order.
+    pub(super) legs: SmallVec<[Leg; 1]>,
     pub(super) candidates: SmallVec<[Candidate; 4]>,
+    /// Where copies of it go.
+    pub(super) copies: Option<Box<Copies>>,
     /// Which candidate answered, or was asked last.
     pub(super) candidate: usize,
     pub(super) attempts: usize,
@@ -43,8 +50,30 @@ pub(crate) struct Exchange {
     pub(super) lines: SmallVec<[AttemptLine; 2]>,
 }
 
+/// A service that may take the request.
+pub(super) struct Leg {
+    pub(super) service: Arc<Service>,
+    /// What the service's sticky cookie says.
+    pub(super) carried: Carried,
+    /// Cookies to be set when it answers, by the kinds of services on the way to it.
+    pub(super) cookies: SmallVec<[HeaderValue; 1]>,
+    /// Where it is the main one; some answers are left to the next leg.
+    pub(super) failovers: SmallVec<[Arc<Failover>; 1]>,
+}
+
+impl Leg {
+    /// Whether an answer with this status is left to the next leg.
+    pub(super) fn moves_on(&self, status: u16) -> bool {
+        let errors =
+            |failover: &Arc<Failover>| failover.spec.errors.as_ref().is_some_and(|e| e.covers(status));
+        self.failovers.iter().any(errors)
+    }
+}
+
 /// An endpoint that may be asked.
 pub(super) struct Candidate {
+    /// The number of its service's leg.
+    pub(super) leg: usize,
     pub(super) endpoint: Arc<Endpoint>,
     /// The request is the probe of this endpoint.
     pub(super) probe: Option<Probe>,
@@ -76,7 +105,9 @@ impl Exchange {
             started: Instant::now(),
             connection: None,
             route: None,
+            legs: SmallVec::new(),
             candidates: SmallVec::new(),
+            copies: None,
             candidate: 0,
             attempts: 0,
             body: 0,
@@ -91,9 +122,26 @@ impl Exchange {
         }
     }
 
-    /// The service of the route.
+    /// The service of the candidate that answered, or was asked last; of the route, when none was.
     pub(super) fn service(&self) -> Option<&Arc<Service>> {
-        self.route.as_ref()?.service.as_ref()
+        self.leg_of(self.candidate)
+            .map(|leg| &leg.service)
+            .or_else(|| self.route.as_ref()?.service.as_ref())
+    }
+
+    /// The leg of a candidate.
+    pub(super) fn leg_of(&self, candidate: usize) -> Option<&Leg> {
+        self.legs.get(self.candidates.get(candidate)?.leg)
+    }
+
+    /// Most bytes of the request body that are kept.
+    pub(super) fn replay_bytes(&self) -> u64 {
+        let failovers = self.legs.iter().flat_map(|leg| &leg.failovers);
+        let asked = failovers.filter_map(|failover| failover.spec.errors.as_ref()?.max_request_body_bytes);
+        let kept = self
+            .service()
+            .map_or(0, |service| service.policy.retry.replay_bytes);
+        asked.chain([kept]).max().unwrap_or(0)
     }
 
     /// Takes in what was read of the request body. Whether that was all.
@@ -109,6 +157,9 @@ impl Exchange {
             if self.body_is_too_large() {
                 let error = Error::explain(ErrorType::HTTPStatus(413), "the request body is too large");
                 return Err(error.into_down());
+            }
+            if let Some(copies) = &mut self.copies {
+                copies.push(&data);
             }
             body.push(data);
         }

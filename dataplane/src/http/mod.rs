@@ -20,6 +20,7 @@ pub mod frames;
 pub mod framing;
 pub mod head;
 mod io;
+mod mirror;
 mod outgoing;
 pub mod pace;
 mod pool;

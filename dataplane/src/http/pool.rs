@@ -132,7 +132,7 @@ impl Pool {
         let now = Instant::now();
         self.with(|idle| {
             idle.endpoints.retain(|_, bucket| {
-                if Arc::strong_count(&bucket.owner) == 1 {
+                if Arc::strong_count(&bucket.owner) == 1 || bucket.owner.departed() {
                     bucket.streams.clear();
                 }
                 bucket
@@ -147,7 +147,7 @@ impl Pool {
 
 impl Idle {
     fn put(&mut self, key: Key, owner: &Arc<Live>, kept: Kept) {
-        if self.count >= MAX_IDLE {
+        if self.count >= MAX_IDLE || owner.departed() {
             return;
         }
         self.count += 1;

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorSource, ErrorType};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Edge;
@@ -14,6 +15,7 @@ use super::admission::Refused;
 use super::answer::{self, Answer};
 use super::downstream::has_begun;
 use super::exchange::Exchange;
+use super::mirror;
 use super::pool::Pool;
 use super::race::Lost;
 use super::routing::Outcome;
@@ -27,6 +29,8 @@ pub(crate) struct App {
     pub(super) pool: Arc<Pool>,
     /// Our host name, for `X-Forwarded-Server`.
     pub(super) server: HeaderValue,
+    /// Places for copies of requests to mirrors.
+    pub(super) mirroring: Arc<Semaphore>,
     /// No further request on any connection.
     pub(super) draining: CancellationToken,
 }
@@ -48,6 +52,7 @@ impl App {
             names: Arc::default(),
             pool: Arc::new(Pool::new()),
             server: text_value(name.trim()),
+            mirroring: mirror::places(),
             draining: CancellationToken::new(),
         }
     }
@@ -62,6 +67,7 @@ impl App {
         }
         let mut exchange = Exchange::new();
         let end = self.answer(&mut session, &mut exchange).await;
+        self.send_copies(&mut session, &mut exchange);
         exchange.running = None;
         let connection = exchange.connection.take()?;
         self.account(&mut session, &exchange, &connection);
@@ -152,6 +158,7 @@ impl App {
                 return send(session, answer::BUSY.retry_after(service.retry_after)).await;
             }
         };
+        let retry_after = service.retry_after;
         let _live = runtime.budget.enter(&service.policy.retry);
         match self.race(session, exchange, service, runtime).await {
             Ok(winner) => match self.relay(session, exchange, winner).await {
@@ -161,7 +168,14 @@ impl App {
             Err(Lost::Client(error)) => self.fail(session, &error).await,
             Err(Lost::Failed(status)) => {
                 let keep = session.is_body_done();
-                send(session, Answer::bad_gateway(status, keep)).await
+                let answer = match status {
+                    503 => answer::UNAVAILABLE.retry_after(retry_after),
+                    status => Answer::bad_gateway(status, keep),
+                };
+                if !keep {
+                    session.set_keepalive(None);
+                }
+                send(session, answer).await
             }
         }
     }

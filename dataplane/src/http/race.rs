@@ -7,6 +7,7 @@
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,15 +24,16 @@ use super::attempt::{self, Failed, Manner, Reached, Upstream};
 use super::body::Body;
 use super::budget::Token;
 use super::downstream::send_head;
-use super::exchange::Exchange;
+use super::exchange::{Candidate, Exchange};
 use super::forwarded::Upgrade;
 use super::outgoing::{self, Towards};
 use super::proxy::App;
 use super::response;
 use super::retry::{Attempt, Failure, Verdict, retry_verdict};
 use super::runtime::ServiceRuntime;
-use super::upstream::ServiceState;
+use super::upstream::{EndpointState, ServiceState};
 use crate::access_log::{AttemptLine, AttemptOutcome as LineOutcome};
+use crate::departure;
 use crate::metrics::{EndpointFailure, GaveUp, HedgeOutcome, InFlight, RetryOutcome};
 
 /// A request that has waited for less than this is not asked about.
@@ -40,14 +42,17 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const USUAL: u32 = 8;
 /// The longest that a look at a waiting request is put off.
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
-/// Siblings' answers, none of the endpoint's own between, that tell a hung endpoint from a slow one.
+/// Siblings' answers, and none of its own, that tell a hung endpoint from a slow one.
 const SIBLING_ANSWERS: u64 = 3;
+/// When clients wait for their answers before they ask again, all of them soon wait at the hung endpoint, and there are
+/// fewer answers than that. Then this many times the patience tells, when several wait.
+const LAST_STRAW: u32 = 4;
 /// How long a request waits for a token of the budget that is out.
 const TOKEN_WAIT: Duration = Duration::from_secs(10);
 
 /// The response that goes to the client.
 pub(super) struct Winner {
-    pub(super) upstream: Upstream,
+    pub(super) upstream: Box<Upstream>,
     pub(super) head: Box<ResponseHeader>,
     pub(super) body: Option<Body>,
     /// The client has sent all of its body.
@@ -73,13 +78,13 @@ pub(super) enum Lost {
 type Step<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 enum Phase {
-    Connecting(Step<Result<Upstream, Failed>>),
+    Connecting(Step<Result<Box<Upstream>, Failed>>),
     Waiting(Step<Reached>),
 }
 
 enum Moved {
-    Connected(Upstream),
-    Reached(Upstream, Box<ResponseHeader>),
+    Connected(Box<Upstream>),
+    Reached(Box<Upstream>, Box<ResponseHeader>),
     Failed(Failed),
 }
 
@@ -91,18 +96,18 @@ struct Running {
     busy: Busy,
     /// What the attempt costs when it is wasted.
     token: Option<Token>,
-    _probe: Option<Probe>,
+    /// The request is the probe of an endpoint that had failed.
+    probe: Option<Probe>,
     /// Sent while another attempt was running.
     hedge: bool,
     look: Look,
 }
 
-/// When a waiting request is looked at next, and what was seen before.
+/// When a waiting request is looked at next, and how things were when it began to wait.
 struct Look {
     at: Instant,
-    /// Answers of the endpoint and of its siblings.
-    seen: Option<(u64, u64)>,
-    hung: bool,
+    /// Answers of the endpoint, and of all of the service, when the waiting began.
+    before: (u64, u64),
 }
 
 /// What is to be done next.
@@ -126,7 +131,7 @@ struct Race<'a> {
     runtime: Arc<ServiceRuntime>,
     running: SmallVec<[Running; 2]>,
     /// A response whose status was to be tried elsewhere; it goes to the client when nothing better comes.
-    held: Option<(Upstream, Box<ResponseHeader>, usize, Busy)>,
+    held: Option<(Box<Upstream>, Box<ResponseHeader>, usize, Busy)>,
     body: Option<Body>,
     body_done: bool,
     next: Next,
@@ -147,10 +152,13 @@ impl App {
         runtime: Arc<ServiceRuntime>,
     ) -> Result<Winner, Lost> {
         let retry = &service.policy.retry;
+        for leg in &exchange.legs {
+            Exchange::prepare(&self.edge, &leg.service);
+        }
         let body_done = session.is_body_empty();
         let body = (!body_done).then(|| {
             let limit = if exchange.upgrade == Upgrade::None {
-                retry.replay_bytes
+                exchange.replay_bytes()
             } else {
                 0
             };
@@ -193,7 +201,7 @@ impl App {
     }
 }
 
-type Won = (Upstream, Box<ResponseHeader>, usize, Busy);
+type Won = (Box<Upstream>, Box<ResponseHeader>, usize, Busy);
 
 /// What the loop woke up for.
 enum Event {
@@ -356,17 +364,20 @@ impl Race<'_> {
         session: &mut ServerSession,
         exchange: &mut Exchange,
     ) {
-        let others = self.untried(exchange, Some(candidate)).is_some();
+        let others = Self::untried(exchange, Some(candidate), 0).is_some();
+        let Some(service) = exchange.leg_of(candidate).map(|leg| leg.service.clone()) else {
+            return;
+        };
         let Some(line) = exchange.candidates.get_mut(candidate) else {
             return;
         };
         line.tried = true;
         let probe = line.probe.take();
         let endpoint = line.endpoint.clone();
-        let Some(state) = ServiceState::known(&self.service).and_then(|s| s.of(&self.service, &endpoint))
-        else {
+        let Some(state) = ServiceState::known(&service).and_then(|s| s.of(&service, &endpoint)) else {
             return;
         };
+        let before = answers(&service, &endpoint);
         let busy = Busy {
             _live: endpoint.live.begin(),
             _metrics: state.metrics.attempt(),
@@ -385,12 +396,12 @@ impl Race<'_> {
             fresh,
             surely: !exchange.repeatable,
         };
-        let phase = match attempt::idle(&self.app.pool, &self.service, &endpoint, manner) {
-            Some(upstream) => self.ask(upstream, &endpoint, session, exchange),
+        let phase = match attempt::idle(&self.app.pool, &service, &endpoint, manner) {
+            Some(upstream) => self.ask(upstream, candidate, session, exchange),
             None => Phase::Connecting(Box::pin(attempt::connect(
                 self.app.pool.clone(),
                 self.app.names.clone(),
-                self.service.clone(),
+                service,
                 endpoint.clone(),
                 manner,
             ))),
@@ -401,24 +412,14 @@ impl Race<'_> {
             since: std::time::Instant::now(),
             busy,
             token,
-            _probe: probe,
+            probe,
             hedge,
             look: Look {
                 at: Instant::now() + self.patience(&endpoint),
-                // From the start: once every client waits, nobody is left for a sibling to answer.
-                seen: Some(self.answers(&endpoint)),
-                hung: false,
+                before,
             },
         });
         self.plan_hedge(session);
-    }
-
-    /// How many answers the endpoint has given, and its siblings.
-    fn answers(&self, endpoint: &Arc<Endpoint>) -> (u64, u64) {
-        let siblings = self.service.endpoints.iter();
-        let siblings = siblings.filter(|sibling| !Arc::ptr_eq(sibling, endpoint));
-        let siblings = siblings.map(|sibling| sibling.live.answers()).sum();
-        (endpoint.live.answers(), siblings)
     }
 
     /// How long a request may wait before it is asked whether its endpoint still answers anybody.
@@ -437,25 +438,40 @@ impl Race<'_> {
             .map(|latency| Instant::now() + latency.max(hedge.min_delay));
     }
 
+    /// From the request sent to the head of the response.
+    fn limit(&self, candidate: usize, exchange: &Exchange) -> Option<Duration> {
+        let transport = exchange
+            .leg_of(candidate)
+            .and_then(|leg| leg.service.transport.timeouts.response_header);
+        let limits = [transport, self.policy().retry.per_try];
+        limits.into_iter().flatten().min()
+    }
+
+    /// A candidate with what is known of it.
+    fn reach(
+        candidate: usize,
+        exchange: &Exchange,
+    ) -> Option<(&Arc<Service>, &Arc<Endpoint>, &EndpointState)> {
+        let service = &exchange.leg_of(candidate)?.service;
+        let endpoint = &exchange.candidates.get(candidate)?.endpoint;
+        let state = ServiceState::known(service)?.of(service, endpoint)?;
+        Some((service, endpoint, state))
+    }
+
     /// Sends the request on a connection.
     fn ask(
         &self,
-        upstream: Upstream,
-        endpoint: &Arc<Endpoint>,
+        upstream: Box<Upstream>,
+        candidate: usize,
         session: &mut ServerSession,
         exchange: &Exchange,
     ) -> Phase {
-        let limits = [
-            self.service.transport.timeouts.response_header,
-            self.policy().retry.per_try,
-        ];
-        let limit = limits.into_iter().flatten().min();
-        let state = ServiceState::known(&self.service).and_then(|s| s.of(&self.service, endpoint));
-        let head = state
+        let limit = self.limit(candidate, exchange);
+        let head = Self::reach(candidate, exchange)
             .ok_or_else(|| Error::new_in(ErrorType::InternalError))
-            .and_then(|state| {
+            .and_then(|(service, endpoint, state)| {
                 let towards = Towards {
-                    service: &self.service,
+                    service,
                     endpoint,
                     state,
                     http2: upstream.is_http2(),
@@ -483,17 +499,15 @@ impl Race<'_> {
     ) -> Result<Option<Won>, Lost> {
         match moved {
             Moved::Connected(upstream) => {
-                let Some(endpoint) = self.endpoint_of(number, exchange) else {
-                    return Ok(None);
-                };
-                let phase = self.ask(upstream, &endpoint, session, exchange);
+                let candidate = self.running.get(number).map_or(0, |running| running.candidate);
+                let phase = self.ask(upstream, candidate, session, exchange);
                 if let Some(running) = self.running.get_mut(number) {
                     running.phase = phase;
                 }
                 Ok(None)
             }
             Moved::Reached(upstream, head) if is_interim(&head) => {
-                self.interim(number, upstream, head, session).await?;
+                self.interim(number, upstream, head, session, exchange).await?;
                 Ok(None)
             }
             Moved::Reached(upstream, mut head) => match response::check(&mut head, exchange.upgrade) {
@@ -521,18 +535,16 @@ impl Race<'_> {
     async fn interim(
         &mut self,
         number: usize,
-        upstream: Upstream,
+        upstream: Box<Upstream>,
         head: Box<ResponseHeader>,
         session: &mut ServerSession,
+        exchange: &Exchange,
     ) -> Result<(), Lost> {
         if self.running.len() == 1 && exchange_is_http11(session) {
             send_head(session, head, false).await.map_err(Lost::Client)?;
         }
-        let limits = [
-            self.service.transport.timeouts.response_header,
-            self.policy().retry.per_try,
-        ];
-        let limit = limits.into_iter().flatten().min();
+        let candidate = self.running.get(number).map_or(0, |running| running.candidate);
+        let limit = self.limit(candidate, exchange);
         let waiting = attempt::wait(upstream, self.body.clone(), limit);
         if let Some(running) = self.running.get_mut(number) {
             running.phase = Phase::Waiting(Box::pin(waiting));
@@ -544,20 +556,24 @@ impl Race<'_> {
     fn answered(
         &mut self,
         number: usize,
-        upstream: Upstream,
+        upstream: Box<Upstream>,
         head: Box<ResponseHeader>,
         exchange: &mut Exchange,
     ) -> Option<Won> {
         let status = head.status.as_u16();
         let latency = upstream.latency();
         self.record(number, AttemptOutcome::Answered { status, latency }, exchange);
+        self.count_answer(number, exchange);
         exchange.origin_status = Some(status);
-        let wanted_elsewhere =
-            self.policy().retry.statuses.contains(&status) && exchange.upgrade == Upgrade::None;
+        let candidate = self.running.get(number).map_or(0, |running| running.candidate);
+        let left_to_next = exchange.leg_of(candidate).is_some_and(|leg| leg.moves_on(status));
+        let bad = self.policy().retry.statuses.contains(&status);
+        let wanted_elsewhere = (bad || left_to_next) && exchange.upgrade == Upgrade::None;
+        let failure = Failure::Status { leave: !bad };
         if !wanted_elsewhere && self.policy().hedge.percentile.is_some() {
             self.runtime.latency.record(latency);
         }
-        if wanted_elsewhere && self.goes_on(Failure::Status, number, exchange) {
+        if wanted_elsewhere && self.goes_on(failure, number, exchange) {
             self.tell(number, LineOutcome::Status(status), exchange);
             self.why = Some(EndpointFailure::Status);
             let running = self.take(number, exchange)?;
@@ -585,9 +601,8 @@ impl Race<'_> {
         let Failed { failure, error } = failed;
         if let Some(endpoint) = self.endpoint_of(number, exchange) {
             tracing::debug!(endpoint = %endpoint.name, ?failure, %error, "an attempt failed");
-            if let Some(state) =
-                ServiceState::known(&self.service).and_then(|s| s.of(&self.service, &endpoint))
-            {
+            let candidate = self.running.get(number).map_or(0, |running| running.candidate);
+            if let Some((.., state)) = Self::reach(candidate, exchange) {
                 state.metrics.failed(reason(failure, &error));
             }
         }
@@ -598,10 +613,15 @@ impl Race<'_> {
             self.record(number, outcome, exchange);
         }
         self.goes_on(failure, number, exchange);
+        if failure == Failure::Departed && matches!(self.next, Next::Nothing) {
+            self.failure = 503;
+        }
         let Some(running) = self.take(number, exchange) else {
             return;
         };
-        if let (Some(token), Failure::Connect { .. } | Failure::NotProcessed) = (running.token, failure) {
+        if let (Some(token), Failure::Connect { .. } | Failure::Departed | Failure::NotProcessed) =
+            (running.token, failure)
+        {
             token.refund();
         }
     }
@@ -610,7 +630,13 @@ impl Race<'_> {
     fn goes_on(&mut self, failure: Failure, number: usize, exchange: &Exchange) -> bool {
         let another = self.running.len() > 1 || !matches!(self.next, Next::Nothing);
         let candidate = self.running.get(number).map_or(0, |running| running.candidate);
-        let other = self.untried(exchange, None);
+        let from = match failure {
+            Failure::Status { leave: true } => {
+                exchange.candidates.get(candidate).map_or(0, |line| line.leg + 1)
+            }
+            _ => 0,
+        };
+        let other = Self::untried(exchange, None, from);
         let verdict = retry_verdict(&Attempt {
             failure,
             repeatable: exchange.repeatable && exchange.upgrade == Upgrade::None,
@@ -621,7 +647,7 @@ impl Race<'_> {
         });
         let (candidate, paid, fresh) = match (verdict, other) {
             (Verdict::GiveUp(status), _) => {
-                if failure != Failure::Status {
+                if !matches!(failure, Failure::Status { .. }) {
                     self.failure = status;
                 }
                 return another;
@@ -630,7 +656,7 @@ impl Race<'_> {
             (Verdict::Next { paid }, Some(other)) => (other, paid, false),
             (Verdict::Next { .. } | Verdict::Again, _) => (candidate, false, true),
         };
-        if failure != Failure::Status {
+        if !matches!(failure, Failure::Status { .. }) {
             self.failure = 502;
         }
         self.next = Next::Attempt {
@@ -654,14 +680,17 @@ impl Race<'_> {
         Some(Instant::now() + longest.mul_f64(random_share()))
     }
 
-    /// The first candidate that was not tried and may be.
-    fn untried(&self, exchange: &Exchange, but: Option<usize>) -> Option<usize> {
+    /// The first candidate that was not tried and may be, in leg `from` or a later one.
+    fn untried(exchange: &Exchange, but: Option<usize>, from: usize) -> Option<usize> {
         let now = std::time::Instant::now();
-        exchange.candidates.iter().enumerate().position(|(number, line)| {
+        let may = |(number, line): (usize, &Candidate)| {
+            let service = || exchange.legs.get(line.leg).map(|leg| &leg.service);
             Some(number) != but
+                && line.leg >= from
                 && !line.tried
-                && (line.probe.is_some() || self.service.may_try(&line.endpoint, now))
-        })
+                && (line.probe.is_some() || service().is_some_and(|s| s.may_try(&line.endpoint, now)))
+        };
+        exchange.candidates.iter().enumerate().position(may)
     }
 
     fn endpoint_of(&self, number: usize, exchange: &Exchange) -> Option<Arc<Endpoint>> {
@@ -673,9 +702,12 @@ impl Race<'_> {
         let Some(endpoint) = self.endpoint_of(number, exchange) else {
             return;
         };
-        let now = std::time::Instant::now();
-        let transitions = self.service.record(&endpoint, outcome, now);
-        self.app.edge.note(&self.service, transitions);
+        let candidate = self.running.get(number).map_or(0, |running| running.candidate);
+        let Some(leg) = exchange.leg_of(candidate) else {
+            return;
+        };
+        let transitions = leg.service.record(&endpoint, outcome, std::time::Instant::now());
+        self.app.edge.note(&leg.service, transitions);
     }
 
     /// Writes down how an attempt ended; a single good one needs no words.
@@ -693,6 +725,16 @@ impl Race<'_> {
         });
     }
 
+    fn count_answer(&self, number: usize, exchange: &Exchange) {
+        let candidate = self.running.get(number).map_or(0, |running| running.candidate);
+        if let Some(runtime) = exchange
+            .leg_of(candidate)
+            .and_then(|leg| leg.service.live.slot.get::<Arc<ServiceRuntime>>())
+        {
+            runtime.answers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn take(&mut self, number: usize, exchange: &mut Exchange) -> Option<Running> {
         if number >= self.running.len() {
             return None;
@@ -702,7 +744,7 @@ impl Race<'_> {
         Some(running)
     }
 
-    fn discard(&self, upstream: Upstream) {
+    fn discard(&self, upstream: Box<Upstream>) {
         tokio::spawn(upstream.discard(None));
     }
 
@@ -734,12 +776,15 @@ impl Race<'_> {
         let Some(endpoint) = self.endpoint_of(number, exchange) else {
             return;
         };
+        let candidate = self.running.get(number).map_or(0, |running| running.candidate);
+        let Some(service) = exchange.leg_of(candidate).map(|leg| leg.service.clone()) else {
+            return;
+        };
         let waits_for_client = self
             .body
             .as_ref()
             .is_some_and(|body| !self.body_done && body.wants_more(1));
         let patience = self.patience(&endpoint);
-        let answers = self.answers(&endpoint);
         let Some(running) = self
             .running
             .get_mut(number)
@@ -748,21 +793,28 @@ impl Race<'_> {
             return;
         };
         running.look.at = now + patience / 2;
-        if waits_for_client {
-            running.look.seen = None;
+        if departure::is_over(&endpoint.live, departure::Running::Request) {
+            let error = Error::explain(
+                ErrorType::ReadTimedout,
+                "its time after the endpoint's departure is over",
+            );
+            let failure = Failure::Silent;
+            self.failed(
+                number,
+                Failed {
+                    failure,
+                    error: error.into_up(),
+                },
+                exchange,
+            );
             return;
         }
-        match running.look.seen {
-            Some((own, others)) if own == answers.0 => {
-                running.look.hung |= answers.1 >= others + SIBLING_ANSWERS;
-            }
-            _ => {
-                running.look.seen = Some(answers);
-                running.look.hung = false;
-            }
+        if waits_for_client {
+            running.look.before = answers(&service, &endpoint);
+            return;
         }
-        if running.look.hung {
-            let connecting = matches!(running.phase, Phase::Connecting(_));
+        let connecting = matches!(running.phase, Phase::Connecting(_));
+        if running.is_left_unanswered(&service, &endpoint, patience) {
             self.hung(number, connecting, session, exchange);
         }
     }
@@ -776,7 +828,7 @@ impl Race<'_> {
         exchange: &mut Exchange,
     ) {
         self.record(number, AttemptOutcome::Unanswered, exchange);
-        if connecting && self.running.len() == 1 && self.untried(exchange, None).is_some() {
+        if connecting && self.running.len() == 1 && Self::untried(exchange, None, 0).is_some() {
             let error = Error::explain(ErrorType::ConnectTimedout, "no connection while siblings answer");
             let failure = Failure::Connect { timed_out: true };
             self.failed(
@@ -806,7 +858,7 @@ impl Race<'_> {
         if !allowed {
             return;
         }
-        let Some(candidate) = self.untried(exchange, None) else {
+        let Some(candidate) = Self::untried(exchange, None, 0) else {
             return;
         };
         let Some(token) = self.runtime.budget.try_take() else {
@@ -838,7 +890,29 @@ impl Race<'_> {
     }
 }
 
+/// The answers of an endpoint, and of all of its service.
+fn answers(service: &Service, endpoint: &Endpoint) -> (u64, u64) {
+    let all = service.live.slot.get::<Arc<ServiceRuntime>>();
+    let all = all.map_or(0, |runtime| runtime.answers.load(Ordering::Relaxed));
+    (endpoint.live.answers(), all)
+}
+
 impl Running {
+    /// Whether the endpoint has answered nobody since this attempt began, although there is reason to expect it.
+    fn is_left_unanswered(&self, service: &Service, endpoint: &Endpoint, patience: Duration) -> bool {
+        let (own, all) = answers(service, endpoint);
+        let own = own.saturating_sub(self.look.before.0);
+        let siblings = all.saturating_sub(self.look.before.1).saturating_sub(own);
+        let alone = endpoint.live.in_flight() < 2;
+        let long = self.since.elapsed() >= patience * LAST_STRAW;
+        own == 0
+            && (siblings >= SIBLING_ANSWERS
+                || (siblings > 0 && !alone && long)
+                // Nobody else asks an endpoint that is excluded or on probation: its silence is evidence by itself.
+                || self.probe.is_some()
+                || !service.may_try(endpoint, std::time::Instant::now()))
+    }
+
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Moved> {
         match &mut self.phase {
             Phase::Connecting(connecting) => connecting.as_mut().poll(cx).map(|result| match result {
@@ -883,10 +957,10 @@ fn outcome_of(failure: Failure) -> Option<AttemptOutcome> {
         Failure::Broken { reused: false } | Failure::Unsound => AttemptOutcome::Broken,
         Failure::Silent => AttemptOutcome::TimedOut,
         // The end of an idle connection is no news.
-        Failure::Broken { reused: true } | Failure::NotProcessed | Failure::Final => {
+        Failure::Broken { reused: true } | Failure::NotProcessed | Failure::Departed | Failure::Final => {
             AttemptOutcome::Abandoned
         }
-        Failure::Status => return None,
+        Failure::Status { .. } => return None,
     })
 }
 
@@ -896,6 +970,8 @@ fn reason(failure: Failure, error: &Error) -> EndpointFailure {
         (_, ErrorType::TLSHandshakeFailure | ErrorType::TLSHandshakeTimedout | ErrorType::InvalidCert) => {
             EndpointFailure::Tls
         }
+        (Failure::Departed, _) => EndpointFailure::Departed,
+        (Failure::NotProcessed, _) => EndpointFailure::NotProcessed,
         (Failure::Connect { timed_out: true }, _) => EndpointFailure::ConnectTimeout,
         (Failure::Connect { .. }, _) => EndpointFailure::Connect,
         (Failure::Silent, _) | (_, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {

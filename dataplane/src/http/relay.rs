@@ -3,17 +3,18 @@
 use bytes::Bytes;
 use http::{Method, Version, header};
 use pingora_core::protocols::http::ServerSession;
-use pingora_error::{Error, Result};
+use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 
 use super::attempt::{Chunk, Upstream};
 use super::body::Body;
-use super::downstream::{send_chunk, send_head};
+use super::downstream::{send_chunk, send_data, send_head};
 use super::exchange::Exchange;
 use super::forwarded;
 use super::proxy::App;
 use super::race::{Winner, wanted};
 use super::upstream::text_value;
+use crate::departure;
 
 impl App {
     /// Hands the response on to its end.
@@ -71,6 +72,12 @@ impl App {
         if let Some(body) = body {
             upstream.send_what_came(body).await;
         }
+        let live = upstream.live();
+        let running = if upgraded {
+            departure::Running::Upgraded
+        } else {
+            departure::Running::Request
+        };
         loop {
             let event = tokio::select! {
                 biased;
@@ -79,8 +86,21 @@ impl App {
                     wanted(body, body_done || upgraded, 1).await;
                     session.read_body_or_idle(body_done).await
                 } => Event::Request(read.map_err(Error::into_down)?),
+                () = departure::limit_of(&live, running) => {
+                    let error = Error::explain(ErrorType::ReadTimedout, "its time after the endpoint's departure is over");
+                    return Err(error.into_up());
+                }
             };
             match event {
+                // In HTTP/2 the last piece says that it is the last.
+                Event::Response(Some(chunk)) if session.is_http2() => {
+                    let data = chunk.into_bytes();
+                    let end = upstream.look_for_end()?;
+                    send_data(session, data, end).await?;
+                    if end {
+                        return Ok(());
+                    }
+                }
                 Event::Response(Some(chunk)) => {
                     send_chunk(session, chunk).await?;
                     if upstream.look_for_end()? {
@@ -138,6 +158,15 @@ impl App {
         }
         if self.draining.is_cancelled() {
             session.set_keepalive(None);
+        }
+        let answering = exchange.leg_of(exchange.candidate).zip(exchange.endpoint());
+        if let Some((leg, (endpoint, _))) = answering {
+            for cookie in &leg.cookies {
+                head.append_header(header::SET_COOKIE, cookie.clone())?;
+            }
+            if let Some(cookie) = leg.service.set_cookie(endpoint, leg.carried) {
+                head.append_header(header::SET_COOKIE, cookie)?;
+            }
         }
         if connection.tell_served_by
             && let (Some(route), Some(service), Some((_, state))) =

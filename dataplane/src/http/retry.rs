@@ -25,7 +25,12 @@ pub(super) enum Failure {
     /// The back end refused the stream before it looked at the request (HTTP/2 GOAWAY, REFUSED_STREAM).
     NotProcessed,
     /// A sound response whose status is to be tried elsewhere.
-    Status,
+    Status {
+        /// At another service, as this one answered what is left to the next.
+        leave: bool,
+    },
+    /// The endpoint left before there was a connection.
+    Departed,
     /// Whatever can't be helped by another attempt.
     Final,
 }
@@ -77,8 +82,10 @@ pub(super) fn retry_verdict(attempt: &Attempt) -> Verdict {
     };
     // A request that may have reached the back end is repeated only when that can do no harm.
     let may_repeat = match attempt.failure {
-        Failure::Connect { .. } | Failure::NotProcessed => true,
-        Failure::Broken { .. } | Failure::Silent | Failure::Unsound | Failure::Status => attempt.repeatable,
+        Failure::Connect { .. } | Failure::Departed | Failure::NotProcessed => true,
+        Failure::Broken { .. } | Failure::Silent | Failure::Unsound | Failure::Status { .. } => {
+            attempt.repeatable
+        }
         Failure::Final => false,
     };
     if !may_repeat || !attempt.replayable || attempt.made >= attempt.most.min(MAX_ATTEMPTS) {
@@ -87,7 +94,10 @@ pub(super) fn retry_verdict(attempt: &Attempt) -> Verdict {
     // The back end did no work for it: another attempt adds no load.
     let free = matches!(
         attempt.failure,
-        Failure::Connect { .. } | Failure::NotProcessed | Failure::Broken { reused: true }
+        Failure::Connect { .. }
+            | Failure::Departed
+            | Failure::NotProcessed
+            | Failure::Broken { reused: true }
     );
     match attempt.failure {
         _ if attempt.others => Verdict::Next { paid: !free },
@@ -102,10 +112,11 @@ mod tests {
 
     #[test]
     fn what_follows_a_failed_attempt() {
-        use Failure::{Broken, Connect, Final, NotProcessed, Silent, Status, Unsound};
+        use Failure::{Broken, Connect, Departed, Final, NotProcessed, Silent, Unsound};
         use Verdict::{Again, GiveUp, Next};
         let refused = Connect { timed_out: false };
         let late = Connect { timed_out: true };
+        let bad = Failure::Status { leave: false };
         let free = Next { paid: false };
         let paid = Next { paid: true };
         // failure, repeatable, replayable, made, others, verdict
@@ -128,12 +139,14 @@ mod tests {
             (Silent, false, true, 1, true, GiveUp(504)),
             (Unsound, true, true, 1, true, paid),
             (Unsound, false, true, 1, true, GiveUp(502)),
+            (Departed, false, true, 1, true, free),
+            (Departed, true, true, 1, false, GiveUp(502)),
             (NotProcessed, false, true, 1, false, Again),
             (NotProcessed, false, true, 1, true, free),
-            (Status, true, true, 1, true, paid),
-            (Status, true, true, 1, false, GiveUp(502)),
-            (Status, false, true, 1, true, GiveUp(502)),
-            (Status, true, false, 1, true, GiveUp(502)),
+            (bad, true, true, 1, true, paid),
+            (bad, true, true, 1, false, GiveUp(502)),
+            (bad, false, true, 1, true, GiveUp(502)),
+            (bad, true, false, 1, true, GiveUp(502)),
             (Final, true, true, 1, true, GiveUp(502)),
         ];
         for (failure, repeatable, replayable, made, others, verdict) in cases {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use constellation_table::{Decision, RequestMeta, Router, Service, Turn, decide, host, path};
+use constellation_table::{Candidates, Decision, RequestMeta, Router, Service, Turn, decide, host, path};
+use constellation_table::{Step, Way};
 use http::{Method, Version, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
@@ -10,8 +11,9 @@ use pingora_http::RequestHeader;
 
 use super::answer::{self, Answer};
 use super::connection::Connection;
-use super::exchange::{Candidate, Exchange, Route};
+use super::exchange::{Candidate, Exchange, Leg, Route};
 use super::forwarded::{self, Upgrade};
+use super::mirror::Copies;
 use super::proxy::App;
 use super::refusal::Refusal;
 use super::retry::is_idempotent;
@@ -153,14 +155,18 @@ impl App {
                 router,
                 service,
                 candidates,
-                ..
+                via,
             } => {
-                let candidate = |candidate: constellation_table::Candidate<'_>| Candidate {
-                    endpoint: candidate.endpoint.clone(),
-                    probe: candidate.probe,
-                    tried: false,
-                };
-                exchange.candidates = candidates.order.into_iter().map(candidate).collect();
+                match via {
+                    None => exchange.add_leg(service, candidates, Way::default()),
+                    Some(via) => {
+                        exchange.add_leg(service, candidates, via.way);
+                        for leg in via.further {
+                            exchange.add_leg(leg.service, leg.candidates, leg.way);
+                        }
+                        exchange.copies = Copies::of(via.mirrors);
+                    }
+                }
                 exchange.repeatable = idempotent || (keyed && service.policy.retry.idempotency_key);
                 exchange.route = route(router, Some(service));
                 Outcome::Forward
@@ -179,6 +185,33 @@ impl App {
         // An absolute target goes on in origin form.
         let changed = raw != normal.clean || !request.raw_path().starts_with(b"/");
         Ok((outcome, changed.then(target)))
+    }
+}
+
+impl Exchange {
+    fn add_leg(&mut self, service: &Arc<Service>, candidates: Candidates<'_>, way: Way<'_>) {
+        let leg = self.legs.len();
+        let main = |step: Step<'_>| match step {
+            Step::Failover {
+                node,
+                fallback: false,
+            } if node.spec.errors.is_some() => Some(node.clone()),
+            _ => None,
+        };
+        self.legs.push(Leg {
+            service: service.clone(),
+            carried: candidates.carried,
+            cookies: way.cookies,
+            failovers: way.steps.into_iter().filter_map(main).collect(),
+        });
+        let candidate = |candidate: constellation_table::Candidate<'_>| Candidate {
+            leg,
+            endpoint: candidate.endpoint.clone(),
+            probe: candidate.probe,
+            tried: false,
+        };
+        self.candidates
+            .extend(candidates.order.into_iter().map(candidate));
     }
 }
 

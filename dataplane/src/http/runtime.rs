@@ -1,7 +1,7 @@
 //! What the data plane keeps of a service over all generations and workers: its retry budget and its latency.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use constellation_table::Service;
@@ -25,6 +25,8 @@ const MIN_SAMPLES: u32 = 50;
 pub(super) struct ServiceRuntime {
     pub(super) budget: Arc<Budget>,
     pub(super) latency: Latency,
+    /// Response heads of all its endpoints.
+    pub(super) answers: AtomicU64,
     pub(super) admission: Arc<Admission>,
     pub(super) metrics: ServiceMetrics,
 }
@@ -35,6 +37,7 @@ impl ServiceRuntime {
         Self {
             budget: Arc::new(Budget::new(&service.policy.retry)),
             latency: Latency::default(),
+            answers: AtomicU64::new(0),
             admission: Arc::default(),
             metrics: metrics.service(&service.name),
         }

@@ -13,6 +13,7 @@ mod hostile;
 mod limits;
 mod protocols;
 mod proxying;
+mod retrying;
 mod shutdown;
 mod support;
 mod tls;

@@ -1,0 +1,167 @@
+//! Copies of a request for mirrors. They are sent when the request is over, on their own, so that a mirror can neither
+//! slow it nor fail it; whatever a mirror answers is thrown away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use constellation_table::{Endpoint, Mirrored, Service};
+use pingora_core::protocols::http::ServerSession;
+use tokio::sync::Semaphore;
+
+use super::attempt::{self, Manner, Reached};
+use super::body::Body;
+use super::exchange::Exchange;
+use super::forwarded::Upgrade;
+use super::outgoing::{self, Towards};
+use super::proxy::App;
+use super::upstream::ServiceState;
+
+/// Copies that one worker sends at once; further ones are left out.
+pub(super) const AT_ONCE: usize = 128;
+/// The time that one copy may take.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Most bytes of a body that are copied where the definition sets no limit.
+const MAX_BODY: u64 = 1 << 20;
+
+/// The copies that one request needs.
+pub(super) struct Copies {
+    to: Vec<Copy>,
+    /// The request's body so far; `None` when it got too large for all of them.
+    body: Option<Vec<Bytes>>,
+    size: u64,
+}
+
+struct Copy {
+    service: Arc<Service>,
+    endpoint: Arc<Endpoint>,
+    /// `None`: without the body.
+    most: Option<u64>,
+}
+
+impl Copies {
+    /// The copies for the mirrors that were drawn.
+    pub(super) fn of(mirrors: Vec<Mirrored<'_>>) -> Option<Box<Self>> {
+        let copy = |mirror: Mirrored<'_>| {
+            let leg = mirror.leg.filter(|_| mirror.drawn)?;
+            let spec = &mirror.node.spec;
+            Some(Copy {
+                service: leg.service.clone(),
+                endpoint: leg.candidates.order.first()?.endpoint.clone(),
+                most: spec.mirror_body.then(|| spec.max_body_bytes.unwrap_or(MAX_BODY)),
+            })
+        };
+        let to: Vec<_> = mirrors.into_iter().filter_map(copy).collect();
+        (!to.is_empty()).then(|| {
+            Box::new(Self {
+                to,
+                body: Some(Vec::new()),
+                size: 0,
+            })
+        })
+    }
+
+    /// Takes in a piece of the request's body.
+    pub(super) fn push(&mut self, data: &Bytes) {
+        self.size += data.len() as u64;
+        if self
+            .to
+            .iter()
+            .all(|copy| copy.most.is_none_or(|most| most < self.size))
+        {
+            self.body = None;
+        }
+        if let Some(body) = &mut self.body {
+            body.push(data.clone());
+        }
+    }
+}
+
+impl App {
+    /// Sends the copies of a request that is over.
+    pub(super) fn send_copies(&self, session: &mut ServerSession, exchange: &mut Exchange) {
+        let Some(copies) = exchange.copies.take() else {
+            return;
+        };
+        // A part of a body is no body.
+        if exchange.upgrade != Upgrade::None || !session.is_body_done() {
+            return;
+        }
+        let Copies { to, body, size } = *copies;
+        for copy in to {
+            let pieces = match (copy.most, &body) {
+                (None, _) => Vec::new(),
+                (Some(most), Some(pieces)) if size <= most => pieces.clone(),
+                // The definition says that it is not mirrored.
+                (Some(_), _) => continue,
+            };
+            self.send_copy(session, &copy, pieces, size);
+        }
+    }
+
+    fn send_copy(&self, session: &mut ServerSession, copy: &Copy, pieces: Vec<Bytes>, size: u64) {
+        let Ok(place) = self.mirroring.clone().try_acquire_owned() else {
+            tracing::debug!(service = %copy.service.name, "too many copies at once: one is left out");
+            return;
+        };
+        if Exchange::prepare(&self.edge, &copy.service).is_none() {
+            return;
+        }
+        let (service, endpoint) = (copy.service.clone(), copy.endpoint.clone());
+        let Some(state) = ServiceState::known(&service).and_then(|s| s.of(&service, &endpoint)) else {
+            return;
+        };
+        let towards = Towards {
+            service: &service,
+            endpoint: &endpoint,
+            state,
+            http2: false,
+        };
+        let Ok(mut head) = outgoing::head(session, Upgrade::None, towards) else {
+            return;
+        };
+        if copy.most.is_none() && size > 0 {
+            head.remove_header(&http::header::CONTENT_LENGTH);
+            head.remove_header(&http::header::TRANSFER_ENCODING);
+        }
+        let body = (!pieces.is_empty()).then(|| {
+            let body = Body::new(u64::MAX, self.edge.kept.clone());
+            for piece in pieces {
+                body.push(piece);
+            }
+            body.finish();
+            body
+        });
+        let (pool, names) = (self.pool.clone(), self.names.clone());
+        let manner = Manner {
+            impatient: false,
+            h1_only: true,
+            fresh: false,
+            surely: true,
+        };
+        tokio::spawn(async move {
+            let _place = place;
+            let sending = async {
+                let upstream = match attempt::idle(&pool, &service, &endpoint, manner) {
+                    Some(upstream) => upstream,
+                    None => attempt::connect(pool.clone(), names, service, endpoint, manner).await?,
+                };
+                match attempt::ask(upstream, head, body, None).await {
+                    Reached::Head(upstream, _) => upstream.discard(None).await,
+                    Reached::Failed(failed) => return Err(failed),
+                }
+                Ok(())
+            };
+            match tokio::time::timeout(LONGEST, sending).await {
+                Ok(Ok(())) => {}
+                Ok(Err(failed)) => tracing::debug!(error = %failed.error, "a copy failed"),
+                Err(_) => tracing::debug!("a copy took too long"),
+            }
+        });
+    }
+}
+
+/// The places for copies of one worker.
+pub(super) fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(AT_ONCE))
+}

@@ -1,0 +1,206 @@
+//! Retries by status, replayed bodies, hedges, budgets, and what is left alone.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use constellation_dataplane::table::{Policy, Scheme, Service};
+
+use super::support::{Act, Backend, Client, Node, Plan, endpoint, ok, soon, spec};
+
+fn unavailable() -> Vec<u8> {
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nX-From: bad\r\n\r\nbusy".to_vec()
+}
+
+/// A service over these back ends with a policy of its own.
+fn with_policy(addresses: &[SocketAddr], policy: Policy) -> Service {
+    let endpoints = addresses
+        .iter()
+        .map(|a| endpoint(Scheme::Http, &a.ip().to_string(), a.port(), ""))
+        .collect();
+    let mut spec = spec("app", endpoints);
+    spec.policy = Arc::new(policy);
+    Service::new(spec, None)
+}
+
+fn node(addresses: &[SocketAddr], policy: Policy) -> Node {
+    Plan {
+        routes: vec![("PathPrefix(`/`)", with_policy(addresses, policy))],
+        ..Plan::default()
+    }
+    .start()
+}
+
+async fn get(client: &mut Client) -> (u16, String) {
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let response = client.response().await;
+    (response.status, response.text().to_owned())
+}
+
+#[tokio::test]
+async fn a_503_is_tried_elsewhere_when_the_request_may_be_repeated() {
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        ("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 200),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 503),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nIdempotency-Key: 1\r\nContent-Length: 3\r\n\r\nabc",
+            200,
+        ),
+    ] {
+        let bad = Backend::start(|_, _| Act::Send(unavailable())).await;
+        let good = Backend::fixed("good").await;
+        let node = node(&[bad.address, good.address], Policy::default());
+        let mut client = node.connect().await;
+        client.send(request).await;
+        assert_eq!(client.response().await.status, status, "{request}");
+        assert_eq!(bad.seen().len(), 1, "{request}");
+        assert_eq!(good.seen().len(), usize::from(status == 200), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_response_goes_to_the_client_as_it_is() {
+    let bad = Backend::start(|_, _| Act::Send(unavailable())).await;
+    let gone = Backend::start(|_, _| Act::Close).await;
+    for others in [vec![], vec![bad.address], vec![gone.address]] {
+        let mut addresses = vec![bad.address];
+        addresses.extend(others);
+        let node = node(&addresses, Policy::default());
+        let mut client = node.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let response = client.response().await;
+        assert_eq!((response.status, response.text()), (503, "busy"), "{addresses:?}");
+        assert_eq!(response.header("x-from"), Some("bad"));
+    }
+}
+
+#[tokio::test]
+async fn a_status_is_retried_only_when_the_policy_says_so() {
+    let forbidden = || b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let bad = Backend::start(move |_, _| Act::Send(forbidden())).await;
+    let good = Backend::fixed("good").await;
+    let node_as_is = node(&[bad.address, good.address], Policy::default());
+    assert_eq!(get(&mut node_as_is.connect().await).await.0, 403);
+    let mut policy = Policy::default();
+    policy.retry.statuses.push(403);
+    let node_asked = node(&[bad.address, good.address], policy);
+    assert_eq!(get(&mut node_asked.connect().await).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_number_of_attempts_is_bounded() {
+    let bad: Vec<_> = futures(5).await;
+    let addresses: Vec<_> = bad.iter().map(|b| b.address).collect();
+    let mut policy = Policy::default();
+    policy.retry.attempts = Some(2);
+    let node = node(&addresses, policy);
+    assert_eq!(get(&mut node.connect().await).await.0, 503);
+    assert_eq!(bad.iter().map(|b| b.seen().len()).sum::<usize>(), 2);
+}
+
+async fn futures(count: usize) -> Vec<Backend> {
+    let mut made = Vec::new();
+    for _ in 0..count {
+        made.push(Backend::start(|_, _| Act::Send(unavailable())).await);
+    }
+    made
+}
+
+/// When everything fails, what is sent on top of the clients' own requests stays small.
+#[tokio::test]
+async fn a_storm_stays_within_the_budget() {
+    let bad = futures(3).await;
+    let addresses: Vec<_> = bad.iter().map(|b| b.address).collect();
+    let node = node(&addresses, Policy::default());
+    let mut client = node.connect().await;
+    for _ in 0..200 {
+        assert_eq!(get(&mut client).await, (503, "busy".to_owned()));
+    }
+    let sent = bad.iter().map(|b| b.seen().len()).sum::<usize>();
+    assert!((200..240).contains(&sent), "{sent}");
+    assert!(node.metrics().contains("constellation_retry_budget_denied_total"));
+}
+
+/// A body up to the policy's size survives the failure of a back end that has read a part of it.
+#[tokio::test]
+async fn a_body_is_replayed_whole_up_to_the_limit() {
+    for (size, limit, status) in [
+        (500_000usize, 1 << 20, 200),
+        (500_000, 100_000, 502),
+        (3 << 20, 4 << 20, 200),
+    ] {
+        let dropping = Backend::start(|_, _| Act::Close).await;
+        let good = Backend::fixed("good").await;
+        let mut policy = Policy::default();
+        policy.retry.replay_bytes = limit;
+        let node = node(&[dropping.address, good.address], policy);
+        let mut client = node.connect().await;
+        let body: Vec<u8> = (0..size).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        client
+            .send(format!(
+                "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"
+            ))
+            .await;
+        client.send(body.clone()).await;
+        assert_eq!(client.response().await.status, status, "{size} {limit}");
+        assert!(good.seen().iter().all(|seen| seen.body == body), "{size} {limit}");
+        assert_eq!(good.seen().len(), usize::from(status == 200), "{size} {limit}");
+    }
+}
+
+/// A back end that answers nobody while its sibling does: who waits there gets its answer from the sibling, and
+/// nobody is sent there any more.
+#[tokio::test]
+async fn a_hung_endpoint_is_told_from_a_slow_one() {
+    let hung = Backend::start(|_, _| Act::Hang).await;
+    let good = Backend::fixed("good").await;
+    let node = Arc::new(node(&[hung.address, good.address], Policy::default()));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let node = node.clone();
+        clients.spawn(async move {
+            let mut client = node.connect().await;
+            for _ in 0..20 {
+                assert_eq!(get(&mut client).await, (200, "good".to_owned()));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+    }
+    soon("all answers", clients.join_all()).await;
+    assert!(hung.seen().len() <= 16, "{}", hung.seen().len());
+    assert!(node.metrics().contains("outcome=\"won\""));
+}
+
+/// Requests that wait alone are slow, not lost: nothing is sent twice.
+#[tokio::test]
+async fn a_slow_request_is_left_alone() {
+    let slow = Backend::start(|_, _| {
+        std::thread::sleep(Duration::from_millis(1500));
+        Act::Send(ok(b"slow"))
+    })
+    .await;
+    let other = Backend::fixed("other").await;
+    let node = node(&[slow.address, other.address], Policy::default());
+    let mut client = node.connect().await;
+    assert_eq!(get(&mut client).await, (200, "slow".to_owned()));
+    assert!(other.seen().is_empty());
+}
+
+/// No connection is lost to a response that was left for another one.
+#[tokio::test]
+async fn the_connection_of_a_failed_attempt_is_used_again() {
+    let bad = Backend::start(|_, _| Act::Send(unavailable())).await;
+    let good = Backend::fixed("good").await;
+    let mut policy = Policy::default();
+    policy.breaker.consecutive_failures = None;
+    policy.outlier.error_rate = None;
+    let node = node(&[bad.address, good.address], policy);
+    let mut client = node.connect().await;
+    for _ in 0..20 {
+        assert_eq!(get(&mut client).await, (200, "good".to_owned()));
+    }
+    assert_eq!(bad.connections(), 1);
+    assert!(bad.seen().len() >= 5);
+}
