@@ -428,7 +428,16 @@ impl Guard {
             limits, ours, state, ..
         } = self;
         state.buckets.refill(now);
-        ours.feed(bytes, |event| state.we_did(event, limits))
+        // Looked at to the end in any case: whether a GOAWAY can follow depends on where that is.
+        let mut seen = Ok(());
+        ours.feed(bytes, |event| {
+            let did = state.we_did(event, limits);
+            if seen.is_ok() {
+                seen = did;
+            }
+            Ok(())
+        })?;
+        seen
     }
 
     /// Whether the client owes us the rest of its first settings or of a header section.

@@ -222,7 +222,7 @@ pub async fn flood(flood: Flood, plan: &Plan) -> Report {
     let target = Target {
         address: scene.node.web(),
         host: VICTIM.to_owned(),
-        large: "/bytes/10000000".to_owned(),
+        large: "/bytes/400000".to_owned(),
     };
     let attack = async |scene: &Scene| {
         let running = Running::start(flood, &target, plan.attackers);
