@@ -13,15 +13,19 @@ fuzz_target!(|lines: Vec<Vec<u8>>| {
         }
     }
     for name in ["n", "_171db", "session"] {
-        let Some(found) = value(&headers, name) else { continue };
+        let Some(found) = value(&headers, name) else {
+            continue;
+        };
         assert!(
             found
                 .iter()
                 .all(|byte| matches!(byte, 0x20..0x7f) && !matches!(byte, b'"' | b';' | b'\\'))
         );
-        assert!(lines.iter().any(|line| {
-            found.is_empty() || line.windows(found.len()).any(|part| part == found)
-        }));
+        assert!(
+            lines
+                .iter()
+                .any(|line| { found.is_empty() || line.windows(found.len()).any(|part| part == found) })
+        );
         let quoted = [name.as_bytes(), b"=\"", found, b"\""].concat();
         let mut again = HeaderMap::new();
         again.append(header::COOKIE, HeaderValue::from_bytes(&quoted).expect("clean"));

@@ -16,7 +16,11 @@ const LEAST: Least = Least {
 
 fuzz_target!(|input: (Vec<(bool, Vec<u8>)>, u8)| {
     let (pieces, cut) = input;
-    let client: Vec<u8> = pieces.iter().filter(|(client, _)| *client).flat_map(|(_, bytes)| bytes.clone()).collect();
+    let client: Vec<u8> = pieces
+        .iter()
+        .filter(|(client, _)| *client)
+        .flat_map(|(_, bytes)| bytes.clone())
+        .collect();
     let events = |size: usize| {
         let mut frames = Frames::new(true);
         let mut events = Vec::new();
