@@ -23,7 +23,9 @@ pub(super) async fn send_head(
 /// Sends a piece of a response body over HTTP/1; not its end.
 pub(super) async fn send_chunk(session: &mut ServerSession, chunk: Chunk<'_>) -> Result<()> {
     match (session, chunk) {
+        // An empty piece would be the end of a chunked body.
         (_, Chunk::Buffered([])) => Ok(()),
+        (_, Chunk::Owned(data)) if data.is_empty() => Ok(()),
         (ServerSession::H1(h1), Chunk::Buffered(data)) => h1.write_body(data).await.map(|_| ()),
         (ServerSession::H1(h1), Chunk::Owned(data)) => h1.write_body(&data).await.map(|_| ()),
         (session, chunk) => return send_data(session, chunk.into_bytes(), false).await,
