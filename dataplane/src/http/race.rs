@@ -120,7 +120,8 @@ enum Next {
         at: Option<Instant>,
         paid: bool,
         fresh: bool,
-        give_up: Instant,
+        /// The end of waiting for a token.
+        give_up: Option<Instant>,
     },
 }
 
@@ -260,7 +261,7 @@ impl Race<'_> {
                 at: None,
                 paid: false,
                 fresh: false,
-                give_up: Instant::now() + TOKEN_WAIT,
+                give_up: None,
             };
         }
     }
@@ -324,7 +325,7 @@ impl Race<'_> {
     fn wake(&self) -> Option<Instant> {
         let looks = self.running.iter().map(|running| running.look.at);
         let planned = match &self.next {
-            Next::Attempt { at, give_up, .. } => Some(at.unwrap_or(*give_up)),
+            Next::Attempt { at, give_up, .. } => at.or(*give_up),
             Next::Nothing => None,
         };
         looks
@@ -364,7 +365,12 @@ impl Race<'_> {
         session: &mut ServerSession,
         exchange: &mut Exchange,
     ) {
-        let others = Self::untried(exchange, Some(candidate), 0).is_some();
+        // The first attempt follows the decision at once.
+        let now = match exchange.attempts {
+            0 => exchange.started,
+            _ => std::time::Instant::now(),
+        };
+        let others = Self::untried(exchange, Some(candidate), 0, now).is_some();
         let Some(service) = exchange.leg_of(candidate).map(|leg| leg.service.clone()) else {
             return;
         };
@@ -409,13 +415,13 @@ impl Race<'_> {
         self.running.push(Running {
             candidate,
             phase,
-            since: std::time::Instant::now(),
+            since: now,
             busy,
             token,
             probe,
             hedge,
             look: Look {
-                at: Instant::now() + self.patience(&endpoint),
+                at: Instant::from_std(now) + self.patience(&endpoint),
                 before,
             },
         });
@@ -430,6 +436,9 @@ impl Race<'_> {
 
     fn plan_hedge(&mut self, session: &ServerSession) {
         let hedge = &self.policy().hedge;
+        if hedge.percentile.is_none() {
+            return;
+        }
         let read = matches!(session.req_header().method, Method::GET | Method::HEAD);
         self.hedge_at = hedge
             .percentile
@@ -636,7 +645,7 @@ impl Race<'_> {
             }
             _ => 0,
         };
-        let other = Self::untried(exchange, None, from);
+        let other = Self::untried(exchange, None, from, std::time::Instant::now());
         let verdict = retry_verdict(&Attempt {
             failure,
             repeatable: exchange.repeatable && exchange.upgrade == Upgrade::None,
@@ -664,7 +673,7 @@ impl Race<'_> {
             at: self.pause(exchange),
             paid,
             fresh,
-            give_up: Instant::now() + TOKEN_WAIT,
+            give_up: paid.then(|| Instant::now() + TOKEN_WAIT),
         };
         true
     }
@@ -681,8 +690,12 @@ impl Race<'_> {
     }
 
     /// The first candidate that was not tried and may be, in leg `from` or a later one.
-    fn untried(exchange: &Exchange, but: Option<usize>, from: usize) -> Option<usize> {
-        let now = std::time::Instant::now();
+    fn untried(
+        exchange: &Exchange,
+        but: Option<usize>,
+        from: usize,
+        now: std::time::Instant,
+    ) -> Option<usize> {
         let may = |(number, line): (usize, &Candidate)| {
             let service = || exchange.legs.get(line.leg).map(|leg| &leg.service);
             Some(number) != but
@@ -757,7 +770,7 @@ impl Race<'_> {
         if let Next::Attempt {
             give_up, at: None, ..
         } = &self.next
-            && *give_up <= now
+            && give_up.is_some_and(|end| end <= now)
         {
             self.next = Next::Nothing;
         }
@@ -828,7 +841,10 @@ impl Race<'_> {
         exchange: &mut Exchange,
     ) {
         self.record(number, AttemptOutcome::Unanswered, exchange);
-        if connecting && self.running.len() == 1 && Self::untried(exchange, None, 0).is_some() {
+        if connecting
+            && self.running.len() == 1
+            && Self::untried(exchange, None, 0, std::time::Instant::now()).is_some()
+        {
             let error = Error::explain(ErrorType::ConnectTimedout, "no connection while siblings answer");
             let failure = Failure::Connect { timed_out: true };
             self.failed(
@@ -858,7 +874,7 @@ impl Race<'_> {
         if !allowed {
             return;
         }
-        let Some(candidate) = Self::untried(exchange, None, 0) else {
+        let Some(candidate) = Self::untried(exchange, None, 0, std::time::Instant::now()) else {
             return;
         };
         let Some(token) = self.runtime.budget.try_take() else {
