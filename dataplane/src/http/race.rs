@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const USUAL: u32 = 8;
 /// The longest that a look at a waiting request is put off.
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
-/// Siblings' answers, and none of its own, that tell a hung endpoint from a slow one.
+/// Answers of each sibling on average, and none of its own, that tell a hung endpoint from a slow one.
 const SIBLING_ANSWERS: u64 = 3;
 /// When clients wait for their answers before they ask again, all of them soon wait at the hung endpoint, and there are
 /// fewer answers than that. Then this many times the patience tells, when several wait.
@@ -919,10 +919,11 @@ impl Running {
         let (own, all) = answers(service, endpoint);
         let own = own.saturating_sub(self.look.before.0);
         let siblings = all.saturating_sub(self.look.before.1).saturating_sub(own);
+        let others = service.endpoints.len().saturating_sub(1).max(1) as u64;
         let alone = endpoint.live.in_flight() < 2;
         let long = self.since.elapsed() >= patience * LAST_STRAW;
         own == 0
-            && (siblings >= SIBLING_ANSWERS
+            && (siblings >= SIBLING_ANSWERS * others
                 || (siblings > 0 && !alone && long)
                 // Nobody else asks an endpoint that is excluded or on probation: its silence is evidence by itself.
                 || self.probe.is_some()

@@ -5,6 +5,9 @@ use http::Method;
 /// Attempts at one request, all together. Enough to walk past a dead half of a large service, and an end for loops.
 pub(super) const MAX_ATTEMPTS: usize = 16;
 
+/// Attempts at one endpoint that closes one connection after the other.
+const MAX_AGAIN: usize = 4;
+
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -101,7 +104,9 @@ pub(super) fn retry_verdict(attempt: &Attempt) -> Verdict {
     );
     match attempt.failure {
         _ if attempt.others => Verdict::Next { paid: !free },
-        Failure::Broken { reused: true } | Failure::NotProcessed => Verdict::Again,
+        Failure::Broken { reused: true } | Failure::NotProcessed if attempt.made < MAX_AGAIN => {
+            Verdict::Again
+        }
         _ => Verdict::GiveUp(status),
     }
 }
@@ -142,6 +147,7 @@ mod tests {
             (Departed, false, true, 1, true, free),
             (Departed, true, true, 1, false, GiveUp(502)),
             (NotProcessed, false, true, 1, false, Again),
+            (NotProcessed, false, true, MAX_AGAIN, false, GiveUp(502)),
             (NotProcessed, false, true, 1, true, free),
             (bad, true, true, 1, true, paid),
             (bad, true, true, 1, false, GiveUp(502)),
