@@ -20,6 +20,7 @@ pub fn of(config: &Config) -> Settings {
         entry_points: entry_points
             .map(|(entry_point, id)| of_entry_point(entry_point, id))
             .collect(),
+        node: config.node.name.as_str().into(),
         workers: config.proxy.workers.unwrap_or_else(available),
         drain: config.shutdown.drain,
         served_by_for: config.proxy.served_by_for.clone(),

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use crate::Published;
 use crate::access_log::AccessLog;
 use crate::health::HealthChecker;
+use crate::health::log::Log;
 use crate::http::Edge;
 use crate::listener;
 use crate::liveness::Workers;
@@ -93,8 +94,9 @@ impl DataPlane {
             .filter_map(|l| Some((settings.entry_points.get(l.entry_point)?.name.clone(), l.address)))
             .collect();
         let workers = Workers::new(settings.workers.get());
-        let checked = (published.clone(), metrics.clone());
-        let edge = Arc::new(Edge::new(settings, published, metrics, access_log));
+        let log = Arc::<Log>::default();
+        let checked = (published.clone(), metrics.clone(), log.clone());
+        let edge = Arc::new(Edge::new(settings, published, metrics, access_log, log));
         let (stop, stopping) = watch::channel(false);
         let (report, cut) = mpsc::unbounded_channel();
         let mut prepared = Vec::with_capacity(workers.total());
@@ -112,9 +114,9 @@ impl DataPlane {
                 workers.clone(),
             )?);
         }
-        let (published, metrics) = checked;
+        let (published, metrics, log) = checked;
         // Before the workers, of which none runs when this fails.
-        let health = HealthChecker::start(published, metrics)?;
+        let health = HealthChecker::start(published, metrics, log)?;
         let mut threads = Vec::with_capacity(workers.total());
         for worker in prepared {
             let number = worker.number();

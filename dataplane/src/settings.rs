@@ -13,6 +13,8 @@ use crate::http::pace::Least;
 /// Settings of the whole data plane.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The node's name.
+    pub node: Arc<str>,
     /// One entry per configured entry point; the position is its [`EntryPointId`].
     pub entry_points: Vec<EntryPoint>,
     /// Worker threads, each with its own runtime, listeners and upstream pool.

@@ -10,7 +10,7 @@ mod answer;
 mod connection;
 mod failure;
 mod grpc;
-mod log;
+pub(crate) mod log;
 mod lookout;
 mod names;
 mod schedule;
@@ -53,8 +53,12 @@ pub(crate) struct HealthChecker {
 
 impl HealthChecker {
     /// Starts the thread; checks begin at once.
-    pub(crate) fn start(published: Published, metrics: Arc<Metrics>) -> Result<Self, StartError> {
-        Self::start_with(published, report(metrics))
+    pub(crate) fn start(
+        published: Published,
+        metrics: Arc<Metrics>,
+        log: Arc<Log>,
+    ) -> Result<Self, StartError> {
+        Self::start_with(published, report(metrics, log))
     }
 
     fn start_with(published: Published, sink: Sink) -> Result<Self, StartError> {
@@ -149,8 +153,7 @@ fn run(first: Prepared, published: &Published, sink: &Sink, mut stopped: oneshot
 }
 
 /// Tells the table crate, the metrics and the log what a check found.
-fn report(metrics: Arc<Metrics>) -> Sink {
-    let log = Log::default();
+fn report(metrics: Arc<Metrics>, log: Arc<Log>) -> Sink {
     Arc::new(move |subject: &Subject, result: &Result<(), Failure>| {
         let Subject { service, endpoint } = subject;
         let outcome = result

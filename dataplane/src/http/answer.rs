@@ -114,10 +114,15 @@ impl Answer {
         }
     }
 
-    /// Sends it.
-    pub(super) async fn send(self, session: &mut ServerSession) -> Result<()> {
+    /// Sends it, with the headers that `more` adds.
+    pub(super) async fn send(
+        self,
+        session: &mut ServerSession,
+        more: impl FnOnce(&mut ResponseHeader) -> Result<()>,
+    ) -> Result<()> {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut header = ResponseHeader::build(status, Some(6))?;
+        more(&mut header)?;
         if !self.text.is_empty() {
             header.insert_header("Content-Type", "text/plain; charset=utf-8")?;
             header.insert_header("X-Content-Type-Options", "nosniff")?;

@@ -69,8 +69,7 @@ impl Budget {
     }
 
     /// Whole tokens left.
-    #[cfg(test)]
-    fn left(&self) -> i64 {
+    pub(super) fn left(&self) -> i64 {
         self.balance.load(Ordering::Relaxed) / TOKEN
     }
 

@@ -1,8 +1,11 @@
-//! HTTP: framing checks on the wire, the pingora application, forwarding headers, own answers.
+//! HTTP: framing checks on the wire, decisions, the exchange with back ends, forwarding headers, own answers.
 //!
 //! The life of a connection: [`serve`] looks at its first bytes (TLS, HTTP/2, HTTP/1), makes its [`io`] and hands it to
-//! pingora. The life of a request: [`io`] checks its bytes by [`framing`] ([`head`], [`chunked`]); [`proxy`] takes one
-//! generation, asks the routing core, and sends it to the first candidate that works ([`upstream`], [`retry`]).
+//! pingora, which parses requests. The life of a request: [`io`] checks its bytes by [`framing`] ([`head`], [`chunked`]);
+//! [`routing`] takes one generation and asks the routing core; [`admission`] lets it in; [`race`] gets a response by as many
+//! attempts ([`attempt`], over connections of [`pool`]) as [`retry`] and [`budget`] allow, sending the [`body`] again where
+//! it was kept; [`relay`] hands the response on; [`mirror`] sends copies; [`accounting`] counts and logs. [`proxy`] holds
+//! them together.
 
 mod accounting;
 pub mod admission;
@@ -46,10 +49,11 @@ use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 
-use constellation_table::{Service, Transition, Transitions};
+use constellation_table::{Service, Transitions};
 
 use crate::Published;
 use crate::access_log::AccessLog;
+use crate::health::log::Log;
 use crate::metrics::Metrics;
 use crate::settings::{EntryPoint, Limits, Settings};
 use crate::sources::{Counted, Sources};
@@ -77,6 +81,8 @@ pub(crate) struct Edge {
     pub(crate) published: Published,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
+    /// What became of endpoints, for whoever reads the log.
+    log: Arc<Log>,
     /// Request bodies kept to be sent again.
     kept: Arc<body::Kept>,
 }
@@ -132,6 +138,7 @@ impl Edge {
         published: Published,
         metrics: Arc<Metrics>,
         access_log: AccessLog,
+        log: Arc<Log>,
     ) -> Self {
         let entry_points = settings
             .entry_points
@@ -144,23 +151,23 @@ impl Edge {
             published,
             metrics,
             access_log,
+            log,
             kept: Arc::default(),
         }
     }
 
     /// Counts and tells what changed about endpoints of a service.
-    pub(crate) fn note(&self, service: &Service, transitions: Transitions) {
-        for transition in transitions {
-            self.metrics.transition(&service.name, &transition);
-            let Transition {
-                endpoint,
-                fact,
-                to,
-                reason,
-            } = transition;
-            tracing::info!(service = %service.name, %endpoint, fact, to, %reason, "an endpoint's state changed");
-        }
+    pub(crate) fn note(&self, service: &Service, transitions: &Transitions) {
+        self.log.tell(&self.metrics, service, transitions);
     }
+}
+
+/// Attempts that requests to a service may waste now.
+pub(crate) fn retry_tokens(service: &Service) -> i64 {
+    let runtime = service.live.slot.get::<Arc<runtime::ServiceRuntime>>();
+    runtime.map_or(i64::from(service.policy.retry.budget_min), |runtime| {
+        runtime.budget.left()
+    })
 }
 
 /// The proxy as one worker uses it: one pool of connections to back ends, and the entry points' own limits in front.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use http::HeaderValue;
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
-use pingora_error::{Error, ErrorSource, ErrorType};
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::ResponseHeader;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,8 @@ pub(crate) struct App {
     pub(super) pool: Arc<Pool>,
     /// Our host name, for `X-Forwarded-Server`.
     pub(super) server: HeaderValue,
+    /// The node's name, for `X-Constellation-Node`.
+    node: HeaderValue,
     /// Places for copies of requests to mirrors.
     pub(super) mirroring: Arc<Semaphore>,
     /// No further request on any connection.
@@ -48,6 +51,7 @@ impl App {
     pub(super) fn new(edge: Arc<Edge>) -> Self {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Self {
+            node: text_value(&edge.settings.node),
             edge,
             names: Arc::default(),
             pool: Arc::new(Pool::new()),
@@ -124,7 +128,7 @@ impl App {
                 Answer::failure(status_of(&error))
             }
         };
-        send(session, answer).await
+        self.send(session, exchange, answer).await
     }
 
     async fn forward(&self, session: &mut ServerSession, exchange: &mut Exchange) -> End {
@@ -137,7 +141,7 @@ impl App {
             .service()
             .and_then(|service| Some((service.clone(), Exchange::prepare(&self.edge, service)?)));
         let Some((service, runtime)) = prepared else {
-            return send(session, Answer::failure(500)).await;
+            return self.send(session, exchange, Answer::failure(500)).await;
         };
         let limits = &service.policy.limits;
         let admitted = {
@@ -155,7 +159,8 @@ impl App {
                     Refused::Waited(_) => QueueRefusal::Timeout,
                 };
                 runtime.metrics.queue_refused(reason);
-                return send(session, answer::BUSY.retry_after(service.retry_after)).await;
+                let answer = answer::BUSY.retry_after(service.retry_after);
+                return self.send(session, exchange, answer).await;
             }
         };
         let retry_after = service.retry_after;
@@ -163,9 +168,9 @@ impl App {
         match self.race(session, exchange, service, runtime).await {
             Ok(winner) => match self.relay(session, exchange, winner).await {
                 Ok(()) => End::Complete,
-                Err(error) => self.fail(session, &error).await,
+                Err(error) => self.fail(session, exchange, &error).await,
             },
-            Err(Lost::Client(error)) => self.fail(session, &error).await,
+            Err(Lost::Client(error)) => self.fail(session, exchange, &error).await,
             Err(Lost::Failed(status)) => {
                 let keep = session.is_body_done();
                 let answer = match status {
@@ -175,13 +180,13 @@ impl App {
                 if !keep {
                     session.set_keepalive(None);
                 }
-                send(session, answer).await
+                self.send(session, exchange, answer).await
             }
         }
     }
 
     /// Ends a request that broke: with an answer when none has begun.
-    async fn fail(&self, session: &mut ServerSession, error: &Error) -> End {
+    async fn fail(&self, session: &mut ServerSession, exchange: &Exchange, error: &Error) -> End {
         let status = status_of(error);
         tracing::debug!(%error, status, "request failed");
         if has_begun(session) || status == 0 {
@@ -189,7 +194,39 @@ impl App {
             return End::Cut;
         }
         session.set_keepalive(None);
-        send(session, Answer::failure(status)).await
+        self.send(session, exchange, Answer::failure(status)).await
+    }
+
+    async fn send(&self, session: &mut ServerSession, exchange: &Exchange, answer: Answer) -> End {
+        let sent = answer.send(session, |head| self.tell_served_by(exchange, head));
+        match sent.await {
+            Ok(()) => End::Complete,
+            Err(error) => {
+                tracing::debug!(%error, "the client was gone before the answer");
+                End::Cut
+            }
+        }
+    }
+
+    /// Tells who may know it who served the request, or who would have.
+    pub(super) fn tell_served_by(&self, exchange: &Exchange, head: &mut ResponseHeader) -> Result<()> {
+        if !exchange.connection.as_ref().is_some_and(|c| c.tell_served_by) {
+            return Ok(());
+        }
+        head.insert_header("X-Constellation-Node", self.node.clone())?;
+        if let Some(route) = &exchange.route {
+            head.insert_header("X-Constellation-Router", text_value(&route.router.spec.name))?;
+        }
+        if let Some(service) = exchange.service() {
+            head.insert_header("X-Constellation-Service", text_value(&service.name))?;
+        }
+        if exchange.attempts > 0 {
+            if let Some((_, state)) = exchange.endpoint() {
+                head.insert_header("X-Constellation-Endpoint", state.name.clone())?;
+            }
+            head.insert_header("X-Constellation-Attempts", exchange.attempts)?;
+        }
+        Ok(())
     }
 }
 
@@ -210,15 +247,5 @@ fn status_of(error: &Error) -> u16 {
         ) => 0,
         (ErrorSource::Downstream, _) => 400,
         _ => 500,
-    }
-}
-
-async fn send(session: &mut ServerSession, answer: Answer) -> End {
-    match answer.send(session).await {
-        Ok(()) => End::Complete,
-        Err(error) => {
-            tracing::debug!(%error, "the client was gone before the answer");
-            End::Cut
-        }
     }
 }

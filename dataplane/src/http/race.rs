@@ -720,7 +720,7 @@ impl Race<'_> {
             return;
         };
         let transitions = leg.service.record(&endpoint, outcome, std::time::Instant::now());
-        self.app.edge.note(&leg.service, transitions);
+        self.app.edge.note(&leg.service, &transitions);
     }
 
     /// Writes down how an attempt ended; a single good one needs no words.

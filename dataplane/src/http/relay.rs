@@ -13,7 +13,6 @@ use super::exchange::Exchange;
 use super::forwarded;
 use super::proxy::App;
 use super::race::{Winner, wanted};
-use super::upstream::text_value;
 use crate::departure;
 
 impl App {
@@ -168,16 +167,7 @@ impl App {
                 head.append_header(header::SET_COOKIE, cookie)?;
             }
         }
-        if connection.tell_served_by
-            && let (Some(route), Some(service), Some((_, state))) =
-                (&exchange.route, exchange.service(), exchange.endpoint())
-        {
-            head.insert_header("X-Constellation-Endpoint", state.name.clone())?;
-            head.insert_header("X-Constellation-Service", text_value(&service.name))?;
-            head.insert_header("X-Constellation-Router", text_value(&route.router.spec.name))?;
-            head.insert_header("X-Constellation-Attempts", exchange.attempts)?;
-        }
-        Ok(())
+        self.tell_served_by(exchange, head)
     }
 }
 

@@ -11,6 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::{EndpointLabels, Name, ReasonLabels, ServiceLabels};
 use crate::Published;
+use crate::http::retry_tokens;
 
 /// Declares the figures about the generation that `published` holds when metrics are read: its number and age, how its
 /// endpoints stand, and until when the certificates are valid.
@@ -171,18 +172,38 @@ fn endpoint_gauges(
         }
     }
     excluded(encoder, &known)?;
-    let mut panic = encoder.encode_descriptor(
+    service_gauges(encoder, services, now)
+}
+
+/// A gauge of every service.
+type ServiceGauge = (&'static str, &'static str, fn(&Service, Instant) -> i64);
+
+const SERVICE_GAUGES: [ServiceGauge; 2] = [
+    (
         "constellation_service_panic",
         "Whether too few endpoints are healthy, so that all that are there are used: 1 or 0",
-        None,
-        MetricType::Gauge,
-    )?;
-    for service in services {
-        let labels = ServiceLabels {
-            service: Name::new(&service.name),
-        };
-        let value = i64::from(service.view(now).is_panic());
-        ConstGauge::new(value).encode(panic.encode_family(&labels)?)?;
+        |service, now| i64::from(service.view(now).is_panic()),
+    ),
+    (
+        "constellation_retry_budget_tokens",
+        "Attempts that may go wasted now; without any, a failed attempt is followed by none that costs",
+        |service, _| retry_tokens(service),
+    ),
+];
+
+fn service_gauges(
+    encoder: &mut DescriptorEncoder<'_>,
+    services: &[std::sync::Arc<Service>],
+    now: Instant,
+) -> Result<(), std::fmt::Error> {
+    for (name, help, value) in SERVICE_GAUGES {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for service in services {
+            let labels = ServiceLabels {
+                service: Name::new(&service.name),
+            };
+            ConstGauge::new(value(service, now)).encode(family.encode_family(&labels)?)?;
+        }
     }
     Ok(())
 }

@@ -420,6 +420,7 @@ fn figures_of_the_generation_are_read_when_asked() {
             1.0,
         ),
         (r#"constellation_service_panic{service="app@file"}"#, 0.0),
+        (r#"constellation_retry_budget_tokens{service="app@file"}"#, 3.0),
     ] {
         assert_eq!(samples.get(name), Some(&expected), "{name}\n{samples:#?}");
     }

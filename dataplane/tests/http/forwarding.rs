@@ -177,7 +177,19 @@ async fn who_served_is_told_to_those_who_may_know() {
             response.header("x-constellation-endpoint"),
             told.then_some(&*endpoint)
         );
-        assert_eq!(response.header("x-constellation-service"), told.then_some("app"));
+        for (name, value) in [("service", "app"), ("node", "node-1"), ("attempts", "1")] {
+            let name = format!("x-constellation-{name}");
+            assert_eq!(response.header(&name), told.then_some(value), "{name}");
+        }
+        // Our own answers tell as well.
+        drop(backend);
+        let response = node.connect().await.get("/").await;
+        assert_eq!(response.status, 502);
+        assert_eq!(response.header("x-constellation-node"), told.then_some("node-1"));
+        assert_eq!(
+            response.header("x-constellation-endpoint"),
+            told.then_some(&*endpoint)
+        );
     }
 }
 

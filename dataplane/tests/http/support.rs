@@ -93,6 +93,7 @@ impl Plan {
                     .collect(),
                 default_tls_options: "default".into(),
             }],
+            node: "node-1".into(),
             workers: NonZeroUsize::MIN,
             drain: self.drain,
             served_by_for: self

@@ -249,4 +249,17 @@ async fn who_served_is_told_to_those_who_may_know() {
         "{:?}",
         answer.headers
     );
+    for (name, value) in [
+        ("node", "test-node"),
+        ("service", "main@file"),
+        ("router", "main@file"),
+        ("attempts", "1"),
+    ] {
+        assert_eq!(answer.header(&format!("x-constellation-{name}")), value);
+    }
+    let missing = telling.get("nobody.test", "/").await;
+    assert_eq!(
+        (missing.status.as_u16(), missing.header("x-constellation-node")),
+        (404, "test-node")
+    );
 }
