@@ -158,12 +158,6 @@ impl Kind<'_> {
         } else if let Some(hrw) = &definition.highest_random_weight {
             parts.highest_random_weight(hrw)
         } else if let Some(mirroring) = &definition.mirroring {
-            if !mirroring.mirrors.is_empty() {
-                warnings.push(
-                    "its mirrors get no copies of requests in this version: its service alone is used"
-                        .to_owned(),
-                );
-            }
             parts.mirroring(mirroring)
         } else if let Some(failover) = &definition.failover {
             parts.failover(failover)
