@@ -365,9 +365,9 @@ impl Race<'_> {
         session: &mut ServerSession,
         exchange: &mut Exchange,
     ) {
-        // The first attempt follows the decision at once.
+        // The first attempt follows the decision at once, where nobody waits for a place.
         let now = match exchange.attempts {
-            0 => exchange.started,
+            0 if self.policy().limits.max_in_flight.is_none() => exchange.started,
             _ => std::time::Instant::now(),
         };
         let others = Self::untried(exchange, Some(candidate), 0, now).is_some();
