@@ -71,6 +71,11 @@ impl Service {
             Some(previous) => succession::adopt(spec.endpoints, &previous.endpoints),
             None => spec.endpoints,
         };
+        if previous.is_some_and(|previous| previous.policy != spec.policy) {
+            for endpoint in &endpoints {
+                endpoint.live.keep_only(&spec.policy);
+            }
+        }
         Self {
             current: Current::new(
                 &endpoints,

@@ -88,7 +88,7 @@ fn change(fact: Fact, to: &'static str, reason: impl Into<Box<str>>) -> Change {
 impl Facts {
     /// A request that began then got a good answer.
     pub(super) fn good(&mut self, policy: &Policy, began: Instant, now: Instant) -> Changes {
-        let was_clear = self.is_clear();
+        let was_clear = self.is_clear(policy);
         let mut changes = Changes::new();
         if self.outlier.succeeded(began) {
             changes.push(change(Fact::Outlier, "healthy", "a request succeeded"));
@@ -97,7 +97,7 @@ impl Facts {
             let reason = format!("requests that succeeded: {}", policy.breaker.successes.max(1));
             changes.push(change(Fact::Breaker, "closed", reason));
         }
-        self.ease(was_clear, now);
+        self.ease(policy, was_clear, now);
         changes
     }
 
@@ -109,7 +109,7 @@ impl Facts {
         rates: (Option<Rate>, Option<Rate>),
         now: Instant,
     ) -> Changes {
-        let was_clear = self.is_clear();
+        let was_clear = self.is_clear(policy);
         self.failures = self.failures.saturating_add(1);
         self.last_failure = Some((Cause::Failure(failure), now));
         let mut changes = Changes::new();
@@ -128,7 +128,7 @@ impl Facts {
                     .map(|open| change(Fact::Breaker, "open", reason(open.cause))),
             );
         }
-        self.ease(was_clear, now);
+        self.ease(policy, was_clear, now);
         changes
     }
 
@@ -156,19 +156,20 @@ impl Facts {
     /// An active check came to a result.
     pub(super) fn checked(
         &mut self,
-        policy: &HealthCheck,
+        policy: &Policy,
+        check: &HealthCheck,
         result: Result<(), &str>,
         now: Instant,
     ) -> Changes {
-        let was_clear = self.is_clear();
+        let was_clear = self.is_clear(policy);
         let mut changes = Changes::new();
-        if self.check.observe(policy, result, now) {
+        if self.check.observe(check, result, now) {
             changes.push(match result {
                 Ok(()) => change(Fact::Check, "healthy", "health checks succeed"),
                 Err(reason) => change(Fact::Check, "unhealthy", reason),
             });
         }
-        self.ease(was_clear, now);
+        self.ease(policy, was_clear, now);
         changes
     }
 
@@ -256,13 +257,26 @@ impl Facts {
             && self.breaker.run.count == 0
     }
 
-    pub(super) fn is_clear(&self) -> bool {
-        self.check.is_usable() && self.outlier.ejected.is_none() && self.breaker.open.is_none()
+    /// Whether nothing that the policy looks at speaks against it.
+    pub(super) fn is_clear(&self, policy: &Policy) -> bool {
+        (policy.health_check.is_none() || self.check.is_usable())
+            && self.outlier.ejected.is_none()
+            && (!is_on(&policy.breaker) || self.breaker.open.is_none())
+    }
+
+    /// Forgets what the policy does not look at: when it looks again, that would be old.
+    pub(super) fn keep_only(&mut self, policy: &Policy) {
+        if policy.health_check.is_none() {
+            self.check = Check::default();
+        }
+        if !is_on(&policy.breaker) {
+            self.breaker = Breaker::default();
+        }
     }
 
     /// Eases the endpoint in when it has just become clear.
-    fn ease(&mut self, was_clear: bool, now: Instant) {
-        if !was_clear && self.is_clear() {
+    fn ease(&mut self, policy: &Policy, was_clear: bool, now: Instant) {
+        if !was_clear && self.is_clear(policy) {
             self.easing = Easing::Since(now);
         }
     }
@@ -344,9 +358,9 @@ mod tests {
         for _ in 0..5 {
             facts.bad(&policy, REFUSED, (None, None), start);
         }
-        facts.checked(&check, Err("503"), start);
+        facts.checked(&policy, &check, Err("503"), start);
         assert_eq!(
-            words(facts.checked(&check, Err("503"), start)),
+            words(facts.checked(&policy, &check, Err("503"), start)),
             [("check", "unhealthy")]
         );
         let verdict = |facts: &Facts, after: u64| facts.verdict(&policy, start + seconds(after));
@@ -358,7 +372,7 @@ mod tests {
             )
         );
         assert_eq!(
-            words(facts.checked(&check, Ok(()), start)),
+            words(facts.checked(&policy, &check, Ok(()), start)),
             [("check", "healthy")]
         );
         assert_eq!(
@@ -400,7 +414,7 @@ mod tests {
         let mut facts = Facts::default();
         for _ in 0..5 {
             facts.bad(&on, Failure::Broken, (None, None), start);
-            facts.checked(&HealthCheck::default(), Err("refused"), start);
+            facts.checked(&on, &HealthCheck::default(), Err("refused"), start);
         }
         assert_eq!(
             facts.verdict(&on, start).0,
@@ -409,6 +423,38 @@ mod tests {
         assert_eq!(facts.verdict(&off, start), (Verdict::Usable { tenths: 10 }, None));
         facts.restart();
         assert_eq!(facts.verdict(&off, start), (Verdict::Usable { tenths: 10 }, None));
+    }
+
+    #[test]
+    fn an_endpoint_is_clear_of_what_the_policy_does_not_look_at() {
+        let mut on = Policy {
+            health_check: Some(HealthCheck::default()),
+            ..Policy::default()
+        };
+        on.outlier.consecutive_failures = None;
+        on.outlier.error_rate = None;
+        let mut off = on.clone();
+        off.health_check = None;
+        off.breaker.consecutive_failures = None;
+        let start = Instant::now();
+        let mut facts = Facts::default();
+        for _ in 0..5 {
+            facts.bad(&on, Failure::Broken, (None, None), start);
+            facts.checked(&on, &HealthCheck::default(), Err("503"), start);
+        }
+        assert!(!facts.is_clear(&on) && facts.is_clear(&off));
+        // It is eased in after an ejection although the checks spoke against it when they were dropped.
+        facts.bad(&off, REFUSED, (None, None), start);
+        facts.good(&off, start, start);
+        assert!(matches!(
+            facts.verdict(&off, start),
+            (Verdict::Usable { tenths: 1 }, Some(_))
+        ));
+        facts.keep_only(&off);
+        assert!(
+            facts.is_clear(&on),
+            "what was dropped is not held against it later"
+        );
     }
 
     #[test]

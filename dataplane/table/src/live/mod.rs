@@ -211,8 +211,22 @@ impl Live {
     }
 
     /// Takes in the result of an active check (`Err`: why it is bad).
-    pub(crate) fn checked(&self, policy: &HealthCheck, result: Result<(), &str>, now: Instant) -> Changes {
-        self.change(|facts| facts.checked(policy, result, now))
+    pub(crate) fn checked(
+        &self,
+        policy: &Policy,
+        check: &HealthCheck,
+        result: Result<(), &str>,
+        now: Instant,
+    ) -> Changes {
+        self.change(|facts| facts.checked(policy, check, result, now))
+    }
+
+    /// Forgets what the policy, a new one, does not look at.
+    pub(crate) fn keep_only(&self, policy: &Policy) {
+        self.change(|facts| {
+            facts.keep_only(policy);
+            Changes::new()
+        });
     }
 
     /// Whether the active checks speak against it, whatever the policy makes of that.

@@ -218,10 +218,10 @@ impl Service {
     /// Takes in what an active check of one of its endpoints found (`Err`: why it is bad), and says what changed by it.
     /// Nothing where the policy has no checks.
     pub fn set_checked(&self, endpoint: &Endpoint, result: Result<(), &str>, now: Instant) -> Transitions {
-        let Some(policy) = &self.policy.health_check else {
+        let Some(check) = &self.policy.health_check else {
             return Transitions::new();
         };
-        let changes = endpoint.live.checked(policy, result, now);
+        let changes = endpoint.live.checked(&self.policy, check, result, now);
         self.changed(endpoint, changes, now)
     }
 

@@ -163,7 +163,7 @@ impl Live {
         let facts = self.facts();
         Standing {
             excluded,
-            panic: panic && !facts.is_clear(),
+            panic: panic && !facts.is_clear(policy),
             share_percent: facts.share(policy.slow_start, now).0 * 10,
             in_flight: self.in_flight(),
             probed: self.is_probed(),

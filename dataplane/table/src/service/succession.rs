@@ -13,8 +13,9 @@ fn identity(endpoint: &Endpoint) -> Identity<'_> {
     (&endpoint.name, endpoint.scheme, &endpoint.host, endpoint.port)
 }
 
-/// Gives new endpoints the live side of the old ones that they follow. One that was out and is ready again was started
-/// anew: what was inferred of it is forgotten, and it is eased in.
+/// Gives new endpoints the live side of the old ones that they follow. One that was unavailable and is no more was
+/// started anew: what was inferred of it is forgotten, and it is eased in. One that was drained and is not any more is
+/// what it was before.
 pub(super) fn adopt(new: Vec<Arc<Endpoint>>, old: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
     if same(&new, old) {
         return new;
@@ -42,10 +43,11 @@ fn succeed(endpoint: Arc<Endpoint>, old: &Arc<Endpoint>) -> Arc<Endpoint> {
     if Arc::ptr_eq(&endpoint, old) {
         return endpoint;
     }
+    let is_out = |endpoint: &Endpoint| matches!(endpoint.condition, Condition::Unavailable(_));
+    if is_out(old) && !is_out(&endpoint) {
+        old.live.restart();
+    }
     if endpoint.condition == Condition::Ready {
-        if old.condition != Condition::Ready {
-            old.live.restart();
-        }
         old.live.arrive();
     }
     if Arc::ptr_eq(&endpoint.live, &old.live) {

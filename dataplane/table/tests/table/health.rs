@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use constellation_table::policy::HealthCheck;
 use constellation_table::{
-    AttemptOutcome as Outcome, Condition, Decision, Endpoint, EndpointSpec, Exclusion, OutlierState,
+    AttemptOutcome as Outcome, Condition, Decision, Endpoint, EndpointSpec, Exclusion, OutlierState, Policy,
     RequestMeta, Scheme, Service, ServiceSpec, Snapshot, Transitions, Turn, decide, explain,
 };
 
@@ -282,6 +283,64 @@ fn a_restart_begins_anew_and_slowly() {
     assert_eq!(weights(now + Duration::from_secs(5)), [5, 10]);
     assert_eq!(weights(now + Duration::from_secs(11)), [10, 10]);
     assert_eq!(up.view(now + Duration::from_secs(11)).next_change(), None);
+}
+
+/// A drain that was lifted, in whichever order the condition changed, is no restart: what was found out before holds.
+#[test]
+fn only_one_that_was_unavailable_begins_anew() {
+    let now = Instant::now();
+    let other = || ("b", 1, Condition::Ready);
+    for (conditions, kept) in [
+        (vec![Condition::Draining("cordoned".into())], true),
+        (vec![Condition::Unavailable("exited".into())], false),
+        (
+            vec![
+                Condition::Unavailable("exited".into()),
+                Condition::Draining("cordoned".into()),
+            ],
+            false,
+        ),
+    ] {
+        let mut service = generation(&[("a", 1, Condition::Ready), other()], None);
+        service.record(&service.endpoints[0], Outcome::ConnectFailed, now);
+        for condition in conditions.iter().cloned().chain([Condition::Ready]) {
+            service = generation(&[("a", 1, condition), other()], Some(&service));
+        }
+        assert_eq!(ejected(&service, 0, now), kept, "{conditions:?}");
+    }
+}
+
+#[test]
+fn checks_that_were_turned_off_leave_nothing_behind() {
+    let now = Instant::now();
+    let with_checks = |checks: bool, previous: Option<&Service>| {
+        let plain = generation(
+            &[("a", 1, Condition::Ready), ("b", 1, Condition::Ready)],
+            previous,
+        );
+        let policy = Policy {
+            health_check: checks.then(HealthCheck::default),
+            ..Policy::default()
+        };
+        let spec = ServiceSpec {
+            name: plain.name.clone(),
+            endpoints: plain.endpoints.clone(),
+            pass_host_header: true,
+            transport: plain.transport.clone(),
+            retry_after: 1,
+            policy: policy.into(),
+        };
+        Service::new(spec, previous)
+    };
+    let checked = with_checks(true, None);
+    for _ in 0..3 {
+        checked.set_checked(&checked.endpoints[0], Err("503"), now);
+    }
+    assert_eq!(checked.view(now).usable().len(), 1);
+    let unchecked = with_checks(false, Some(&checked));
+    assert_eq!(unchecked.view(now).usable().len(), 2);
+    let again = with_checks(true, Some(&unchecked));
+    assert_eq!(again.view(now).usable().len(), 2, "old results do not count");
 }
 
 #[test]

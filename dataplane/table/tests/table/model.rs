@@ -268,7 +268,8 @@ impl World {
                 }
             })
             .collect();
-        if *condition == Condition::Ready && old[changed].condition != Condition::Ready {
+        let is_out = |condition: &Condition| matches!(condition, Condition::Unavailable(_));
+        if is_out(&old[changed].condition) && !is_out(condition) {
             self.reported.remove(&old[changed].name);
         }
         let (service, snapshot) = build(endpoints, &self.policy, Some(&self.service));
