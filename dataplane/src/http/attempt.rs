@@ -17,6 +17,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::{Instant, sleep_until};
 
+use super::backlog::Backlog;
 use super::body::{Body, Piece};
 use super::pool::{Key, Pool};
 use super::retry::Failure;
@@ -41,6 +42,8 @@ pub(super) struct Upstream {
     position: usize,
     /// A piece that the flow control of HTTP/2 does not let go yet.
     unsent: Bytes,
+    /// What an HTTP/1 connection has not taken yet.
+    backlog: Backlog,
     /// The whole request was sent, or sending it has failed.
     sent: bool,
     send_failed: Option<Box<Error>>,
@@ -256,6 +259,10 @@ impl Upstream {
         endpoint: Arc<Endpoint>,
         reused: bool,
     ) -> Box<Self> {
+        let backlog = match &session {
+            HttpSession::H1(h1) => Backlog::of(h1.stream()),
+            _ => Backlog::default(),
+        };
         Box::new(Self {
             pool: pool.clone(),
             session,
@@ -266,6 +273,7 @@ impl Upstream {
             reused,
             position: 0,
             unsent: Bytes::new(),
+            backlog,
             sent: false,
             send_failed: None,
             interim: 0,
@@ -334,6 +342,7 @@ impl Upstream {
             writer,
             position,
             unsent,
+            backlog,
             sent,
             ..
         } = self;
@@ -362,9 +371,15 @@ impl Upstream {
                 error = sending => Event::Head(Err(error)),
             };
         }
-        let piece = poll_fn(|_| match body.piece(*position) {
-            Piece::Wait => Poll::Pending,
-            piece => Poll::Ready(piece),
+        // Reading sends the backlog on, and wakes us when that is done.
+        let piece = poll_fn(|_| {
+            if !backlog.takes() {
+                return Poll::Pending;
+            }
+            match body.piece(*position) {
+                Piece::Wait => Poll::Pending,
+                piece => Poll::Ready(piece),
+            }
         });
         match session {
             HttpSession::H1(h1) => tokio::select! {
@@ -407,7 +422,7 @@ impl Upstream {
 
     /// Whether sending the request has failed, or goes on although the response is over.
     fn is_unsound(&self) -> bool {
-        self.send_failed.is_some() || !self.sent
+        self.send_failed.is_some() || !self.sent || !self.backlog.is_empty()
     }
 
     /// Begins with the response body. Whether there is none.
@@ -526,12 +541,39 @@ impl Upstream {
         }
     }
 
+    /// When an HTTP/1 connection takes more, and there is more to send. To be polled beside [`Self::read`], which sends
+    /// on what waits.
+    pub(super) fn takes_more<'b>(&self, body: Option<&'b Body>) -> impl Future<Output = ()> + Send + use<'b> {
+        let (backlog, position) = (self.backlog.clone(), self.position);
+        let body = body.filter(|_| !self.sent && !self.is_http2());
+        poll_fn(move |_| match body {
+            Some(body) if backlog.takes() && body.has(position) => Poll::Ready(()),
+            _ => Poll::Pending,
+        })
+    }
+
+    /// When an upgraded connection takes more.
+    pub(super) fn takes_data(&self) -> impl Future<Output = ()> + Send + use<> {
+        let backlog = self.backlog.clone();
+        poll_fn(move |_| match backlog.takes() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+    }
+
+    /// Closes the connection once what waits was taken, or was not for long.
+    pub(super) async fn hang_up(&mut self) {
+        if let HttpSession::H1(h1) = &mut self.session {
+            h1.shutdown().await;
+        }
+    }
+
     /// Sends on what came of the body, over HTTP/1. HTTP/2 does that while it reads.
     pub(super) async fn send_what_came(&mut self, body: &Body) {
         if self.is_http2() {
             return;
         }
-        while !self.sent {
+        while !self.sent && self.backlog.takes() {
             match body.piece(self.position) {
                 Piece::Wait | Piece::Lost => return,
                 Piece::End => self.send(None).await,

@@ -132,6 +132,15 @@ impl Body {
         })
     }
 
+    /// Whether there is something after the `position` first pieces: another one, or the end.
+    pub(super) fn has(&self, position: usize) -> bool {
+        self.with(|state| {
+            let has = state.complete || position < state.first + state.chunks.len();
+            state.hungry |= !has;
+            has
+        })
+    }
+
     /// Whether another attempt could send all of what came so far.
     pub(super) fn is_whole(&self) -> bool {
         self.with(|state| !state.lost)

@@ -11,6 +11,7 @@ mod accounting;
 pub mod admission;
 mod answer;
 mod attempt;
+mod backlog;
 mod body;
 mod budget;
 pub mod chunked;

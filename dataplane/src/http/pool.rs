@@ -22,6 +22,8 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::Result;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::backlog::Patient;
+
 /// Idle connections kept per worker; below the number of concurrent requests, half of them would connect anew.
 const MAX_IDLE: usize = 1024;
 /// How long an idle connection is kept where nobody says otherwise.
@@ -92,7 +94,14 @@ impl Pool {
 
     /// Connects, or opens a stream on an HTTP/2 connection there is. Says whether the connection was used before.
     pub(super) async fn connect(&self, peer: &HttpPeer) -> Result<(HttpSession, bool)> {
-        self.connector.get_http_session(peer).await
+        let (session, reused) = self.connector.get_http_session(peer).await?;
+        Ok(match session {
+            HttpSession::H1(h1) => {
+                let stream: Stream = Box::new(Patient::new(h1.into_inner()));
+                (HttpSession::H1(Http1Session::new(stream)), reused)
+            }
+            other => (other, reused),
+        })
     }
 
     /// From now on `peer` is asked for HTTP/1 only.

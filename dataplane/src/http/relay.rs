@@ -78,11 +78,17 @@ impl App {
             departure::Running::Request
         };
         loop {
+            let (takes_more, takes_data) = (upstream.takes_more(body), upstream.takes_data());
             let event = tokio::select! {
                 biased;
                 chunk = upstream.read(body) => Event::Response(chunk?),
+                () = takes_more, if !upgraded => Event::Room,
                 read = async {
-                    wanted(body, body_done || upgraded, 1).await;
+                    if upgraded {
+                        takes_data.await;
+                    } else {
+                        wanted(body, body_done, 1).await;
+                    }
                     session.read_body_or_idle(body_done).await
                 } => Event::Request(read.map_err(Error::into_down)?),
                 () = departure::limit_of(&live, running) => {
@@ -110,9 +116,15 @@ impl App {
                 Event::Request(data) if upgraded => {
                     if data.is_none() {
                         // The client has ended the conversation.
+                        upstream.hang_up().await;
                         return Ok(());
                     }
                     upstream.send_upgraded(data.unwrap_or_default()).await?;
+                }
+                Event::Room => {
+                    if let Some(body) = body {
+                        upstream.send_what_came(body).await;
+                    }
                 }
                 Event::Request(data) => {
                     if let Some(body) = body {
@@ -174,6 +186,8 @@ impl App {
 enum Event<'u> {
     Response(Option<Chunk<'u>>),
     Request(Option<Bytes>),
+    /// The back end takes more of the request's body.
+    Room,
 }
 
 /// The body of the response is over: trailers follow, or nothing.

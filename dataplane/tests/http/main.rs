@@ -6,6 +6,7 @@
     reason = "scripted clients and back ends are test code outside of test functions"
 )]
 
+mod duplex;
 mod failover;
 mod forwarding;
 mod health;
