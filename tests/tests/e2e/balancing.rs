@@ -7,7 +7,7 @@ use constellation_tests::client::Client;
 use constellation_tests::node::Node;
 use serde_json::json;
 
-async fn counts(node: &Node, requests: usize) -> BTreeMap<String, usize> {
+pub(super) async fn counts(node: &Node, requests: usize) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     let mut client = Client::h1(node.web()).await.unwrap();
     for _ in 0..requests {
@@ -17,7 +17,7 @@ async fn counts(node: &Node, requests: usize) -> BTreeMap<String, usize> {
     counts
 }
 
-fn expected<const N: usize>(counts: [(&str, usize); N]) -> BTreeMap<String, usize> {
+pub(super) fn expected<const N: usize>(counts: [(&str, usize); N]) -> BTreeMap<String, usize> {
     counts.map(|(name, count)| (name.to_owned(), count)).into()
 }
 
