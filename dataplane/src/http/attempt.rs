@@ -171,7 +171,10 @@ pub(super) async fn ask(
 ) -> Reached {
     upstream.asked = std::time::Instant::now();
     if let Err(error) = upstream.send_head(head, body.is_none()).await {
-        return upstream.failed(error);
+        return match unsendable(&error) {
+            Some(failure) => Reached::Failed(Failed { failure, error }),
+            None => upstream.failed(error),
+        };
     }
     wait(upstream, body, limit).await
 }
@@ -702,6 +705,20 @@ fn poll_send(
     }
 }
 
+/// What the error of a head says that was never sent: no endpoint is to blame for it.
+fn unsendable(error: &Error) -> Option<Failure> {
+    if *error.etype() == ErrorType::InvalidHTTPHeader {
+        return Some(Failure::Final);
+    }
+    let h2: &h2::Error = error.root_cause().downcast_ref()?;
+    let of_connection = h2.is_go_away() || h2.is_io() || h2.is_reset() || h2.is_library();
+    Some(match of_connection {
+        true => Failure::NotProcessed,
+        // The library does not take this head.
+        false => Failure::Final,
+    })
+}
+
 /// How an attempt failed after there was a connection.
 fn failure_of(error: &Error, reused: bool) -> Failure {
     match error.etype() {
@@ -709,14 +726,49 @@ fn failure_of(error: &Error, reused: bool) -> Failure {
         ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
             Failure::Broken { reused }
         }
+        // A connection that says so was not closed while it was idle.
         ErrorType::H2Error | ErrorType::H2Downgrade | ErrorType::InvalidH2 | ErrorType::H1Error => {
-            match error.retry {
-                // GOAWAY and REFUSED_STREAM: the back end says that it did nothing (RFC 9113 section 8.7).
-                pingora_error::RetryType::Decided(true) => Failure::NotProcessed,
-                _ => Failure::Broken { reused },
+            match error.root_cause().downcast_ref() {
+                Some(error) if is_unprocessed(error) => Failure::NotProcessed,
+                _ => Failure::Broken { reused: false },
             }
         }
         ErrorType::InvalidHTTPHeader => Failure::Unsound,
         _ => Failure::Final,
+    }
+}
+
+/// Whether the back end says that it did nothing for the request (RFC 9113 section 8.7). The library tells a stream of
+/// GOAWAY only when its number is above the last one processed; one with an error may come from a back end that does not
+/// know any more what it processed. HTTP_1_1_REQUIRED asks for the request by other means.
+///
+/// What we found wrong with the connection says nothing of the sort, whatever a retry might mend.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    error.is_remote()
+        && match error.reason() {
+            Some(h2::Reason::NO_ERROR) => error.is_go_away(),
+            Some(h2::Reason::REFUSED_STREAM) => error.is_reset(),
+            Some(h2::Reason::HTTP_1_1_REQUIRED) => true,
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use h2::Reason;
+
+    use super::*;
+
+    /// What the library says of a stream whose connection ends in that way comes from a live connection, in the tests of
+    /// the whole; here are the errors that can be made.
+    #[test]
+    fn what_we_find_wrong_with_a_connection_does_not_mean_that_nothing_was_done() {
+        for reason in [Reason::PROTOCOL_ERROR, Reason::REFUSED_STREAM, Reason::NO_ERROR] {
+            for kind in [ErrorType::H2Error, ErrorType::InvalidH2, ErrorType::H2Downgrade] {
+                let mut error = Error::because(kind, "reading", h2::Error::from(reason));
+                error.retry = true.into();
+                assert_eq!(failure_of(&error, true), Failure::Broken { reused: false });
+            }
+        }
     }
 }

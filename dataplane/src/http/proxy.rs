@@ -2,6 +2,7 @@
 //! client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
@@ -23,6 +24,11 @@ use super::routing::Outcome;
 use super::upstream::{Names, text_value};
 use crate::metrics::{QueueRefusal, RouteMetrics};
 
+/// Unwanted responses that one worker reads at once.
+const DISCARDING: usize = 256;
+/// How long the rest of a request's body is read after the response, to keep the connection.
+const DRAINING: Duration = Duration::from_secs(2);
+
 /// Serves the requests of one worker.
 pub(crate) struct App {
     pub(super) edge: Arc<Edge>,
@@ -34,6 +40,8 @@ pub(crate) struct App {
     node: HeaderValue,
     /// Places for copies of requests to mirrors.
     pub(super) mirroring: Arc<Semaphore>,
+    /// Places for responses that nobody wants, read to their end to keep the connection.
+    pub(super) discarding: Arc<Semaphore>,
     /// No further request on any connection.
     pub(super) draining: CancellationToken,
 }
@@ -57,6 +65,7 @@ impl App {
             pool: Arc::new(Pool::new()),
             server: text_value(name.trim()),
             mirroring: mirror::places(),
+            discarding: Arc::new(Semaphore::new(DISCARDING)),
             draining: CancellationToken::new(),
         }
     }
@@ -69,6 +78,7 @@ impl App {
         if stopping {
             session.set_keepalive(None);
         }
+        session.set_total_drain_timeout(Some(DRAINING));
         let mut exchange = Exchange::new();
         let end = self.answer(&mut session, &mut exchange).await;
         self.send_copies(&mut session, &mut exchange);

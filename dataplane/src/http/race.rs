@@ -139,6 +139,8 @@ struct Race<'a> {
     deadline: Option<Instant>,
     hedge_at: Option<Instant>,
     failure: u16,
+    /// An attempt failed in a way that costs nothing once.
+    excused: bool,
     /// How the attempt before failed.
     why: Option<EndpointFailure>,
 }
@@ -177,6 +179,7 @@ impl App {
             next: Next::Nothing,
             hedge_at: None,
             failure: 502,
+            excused: false,
             why: None,
         };
         let won = race.run(session, exchange).await;
@@ -210,6 +213,8 @@ enum Event {
     Client(pingora_error::Result<Option<Bytes>>),
     Token(Option<Token>),
     Time,
+    /// Two attempts run, one has sent all that came of the body, and no more of it can be kept for both.
+    Stuck,
 }
 
 impl Race<'_> {
@@ -225,6 +230,7 @@ impl Race<'_> {
             }
             let event = self.event(session).await;
             match event {
+                Event::Stuck => self.abandon(0, exchange),
                 Event::Moved(number, moved) => {
                     if let Some(won) = self.moved(number, moved, session, exchange).await? {
                         return Ok(won);
@@ -311,6 +317,7 @@ impl Race<'_> {
                 wanted(body, body_done, attempts).await;
                 session.read_body_or_idle(body_done).await
             } => Event::Client(read),
+            () = stuck(body, body_done, attempts) => Event::Stuck,
             token = budget.take(), if waits_for_token => Event::Token(token),
             () = async {
                 match wake {
@@ -653,7 +660,10 @@ impl Race<'_> {
             made: exchange.attempts,
             most: self.policy().retry.attempts.map_or(usize::MAX, usize::from),
             others: other.is_some(),
+            excused: self.excused,
         });
+        // Others may be stale for the same reason: no second one is tried.
+        self.excused |= failure.is_excused_once();
         let (candidate, paid, fresh) = match (verdict, other) {
             (Verdict::GiveUp(status), _) => {
                 if !matches!(failure, Failure::Status { .. }) {
@@ -662,7 +672,7 @@ impl Race<'_> {
                 return another;
             }
             _ if another => return true,
-            (Verdict::Next { paid }, Some(other)) => (other, paid, false),
+            (Verdict::Next { paid }, Some(other)) => (other, paid, self.excused),
             (Verdict::Next { .. } | Verdict::Again, _) => (candidate, false, true),
         };
         if !matches!(failure, Failure::Status { .. }) {
@@ -757,8 +767,14 @@ impl Race<'_> {
         Some(running)
     }
 
+    /// Tries to keep the connection of a response that nobody wants; closes it when many are being read to their end.
     fn discard(&self, upstream: Box<Upstream>) {
-        tokio::spawn(upstream.discard(None));
+        if let Ok(place) = self.app.discarding.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                upstream.discard(None).await;
+                drop(place);
+            });
+        }
     }
 
     /// Time passed. A status when the request has no more of it.
@@ -885,23 +901,32 @@ impl Race<'_> {
         self.start(candidate, Some(token), false, true, session, exchange);
     }
 
+    /// Gives an attempt up of which nothing bad is known.
+    fn abandon(&mut self, number: usize, exchange: &mut Exchange) {
+        self.record(number, AttemptOutcome::Abandoned, exchange);
+        self.tell(number, LineOutcome::Abandoned, exchange);
+        if let Some(running) = self.take(number, exchange) {
+            if running.hedge {
+                self.runtime.metrics.hedge(HedgeOutcome::Lost);
+            }
+            // It cost the back end something, but nothing was wrong with it.
+            if let Some(token) = running.token {
+                token.refund();
+            }
+        }
+    }
+
     /// The request has its response, or will have none: what still runs is given up.
     fn end(&mut self, exchange: &mut Exchange) {
         for number in (0..self.running.len()).rev() {
-            self.record(number, AttemptOutcome::Abandoned, exchange);
-            self.tell(number, LineOutcome::Abandoned, exchange);
-            if let Some(running) = self.take(number, exchange) {
-                if running.hedge {
-                    self.runtime.metrics.hedge(HedgeOutcome::Lost);
-                }
-                // It cost the back end something, but nothing was wrong with it.
-                if let Some(token) = running.token {
-                    token.refund();
-                }
-            }
+            self.abandon(number, exchange);
         }
         if let Some((upstream, ..)) = self.held.take() {
             self.discard(upstream);
+        }
+        // What was not asked is free for another request's probe, however long this response lasts.
+        for candidate in &mut exchange.candidates {
+            candidate.probe = None;
         }
     }
 }
@@ -949,6 +974,19 @@ impl Running {
 pub(super) async fn wanted(body: Option<&Body>, body_done: bool, attempts: usize) {
     poll_fn(|_| {
         if body_done || body.is_some_and(|body| body.wants_more(attempts)) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// Waits until one of two attempts needs more of the body than can be kept for both.
+async fn stuck(body: Option<&Body>, body_done: bool, attempts: usize) {
+    poll_fn(|_| {
+        let stuck = |body: &Body| attempts > 1 && body.wants_more(1) && !body.wants_more(attempts);
+        if !body_done && body.is_some_and(stuck) {
             Poll::Ready(())
         } else {
             Poll::Pending

@@ -53,6 +53,16 @@ pub(super) struct Attempt {
     pub(super) most: usize,
     /// Whether another candidate is left.
     pub(super) others: bool,
+    /// Whether an attempt before failed in a way that costs nothing once ([`Failure::is_excused_once`]).
+    pub(super) excused: bool,
+}
+
+impl Failure {
+    /// The back end did nothing for the request, as far as can be seen. A connection that was idle for too long, or is
+    /// about to close, is met once; who meets it again is at a back end that closes or refuses whatever comes.
+    pub(super) fn is_excused_once(self) -> bool {
+        matches!(self, Self::Broken { reused: true } | Self::NotProcessed)
+    }
 }
 
 /// What follows a failed attempt.
@@ -95,18 +105,12 @@ pub(super) fn retry_verdict(attempt: &Attempt) -> Verdict {
         return Verdict::GiveUp(status);
     }
     // The back end did no work for it: another attempt adds no load.
-    let free = matches!(
-        attempt.failure,
-        Failure::Connect { .. }
-            | Failure::Departed
-            | Failure::NotProcessed
-            | Failure::Broken { reused: true }
-    );
+    let excused = attempt.failure.is_excused_once() && !attempt.excused;
+    let free = excused || matches!(attempt.failure, Failure::Connect { .. } | Failure::Departed);
     match attempt.failure {
         _ if attempt.others => Verdict::Next { paid: !free },
-        Failure::Broken { reused: true } | Failure::NotProcessed if attempt.made < MAX_AGAIN => {
-            Verdict::Again
-        }
+        Failure::Broken { reused: true } if excused => Verdict::Again,
+        Failure::NotProcessed if attempt.made < MAX_AGAIN => Verdict::Again,
         _ => Verdict::GiveUp(status),
     }
 }
@@ -163,6 +167,33 @@ mod tests {
                 made,
                 most: MAX_ATTEMPTS,
                 others,
+                excused: false,
+            };
+            assert_eq!(retry_verdict(&attempt), verdict, "{attempt:?}");
+        }
+    }
+
+    /// A back end that closes or refuses whatever comes would get any number of requests for free.
+    #[test]
+    fn an_idle_connection_that_was_closed_is_an_excuse_once() {
+        for (failure, others, verdict) in [
+            (
+                Failure::Broken { reused: true },
+                true,
+                Verdict::Next { paid: true },
+            ),
+            (Failure::Broken { reused: true }, false, Verdict::GiveUp(502)),
+            (Failure::NotProcessed, true, Verdict::Next { paid: true }),
+            (Failure::NotProcessed, false, Verdict::Again),
+        ] {
+            let attempt = Attempt {
+                failure,
+                repeatable: true,
+                replayable: true,
+                made: 2,
+                most: MAX_ATTEMPTS,
+                others,
+                excused: true,
             };
             assert_eq!(retry_verdict(&attempt), verdict, "{attempt:?}");
         }
@@ -177,6 +208,7 @@ mod tests {
             made: 2,
             most: 2,
             others: true,
+            excused: false,
         };
         assert_eq!(retry_verdict(&attempt), Verdict::GiveUp(504));
         let attempt = Attempt { most: 3, ..attempt };

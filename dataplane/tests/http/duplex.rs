@@ -124,6 +124,55 @@ async fn an_early_503_is_tried_elsewhere_with_the_whole_body() {
     assert!(good.seen()[0].body == bytes(SIZE), "all of it, once");
 }
 
+/// A client that goes on neither with its body nor with another request after an early answer is not waited for.
+#[tokio::test]
+async fn the_rest_of_a_body_is_not_awaited_for_long_after_the_answer() {
+    let deaf = deaf("HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nmuch").await;
+    let node = node(&[deaf], Policy::default());
+    let mut client = node.connect().await;
+    client
+        .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc")
+        .await;
+    assert_eq!(client.response().await.status, 413);
+    assert!(client.rest().await.is_empty());
+}
+
+/// Two attempts at once keep the whole body for each other. When that gets too large, the one goes on that can.
+#[tokio::test]
+async fn a_hedged_upload_beyond_the_limit_goes_on() {
+    let hung = backend(|mut socket| async move {
+        head(&mut socket).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let good = Backend::fixed("good").await;
+    let mut policy = Policy::default();
+    policy.retry.replay_bytes = 12 << 20;
+    let node = Arc::new(node(&[hung, good.address], policy));
+    let upload = tokio::spawn({
+        let node = node.clone();
+        async move { put(&node, SIZE).await }
+    });
+    let others = async {
+        let mut client = node.connect().await;
+        loop {
+            assert_eq!(client.get("/").await.status, 200);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let (line, _) = tokio::select! {
+        upload = soon("the upload", upload) => upload.unwrap(),
+        () = others => unreachable!(),
+    };
+    assert_eq!(line, "HTTP/1.1 200 OK");
+    let bodies: Vec<_> = good
+        .seen()
+        .into_iter()
+        .filter(|seen| !seen.body.is_empty())
+        .collect();
+    assert!(bodies.len() == 1 && bodies[0].body == bytes(SIZE));
+}
+
 /// Answers at once and sends back what it reads while it reads.
 async fn echo() -> SocketAddr {
     backend(|mut socket| async move {

@@ -2,9 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use constellation_dataplane::table::{Policy, Scheme, Service};
+use constellation_dataplane::table::{AttemptOutcome, Policy, Scheme, Service};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::support::{Act, Backend, Client, Node, Plan, endpoint, ok, soon, spec};
 
@@ -203,4 +206,103 @@ async fn the_connection_of_a_failed_attempt_is_used_again() {
     }
     assert_eq!(bad.connections(), 1);
     assert!(bad.seen().len() >= 5);
+}
+
+/// A request that could have been the probe of several endpoints is the probe of the one that answers, however long
+/// that takes; the others are free.
+#[tokio::test]
+async fn a_long_response_keeps_no_probe_of_others() {
+    let endless = || b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n".to_vec();
+    let mut policy = Policy::default();
+    policy.panic.threshold = 0;
+    policy.outlier.ejection = Duration::from_millis(1);
+    let (first, second) = (
+        Backend::start(move |_, _| Act::Send(endless())).await,
+        Backend::start(move |_, _| Act::Send(endless())).await,
+    );
+    let service = with_policy(&[first.address, second.address], policy);
+    for endpoint in &service.endpoints {
+        service.record(endpoint, AttemptOutcome::ConnectFailed, std::time::Instant::now());
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let node = Plan {
+        routes: vec![("PathPrefix(`/`)", service)],
+        ..Plan::default()
+    }
+    .start();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = node.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.response_head().await.status, 200);
+        clients.push(client);
+    }
+    assert_eq!((first.seen().len(), second.seen().len()), (1, 1));
+}
+
+/// An HTTP/2 back end that ends every connection in this way once it has the head of a request. Counts requests.
+async fn h2_backend(last_words: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests: Arc<AtomicUsize> = Arc::default();
+    let count = requests.clone();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let count = count.clone();
+            tokio::spawn(async move {
+                // Our settings, all by default.
+                socket.write_all(b"\0\0\0\x04\0\0\0\0\0").await?;
+                let mut preface = [0; 24];
+                socket.read_exact(&mut preface).await?;
+                loop {
+                    let mut frame = [0; 9];
+                    socket.read_exact(&mut frame).await?;
+                    let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+                    let mut payload = vec![0; usize::try_from(length).unwrap()];
+                    socket.read_exact(&mut payload).await?;
+                    if frame[3] == 1 {
+                        count.fetch_add(1, Ordering::SeqCst);
+                        socket.write_all(last_words).await?;
+                        // Read on, so that what was said is not lost to a reset.
+                        tokio::io::copy(&mut socket, &mut tokio::io::sink()).await?;
+                        return std::io::Result::Ok(());
+                    }
+                }
+            });
+        }
+    });
+    (address, requests)
+}
+
+/// Over HTTP/2 a POST is sent again only after the back end has said that it did nothing.
+#[tokio::test]
+async fn a_post_is_not_sent_again_after_a_broken_http2_connection() {
+    // DATA on stream 0: the connection is broken off with an error that is ours.
+    let broken: &[u8] = b"\0\0\0\0\0\0\0\0\0";
+    // GOAWAY for what is above stream 1, and RST_STREAM of stream 1: internal error.
+    let reset: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x04\x03\0\0\0\0\x01\0\0\0\x02";
+    // GOAWAY with an error.
+    let error: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x02";
+    // GOAWAY for all streams, without an error; RST_STREAM: refused.
+    let goaway: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let refused: &[u8] = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x07";
+    for (name, last_words, again) in [
+        ("broken", broken, false),
+        ("reset", reset, false),
+        ("error", error, false),
+        ("goaway", goaway, true),
+        ("refused", refused, true),
+    ] {
+        let (bad, requests) = h2_backend(last_words).await;
+        let (good, others) = h2_backend(b"\0\0\x01\x01\x05\0\0\0\x01\x88").await;
+        let node = Plan::to(&[(Scheme::H2c, bad), (Scheme::H2c, good)]).start();
+        let mut client = node.connect().await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+            .await;
+        let status = client.response_head().await.status;
+        assert_eq!(status, if again { 200 } else { 502 }, "{name}");
+        assert_eq!(requests.load(Ordering::SeqCst), 1, "{name}");
+        assert_eq!(others.load(Ordering::SeqCst), usize::from(again), "{name}");
+    }
 }
