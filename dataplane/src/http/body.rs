@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// Most bytes kept for replay over all requests of the process.
+/// Most bytes kept over all requests of the process: once for replay, and once for copies.
 pub(super) const MAX_KEPT: u64 = 64 << 20;
 
-/// The bytes kept for replay, over all requests.
+/// The bytes kept for one purpose, over all requests.
 #[derive(Debug, Default)]
 pub(super) struct Kept(AtomicU64);
 
@@ -28,6 +28,36 @@ impl Kept {
 
     fn give_back(&self, bytes: u64) {
         self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes kept, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    bytes: u64,
+    all: Arc<Kept>,
+}
+
+impl Share {
+    /// A share of nothing yet.
+    pub(super) fn of(all: &Arc<Kept>) -> Self {
+        Self {
+            bytes: 0,
+            all: all.clone(),
+        }
+    }
+
+    /// Makes it larger, if there is room.
+    pub(super) fn take(&mut self, bytes: u64) -> bool {
+        let taken = self.all.take(bytes);
+        self.bytes += if taken { bytes } else { 0 };
+        taken
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.all.give_back(self.bytes);
     }
 }
 

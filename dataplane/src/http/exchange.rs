@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use constellation_table::Failover;
 use constellation_table::{Carried, Endpoint, EntryPointId, Probe, Router, Service};
-use http::HeaderValue;
+use http::{HeaderValue, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
 use super::Edge;
@@ -167,6 +168,24 @@ impl Exchange {
             body.finish();
         }
         Ok(end)
+    }
+
+    /// Whether the request announces a body that its service doesn't take. The wire checks ask for the entry point.
+    pub(super) fn announces_too_much(&self, request: &RequestHeader) -> bool {
+        let limit = self.service().and_then(|s| s.policy.limits.max_body_bytes);
+        let announced = || {
+            request
+                .headers
+                .get(header::CONTENT_LENGTH)?
+                .to_str()
+                .ok()?
+                .parse()
+                .ok()
+        };
+        let announced: Option<u64> = limit.and_then(|_| announced());
+        limit
+            .zip(announced)
+            .is_some_and(|(limit, announced)| announced > limit)
     }
 
     /// Whether more came of the request body than is allowed.

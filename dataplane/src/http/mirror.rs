@@ -10,7 +10,7 @@ use pingora_core::protocols::http::ServerSession;
 use tokio::sync::Semaphore;
 
 use super::attempt::{self, Manner, Reached};
-use super::body::Body;
+use super::body::{Body, Kept, Share};
 use super::exchange::Exchange;
 use super::forwarded::Upgrade;
 use super::outgoing::{self, Towards};
@@ -27,10 +27,13 @@ const MAX_BODY: u64 = 1 << 20;
 /// The copies that one request needs.
 pub(super) struct Copies {
     to: Vec<Copy>,
-    /// The request's body so far; `None` when it got too large for all of them.
-    body: Option<Vec<Bytes>>,
+    /// The request's body so far; `None` when it got too large for all of them, or for all copies together.
+    body: Option<Pieces>,
     size: u64,
 }
+
+/// A body and its share of what all copies may keep.
+type Pieces = (Vec<Bytes>, Share);
 
 struct Copy {
     service: Arc<Service>,
@@ -41,7 +44,7 @@ struct Copy {
 
 impl Copies {
     /// The copies for the mirrors that were drawn.
-    pub(super) fn of(mirrors: Vec<Mirrored<'_>>) -> Option<Box<Self>> {
+    pub(super) fn of(mirrors: Vec<Mirrored<'_>>, all: &Arc<Kept>) -> Option<Box<Self>> {
         let copy = |mirror: Mirrored<'_>| {
             let leg = mirror.leg.filter(|_| mirror.drawn)?;
             let spec = &mirror.node.spec;
@@ -55,7 +58,7 @@ impl Copies {
         (!to.is_empty()).then(|| {
             Box::new(Self {
                 to,
-                body: Some(Vec::new()),
+                body: Some((Vec::new(), Share::of(all))),
                 size: 0,
             })
         })
@@ -64,16 +67,14 @@ impl Copies {
     /// Takes in a piece of the request's body.
     pub(super) fn push(&mut self, data: &Bytes) {
         self.size += data.len() as u64;
-        if self
-            .to
-            .iter()
-            .all(|copy| copy.most.is_none_or(|most| most < self.size))
-        {
+        let useless = |copy: &Copy| copy.most.is_none_or(|most| most < self.size);
+        if self.to.iter().all(useless) {
             self.body = None;
         }
-        if let Some(body) = &mut self.body {
-            body.push(data.clone());
-        }
+        self.body = self.body.take().and_then(|(mut pieces, mut share)| {
+            pieces.push(data.clone());
+            share.take(data.len() as u64).then_some((pieces, share))
+        });
     }
 }
 
@@ -88,18 +89,19 @@ impl App {
             return;
         }
         let Copies { to, body, size } = *copies;
+        let body = body.map(Arc::new);
         for copy in to {
-            let pieces = match (copy.most, &body) {
-                (None, _) => Vec::new(),
-                (Some(most), Some(pieces)) if size <= most => pieces.clone(),
-                // The definition says that it is not mirrored.
+            let body = match (copy.most, &body) {
+                (None, _) => None,
+                (Some(most), Some(body)) if size <= most => Some(body.clone()),
+                // The definition says that it is not mirrored, or there is no room.
                 (Some(_), _) => continue,
             };
-            self.send_copy(session, &copy, pieces, size);
+            self.send_copy(session, &copy, body, size);
         }
     }
 
-    fn send_copy(&self, session: &mut ServerSession, copy: &Copy, pieces: Vec<Bytes>, size: u64) {
+    fn send_copy(&self, session: &mut ServerSession, copy: &Copy, pieces: Option<Arc<Pieces>>, size: u64) {
         let Ok(place) = self.mirroring.clone().try_acquire_owned() else {
             tracing::debug!(service = %copy.service.name, "too many copies at once: one is left out");
             return;
@@ -124,10 +126,11 @@ impl App {
             head.remove_header(&http::header::CONTENT_LENGTH);
             head.remove_header(&http::header::TRANSFER_ENCODING);
         }
-        let body = (!pieces.is_empty()).then(|| {
-            let body = Body::new(u64::MAX, self.edge.kept.clone());
-            for piece in pieces {
-                body.push(piece);
+        let body = pieces.as_ref().filter(|_| size > 0).map(|pieces| {
+            // It is sent once, and its share is taken already.
+            let body = Body::new(0, Arc::default());
+            for piece in &pieces.0 {
+                body.push(piece.clone());
             }
             body.finish();
             body
@@ -140,7 +143,7 @@ impl App {
             surely: true,
         };
         tokio::spawn(async move {
-            let _place = place;
+            let _held = (place, pieces);
             let sending = async {
                 let upstream = match attempt::idle(&pool, &service, &endpoint, manner) {
                     Some(upstream) => upstream,

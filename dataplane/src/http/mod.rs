@@ -86,6 +86,8 @@ pub(crate) struct Edge {
     log: Arc<Log>,
     /// Request bodies kept to be sent again.
     kept: Arc<body::Kept>,
+    /// Those kept to be copied. Apart: what a mirror doesn't take is no reason to repeat fewer requests.
+    copied: Arc<body::Kept>,
 }
 
 /// An entry point and what changes about it.
@@ -154,6 +156,7 @@ impl Edge {
             access_log,
             log,
             kept: Arc::default(),
+            copied: Arc::default(),
         }
     }
 

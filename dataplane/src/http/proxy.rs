@@ -147,6 +147,9 @@ impl App {
             .as_ref()
             .and_then(|route| route.metrics(&self.edge, exchange.connection.as_ref()?.entry_point.id));
         exchange.running = metrics.map(RouteMetrics::begin);
+        if exchange.announces_too_much(session.req_header()) {
+            return self.send(session, exchange, Answer::failure(413)).await;
+        }
         let prepared = exchange
             .service()
             .and_then(|service| Some((service.clone(), Exchange::prepare(&self.edge, service)?)));

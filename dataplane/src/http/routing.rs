@@ -164,7 +164,7 @@ impl App {
                         for leg in via.further {
                             exchange.add_leg(leg.service, leg.candidates, leg.way);
                         }
-                        exchange.copies = Copies::of(via.mirrors);
+                        exchange.copies = Copies::of(via.mirrors, &self.edge.copied);
                     }
                 }
                 exchange.repeatable = idempotent || (keyed && service.policy.retry.idempotency_key);

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 
 use constellation_tests::backend::Backend;
-use constellation_tests::client::get;
+use constellation_tests::client::http::{full, request};
+use constellation_tests::client::wire::Wire;
+use constellation_tests::client::{Client, get};
 use constellation_tests::eventually;
 use constellation_tests::node::{Node, route};
+use http::Method;
 use serde_json::{Value, json};
 
 use super::balancing::{counts, expected};
@@ -215,4 +218,23 @@ async fn nobody_waits_for_a_place_longer_than_the_service_says() {
     assert_eq!(refusals, 1.0);
     backend.open_gate();
     assert_eq!(runs.await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_too_large_for_the_service_is_refused() {
+    let backend = Backend::start("app").await;
+    let limits = json!({ "limits": { "maxBodyBytes": 10 } });
+    let node = node(&[backend.url()], &json!({}), &limits).await;
+    for (body, status) in [("0123456789", 200), ("0123456789a", 413)] {
+        let mut post = request(Method::POST, "app.test", "/");
+        *post.body_mut() = full(body);
+        let mut client = Client::h1(node.web()).await.unwrap();
+        assert_eq!(client.send(post).await.unwrap().status, status, "{body}");
+    }
+    assert_eq!(backend.record().count(), 1, "nothing of the second one was sent");
+    let mut wire = Wire::connect(node.web()).await;
+    wire.send("POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n")
+        .await;
+    let answer = wire.read_to_close(constellation_tests::PATIENCE).await;
+    assert_eq!(answer.status(), Some(413), "{}", answer.text());
 }

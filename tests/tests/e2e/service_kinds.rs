@@ -7,6 +7,7 @@ use constellation_tests::backend::Backend;
 use constellation_tests::client::http::{full, request};
 use constellation_tests::client::{Answer, Client};
 use constellation_tests::eventually;
+use constellation_tests::fault::{Behaviour, FaultBackend};
 use constellation_tests::node::Node;
 use http::{Method, header};
 use serde_json::{Value, json};
@@ -195,6 +196,49 @@ async fn a_mirror_that_is_dead_or_hangs_is_no_matter_to_the_client() {
         assert_eq!(answer.echo().body(), format!("order {number}"));
     }
     assert_eq!(main.record().count(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_a_mirror_does_not_take_keep_no_request_from_being_repeated() {
+    const LENGTH: usize = 1_000_000;
+    // Such a back end answers when it has read the whole body.
+    let (one, two) = (FaultBackend::start("one").await, FaultBackend::start("two").await);
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let servers = |urls: &[String]| {
+        let servers: Vec<Value> = urls.iter().map(|url| json!({ "url": url })).collect();
+        json!({ "loadBalancer": { "servers": servers } })
+    };
+    let document = json!({ "http": {
+        "routers": { "r": { "rule": "Host(`app.test`)", "service": "kind" } },
+        "services": {
+            "kind": { "mirroring": { "service": "main", "mirrors": [{ "name": "hung", "percent": 100 }] } },
+            "main": servers(&[one.url(), two.url()]),
+            "hung": servers(&[format!("http://{}", hung.local_addr().unwrap())]),
+        },
+    } });
+    let node = Node::builder()
+        .config(json!({ "proxy": { "servedByFor": ["127.0.0.0/8"] } }))
+        .dynamic("routes.json", &document.to_string())
+        .start()
+        .await;
+    let mut client = Client::h1(node.web()).await.unwrap();
+    let mut put = async || {
+        let mut put = request(Method::PUT, "app.test", "/");
+        *put.body_mut() = full(vec![b'x'; LENGTH]);
+        client.send(put).await.unwrap()
+    };
+    // More than may be kept of all bodies together.
+    for _ in 0..80 {
+        assert_eq!(put().await.status, 200);
+    }
+    for backend in [&one, &two] {
+        backend.set(Behaviour::Status { status: 503 }).await;
+    }
+    let failed = put().await;
+    assert_eq!(
+        (failed.status.as_u16(), failed.header("x-constellation-attempts")),
+        (503, "2")
+    );
 }
 
 /// A client with an address of its own.
