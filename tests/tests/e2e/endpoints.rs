@@ -1,4 +1,4 @@
-//! Which endpoints take requests: active checks, live traffic, limits, and what the node says about it.
+//! Which endpoints take requests: active checks, live traffic, limits and times, and what the node says about it.
 
 use std::net::SocketAddr;
 
@@ -7,6 +7,7 @@ use constellation_tests::client::http::{full, request};
 use constellation_tests::client::wire::Wire;
 use constellation_tests::client::{Client, get};
 use constellation_tests::eventually;
+use constellation_tests::fault::{Behaviour, FaultBackend};
 use constellation_tests::node::{Node, route};
 use http::Method;
 use serde_json::{Value, json};
@@ -237,4 +238,61 @@ async fn a_body_that_is_too_large_for_the_service_is_refused() {
         .await;
     let answer = wire.read_to_close(constellation_tests::PATIENCE).await;
     assert_eq!(answer.status(), Some(413), "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_times_of_a_service_end_attempts_and_requests() {
+    let (hangs, other) = (
+        FaultBackend::start("hangs").await,
+        FaultBackend::start("other").await,
+    );
+    hangs.set(Behaviour::Hang).await;
+    let urls = [hangs.url(), other.url()];
+    // Nothing but the times ends an attempt here.
+    let only = |retry: Value| {
+        json!({
+            "retry": retry, "breaker": false, "outlier": false, "hedge": { "unanswered": false },
+        })
+    };
+    let patient = node(&urls, &json!({}), &only(json!({ "perTryTimeout": "600ms" }))).await;
+    for _ in 0..2 {
+        assert_eq!(patient.get("app.test", "/").await.status, 200);
+    }
+    let metrics = patient.metrics().await;
+    assert_eq!(
+        metrics.sum("constellation_retries_total", &[("reason", "timeout")]),
+        1.0,
+        "one of two requests goes to the one that hangs first"
+    );
+    other.set(Behaviour::Hang).await;
+    assert_eq!(patient.get("app.test", "/").await.status, 504);
+    let bounded = node(&urls, &json!({}), &only(json!({ "timeout": "200ms" }))).await;
+    assert_eq!(bounded.get("app.test", "/").await.status, 504);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_slower_than_the_percentile_are_hedged() {
+    let (slow, fast) = (
+        FaultBackend::start("slow").await,
+        FaultBackend::start("fast").await,
+    );
+    let urls = [slow.url(), fast.url()];
+    let options = json!({
+        "hedge": { "percentile": 95, "minDelay": "50ms", "unanswered": false }, "outlier": false,
+    });
+    let node = node(&urls, &json!({}), &options).await;
+    let mut client = Client::h1(node.web()).await.unwrap();
+    // Enough to know what is usual.
+    for _ in 0..60 {
+        assert_eq!(client.get("app.test", "/").await.status, 200);
+    }
+    slow.set(Behaviour::Ok { latency: 5000 }).await;
+    for _ in 0..4 {
+        assert_eq!(client.get("app.test", "/").await.status, 200);
+    }
+    let metrics = node.metrics().await;
+    let won = metrics.sum("constellation_hedges_total", &[("outcome", "won")]);
+    assert!(won >= 2.0, "{:#?}", metrics.samples());
+    // What is won costs nothing.
+    assert_eq!(metrics.sum("constellation_retry_budget_tokens", &[]), 3.0);
 }

@@ -333,3 +333,31 @@ async fn a_sticky_cookie_keeps_a_client_at_its_server_and_follows_it_when_that_d
     assert_eq!(stays.echo().backend(), moved.echo().backend());
     assert_eq!(stays.header("set-cookie"), "");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_weighted_service_keeps_a_client_by_its_cookie_and_explain_shows_the_way() {
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    let kind = json!({ "weighted": {
+        "services": [{ "name": "a" }, { "name": "b" }], "sticky": { "cookie": { "name": "part" } },
+    } });
+    let node = node(kind, &[("a", one.url()), ("b", two.url())]).await;
+    let first = node.get("app.test", "/").await;
+    let cookie = first.header("set-cookie").split(';').next().unwrap().to_owned();
+    assert!(cookie.starts_with("part="), "{:?}", first.headers);
+    let mut client = Client::h1(node.web()).await.unwrap();
+    for _ in 0..5 {
+        let mut get = request(Method::GET, "app.test", "/");
+        get.headers_mut().insert(header::COOKIE, cookie.parse().unwrap());
+        let answer = client.send(get).await.unwrap();
+        assert_eq!(answer.echo().backend(), first.echo().backend());
+        assert_eq!(answer.header("set-cookie"), "");
+    }
+    let header = format!("Cookie: {cookie}");
+    let explained = node
+        .cli(&["explain", "http://app.test/", "--header", &header])
+        .await
+        .stdout;
+    assert!(explained.contains("by weighted kind@file"), "{explained}");
+    assert!(explained.contains("named by its cookie"), "{explained}");
+    assert!(explained.contains("then service"), "{explained}");
+}
