@@ -103,6 +103,8 @@ async fn h2_backend() -> std::net::SocketAddr {
                         let mut stream = respond.send_response(response, false).unwrap();
                         while let Some(Ok(data)) = body.data().await {
                             body.flow_control().release_capacity(data.len()).unwrap();
+                            // An empty frame is no end: as a chunk of HTTP/1 it would be one.
+                            stream.send_data(Bytes::new(), false).unwrap();
                             stream.send_data(data, false).unwrap();
                         }
                         let mut trailers = HeaderMap::new();
@@ -199,6 +201,22 @@ async fn http1_clients_reach_http2_back_ends() {
         answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("hello"),
         "{answer}"
     );
+}
+
+/// What a back end of HTTP/2 sends in empty frames must not end the body of an HTTP/1 client early: the rest would be
+/// taken for the next response.
+#[tokio::test]
+async fn an_empty_frame_ends_no_body() {
+    let backend = h2_backend().await;
+    let node = Plan::to(&[(Scheme::H2c, backend)]).start();
+    let mut client = node.connect().await;
+    for _ in 0..3 {
+        client
+            .send("POST / HTTP/1.1\r\nHost: a\r\nTe: trailers\r\nContent-Length: 5\r\n\r\nhello")
+            .await;
+        let response = client.response().await;
+        assert_eq!((response.status, response.text()), (200, "hello"));
+    }
 }
 
 #[tokio::test]
