@@ -106,8 +106,12 @@ struct Running {
 /// When a waiting request is looked at next, and how things were when it began to wait.
 struct Look {
     at: Instant,
-    /// Answers of the endpoint, and of all of the service, when the waiting began.
+    /// Answers of the endpoint, and of all of the service, when the endpoint was last seen to answer.
     before: (u64, u64),
+    /// When that was.
+    silent: Instant,
+    /// Answers of siblings from the begin to then.
+    earlier: u64,
 }
 
 /// What is to be done next.
@@ -430,6 +434,8 @@ impl Race<'_> {
             look: Look {
                 at: Instant::from_std(now) + self.patience(&endpoint),
                 before,
+                silent: Instant::from_std(now),
+                earlier: 0,
             },
         });
         self.plan_hedge(session);
@@ -838,8 +844,12 @@ impl Race<'_> {
             );
             return;
         }
-        if waits_for_client {
-            running.look.before = answers(&service, &endpoint);
+        let seen = answers(&service, &endpoint);
+        let own = seen.0.saturating_sub(running.look.before.0);
+        if waits_for_client || own > 0 {
+            running.look.earlier += seen.1.saturating_sub(running.look.before.1).saturating_sub(own);
+            running.look.before = seen;
+            running.look.silent = now;
             return;
         }
         let connecting = matches!(running.phase, Phase::Connecting(_));
@@ -939,17 +949,17 @@ fn answers(service: &Service, endpoint: &Endpoint) -> (u64, u64) {
 }
 
 impl Running {
-    /// Whether the endpoint has answered nobody since this attempt began, although there is reason to expect it.
+    /// Whether the endpoint has answered nobody for a while, although there is reason to expect it.
     fn is_left_unanswered(&self, service: &Service, endpoint: &Endpoint, patience: Duration) -> bool {
         let (own, all) = answers(service, endpoint);
         let own = own.saturating_sub(self.look.before.0);
         let siblings = all.saturating_sub(self.look.before.1).saturating_sub(own);
         let others = service.endpoints.len().saturating_sub(1).max(1) as u64;
         let alone = endpoint.live.in_flight() < 2;
-        let long = self.since.elapsed() >= patience * LAST_STRAW;
+        let long = self.look.silent.elapsed() >= patience * LAST_STRAW;
         own == 0
             && (siblings >= SIBLING_ANSWERS * others
-                || (siblings > 0 && !alone && long)
+                || (siblings + self.look.earlier > 0 && !alone && long)
                 // Nobody else asks an endpoint that is excluded or on probation: its silence is evidence by itself.
                 || self.probe.is_some()
                 || !service.may_try(endpoint, std::time::Instant::now()))

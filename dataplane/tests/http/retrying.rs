@@ -176,6 +176,34 @@ async fn a_hung_endpoint_is_told_from_a_slow_one() {
     assert!(node.metrics().contains("outcome=\"won\""));
 }
 
+/// It makes no difference that it has answered before, also to requests that came in meanwhile.
+#[tokio::test]
+async fn an_endpoint_that_hangs_after_good_work_loses_nothing() {
+    let hanging = Backend::start(|number, _| {
+        if number <= 60 {
+            std::thread::sleep(Duration::from_millis(5));
+            Act::Send(ok(b"good"))
+        } else {
+            Act::Hang
+        }
+    })
+    .await;
+    let good = Backend::fixed("good").await;
+    let node = Arc::new(node(&[hanging.address, good.address], Policy::default()));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let node = node.clone();
+        clients.spawn(async move {
+            let mut client = node.connect().await;
+            for _ in 0..40 {
+                assert_eq!(get(&mut client).await, (200, "good".to_owned()));
+            }
+        });
+    }
+    soon("all answers", clients.join_all()).await;
+    assert!(hanging.seen().len() > 60);
+}
+
 /// Requests that wait alone are slow, not lost: nothing is sent twice.
 #[tokio::test]
 async fn a_slow_request_is_left_alone() {
