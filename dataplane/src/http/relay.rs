@@ -152,14 +152,19 @@ impl App {
             return Ok(());
         }
         let bodiless =
-            end || session.req_header().method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
+            session.req_header().method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
         forwarded::clean_response(head);
         // Each hop states its own version (RFC 9110 section 2.5), whatever an old back end speaks.
         head.set_version(Version::HTTP_11);
         let unframed = !head.headers.contains_key(header::TRANSFER_ENCODING)
             && !head.headers.contains_key(header::CONTENT_LENGTH);
         if unframed && !bodiless {
-            head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+            if !end {
+                head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+            } else if !session.is_http2() {
+                // An HTTP/2 back end has ended its stream with the head; in HTTP/1 nothing else would say so.
+                head.insert_header(header::CONTENT_LENGTH, "0")?;
+            }
         }
         if session.req_header().version == Version::HTTP_10
             && head.remove_header(&header::TRANSFER_ENCODING).is_some()

@@ -160,6 +160,40 @@ async fn an_empty_body_of_http2_has_a_length_where_content_is_expected() {
     }
 }
 
+/// HTTP/2 says with the head that nothing follows; in HTTP/1 only a length does.
+#[tokio::test]
+async fn a_response_that_ends_with_its_head_has_a_length_in_http1() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backend = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let mut connection = h2::server::handshake(socket).await.unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let status: u16 = request.uri().path().trim_start_matches('/').parse().unwrap();
+                let head = http::Response::builder().status(status).body(()).unwrap();
+                respond.send_response(head, true).unwrap();
+            }
+        }
+    });
+    let node = Plan::to(&[(Scheme::H2c, backend)]).start();
+    let mut client = node.connect().await;
+    for (method, status, expected) in [
+        ("GET", 200, Some("0")),
+        ("GET", 404, Some("0")),
+        ("HEAD", 200, None),
+        ("GET", 204, None),
+        ("GET", 304, None),
+    ] {
+        client
+            .send(format!("{method} /{status} HTTP/1.1\r\nHost: a.test\r\n\r\n"))
+            .await;
+        let head = client.response_head().await;
+        assert_eq!(head.status, status);
+        assert_eq!(head.header("content-length"), expected, "{method} {status}");
+        assert_eq!(head.header("transfer-encoding"), None, "{method} {status}");
+    }
+}
+
 #[tokio::test]
 async fn http2_clients_reach_http1_back_ends() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\n\r\nhello";
