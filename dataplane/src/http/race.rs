@@ -124,9 +124,47 @@ enum Next {
         at: Option<Instant>,
         paid: bool,
         fresh: bool,
-        /// The end of waiting for a token.
+        /// The end of waiting for a token, once one is waited for.
         give_up: Option<Instant>,
     },
+}
+
+impl Next {
+    /// Whether the time of the attempt has come. Its pause is over then and is not looked at again.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let Self::Attempt { at, .. } = self else {
+            return false;
+        };
+        if at.is_some_and(|at| at > now) {
+            return false;
+        }
+        *at = None;
+        true
+    }
+
+    /// Begins to wait for a token, unless it does already.
+    fn wait_for_token(&mut self, now: Instant) {
+        if let Self::Attempt { give_up, .. } = self {
+            give_up.get_or_insert(now + TOKEN_WAIT);
+        }
+    }
+
+    fn waits_for_token(&self) -> bool {
+        matches!(self, Self::Attempt { give_up: Some(_), .. })
+    }
+
+    /// Whether it has waited for a token for too long.
+    fn has_given_up(&self, now: Instant) -> bool {
+        matches!(self, Self::Attempt { give_up: Some(end), .. } if *end <= now)
+    }
+
+    /// When it is to be looked at.
+    fn wake(&self) -> Option<Instant> {
+        match self {
+            Self::Attempt { at, give_up, .. } => at.or(*give_up),
+            Self::Nothing => None,
+        }
+    }
 }
 
 /// One request on its way to a response.
@@ -279,22 +317,23 @@ impl Race<'_> {
     /// Starts what can be started now. A status when nothing runs and nothing is planned.
     fn proceed(&mut self, session: &mut ServerSession, exchange: &mut Exchange) -> Option<u16> {
         loop {
-            match &self.next {
-                Next::Attempt { at, paid, .. } => {
-                    if at.is_some_and(|at| at > Instant::now()) {
-                        return None;
-                    }
-                    if !*paid {
-                        self.start_next(None, session, exchange);
-                        continue;
-                    }
-                    match self.runtime.budget.try_take() {
-                        Some(token) => self.start_next(Some(token), session, exchange),
-                        None => return None,
-                    }
+            let Next::Attempt { paid, .. } = self.next else {
+                return self.running.is_empty().then_some(self.failure);
+            };
+            let now = Instant::now();
+            if !self.next.is_due(now) {
+                return None;
+            }
+            if !paid {
+                self.start_next(None, session, exchange);
+                continue;
+            }
+            match self.runtime.budget.try_take() {
+                Some(token) => self.start_next(Some(token), session, exchange),
+                None => {
+                    self.next.wait_for_token(now);
+                    return None;
                 }
-                Next::Nothing if self.running.is_empty() => return Some(self.failure),
-                Next::Nothing => return None,
             }
         }
     }
@@ -304,7 +343,7 @@ impl Race<'_> {
         let body = self.body.as_ref();
         let wake = self.wake();
         let budget = self.runtime.budget.clone();
-        let waits_for_token = matches!(&self.next, Next::Attempt { paid: true, at, .. } if at.is_none_or(|at| at <= Instant::now()));
+        let waits_for_token = self.next.waits_for_token();
         let body_done = self.body_done;
         let running = &mut self.running;
         tokio::select! {
@@ -335,12 +374,8 @@ impl Race<'_> {
     /// When something is to be looked at.
     fn wake(&self) -> Option<Instant> {
         let looks = self.running.iter().map(|running| running.look.at);
-        let planned = match &self.next {
-            Next::Attempt { at, give_up, .. } => at.or(*give_up),
-            Next::Nothing => None,
-        };
         looks
-            .chain(planned)
+            .chain(self.next.wake())
             .chain(self.deadline)
             .chain(self.hedge_at)
             .min()
@@ -689,7 +724,7 @@ impl Race<'_> {
             at: self.pause(exchange),
             paid,
             fresh,
-            give_up: paid.then(|| Instant::now() + TOKEN_WAIT),
+            give_up: None,
         };
         true
     }
@@ -789,11 +824,8 @@ impl Race<'_> {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Some(504);
         }
-        if let Next::Attempt {
-            give_up, at: None, ..
-        } = &self.next
-            && give_up.is_some_and(|end| end <= now)
-        {
+        if self.next.has_given_up(now) {
+            self.runtime.metrics.gave_up(GaveUp::Budget);
             self.next = Next::Nothing;
         }
         if self.hedge_at.is_some_and(|at| at <= now) {
@@ -1055,4 +1087,33 @@ fn random_share() -> f64 {
     let bits = RandomState::new().hash_one(()) >> 40;
     let bits = u32::try_from(bits).unwrap_or(0);
     f64::from(bits) / f64::from(1u32 << 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A time that has passed and stays would wake the request again and again, for as long as tokens are out.
+    #[test]
+    fn a_pause_that_is_over_wakes_nobody_while_a_token_is_waited_for() {
+        let now = Instant::now();
+        let later = now + Duration::from_millis(20);
+        let mut next = Next::Attempt {
+            candidate: 0,
+            at: Some(later),
+            paid: true,
+            fresh: false,
+            give_up: None,
+        };
+        assert!(!next.is_due(now));
+        assert_eq!((next.wake(), next.waits_for_token()), (Some(later), false));
+        assert!(next.is_due(later));
+        next.wait_for_token(later);
+        let end = later + TOKEN_WAIT;
+        assert_eq!((next.wake(), next.waits_for_token()), (Some(end), true));
+        // Whoever asks later has no more time.
+        assert!(next.is_due(end));
+        next.wait_for_token(end);
+        assert!(next.has_given_up(end) && !next.has_given_up(later));
+    }
 }
