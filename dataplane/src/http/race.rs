@@ -112,6 +112,8 @@ struct Look {
     silent: Instant,
     /// Answers of siblings from the begin to then.
     earlier: u64,
+    /// The endpoint was found to leave it unanswered.
+    unanswered: bool,
 }
 
 /// What is to be done next.
@@ -180,6 +182,8 @@ struct Race<'a> {
     next: Next,
     deadline: Option<Instant>,
     hedge_at: Option<Instant>,
+    /// A hedge was not made for want of a token.
+    denied: bool,
     failure: u16,
     /// An attempt failed in a way that costs nothing once.
     excused: bool,
@@ -220,6 +224,7 @@ impl App {
             body_done,
             next: Next::Nothing,
             hedge_at: None,
+            denied: false,
             failure: 502,
             excused: false,
             why: None,
@@ -471,6 +476,7 @@ impl Race<'_> {
                 before,
                 silent: Instant::from_std(now),
                 earlier: 0,
+                unanswered: false,
             },
         });
         self.plan_hedge(session);
@@ -627,6 +633,9 @@ impl Race<'_> {
         let bad = self.policy().retry.statuses.contains(&status);
         let wanted_elsewhere = (bad || left_to_next) && exchange.upgrade == Upgrade::None;
         let failure = Failure::Status { leave: !bad };
+        if bad {
+            self.count_failure(number, EndpointFailure::Status, exchange);
+        }
         if !wanted_elsewhere && self.policy().hedge.percentile.is_some() {
             self.runtime.latency.record(latency);
         }
@@ -634,6 +643,9 @@ impl Race<'_> {
             self.tell(number, LineOutcome::Status(status), exchange);
             self.why = Some(EndpointFailure::Status);
             let running = self.take(number, exchange)?;
+            if running.hedge {
+                self.runtime.metrics.hedge(HedgeOutcome::Lost);
+            }
             let held = (upstream, head, running.candidate, running.busy);
             if let Some((upstream, ..)) = self.held.replace(held) {
                 self.discard(upstream);
@@ -656,14 +668,11 @@ impl Race<'_> {
     /// An attempt failed without a response.
     fn failed(&mut self, number: usize, failed: Failed, exchange: &mut Exchange) {
         let Failed { failure, error } = failed;
+        let why = reason(failure, &error);
         if let Some(endpoint) = self.endpoint_of(number, exchange) {
             tracing::debug!(endpoint = %endpoint.name, ?failure, %error, "an attempt failed");
-            let candidate = self.running.get(number).map_or(0, |running| running.candidate);
-            if let Some((.., state)) = Self::reach(candidate, exchange) {
-                state.metrics.failed(reason(failure, &error));
-            }
+            self.count_failure(number, why, exchange);
         }
-        let why = reason(failure, &error);
         self.tell(number, LineOutcome::Failed(why), exchange);
         self.why = Some(why);
         if let Some(outcome) = outcome_of(failure) {
@@ -676,6 +685,9 @@ impl Race<'_> {
         let Some(running) = self.take(number, exchange) else {
             return;
         };
+        if running.hedge {
+            self.runtime.metrics.hedge(HedgeOutcome::Lost);
+        }
         if let (Some(token), Failure::Connect { .. } | Failure::Departed | Failure::NotProcessed) =
             (running.token, failure)
         {
@@ -706,9 +718,12 @@ impl Race<'_> {
         // Others may be stale for the same reason: no second one is tried.
         self.excused |= failure.is_excused_once();
         let (candidate, paid, fresh) = match (verdict, other) {
-            (Verdict::GiveUp(status), _) => {
+            (Verdict::GiveUp(status, why), _) => {
                 if !matches!(failure, Failure::Status { .. }) {
                     self.failure = status;
+                }
+                if !another {
+                    self.runtime.metrics.gave_up(why);
                 }
                 return another;
             }
@@ -789,6 +804,13 @@ impl Race<'_> {
         });
     }
 
+    fn count_failure(&self, number: usize, reason: EndpointFailure, exchange: &Exchange) {
+        let candidate = self.running.get(number).map_or(0, |running| running.candidate);
+        if let Some((.., state)) = Self::reach(candidate, exchange) {
+            state.metrics.failed(reason);
+        }
+    }
+
     fn count_answer(&self, number: usize, exchange: &Exchange) {
         let candidate = self.running.get(number).map_or(0, |running| running.candidate);
         if let Some(runtime) = exchange
@@ -822,6 +844,7 @@ impl Race<'_> {
     fn on_time(&mut self, session: &mut ServerSession, exchange: &mut Exchange) -> Option<u16> {
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.runtime.metrics.gave_up(GaveUp::Deadline);
             return Some(504);
         }
         if self.next.has_given_up(now) {
@@ -886,6 +909,7 @@ impl Race<'_> {
         }
         let connecting = matches!(running.phase, Phase::Connecting(_));
         if running.is_left_unanswered(&service, &endpoint, patience) {
+            running.look.unanswered = true;
             self.hung(number, connecting, session, exchange);
         }
     }
@@ -937,7 +961,9 @@ impl Race<'_> {
         };
         let Some(token) = self.runtime.budget.try_take() else {
             // The next look tries again.
-            self.runtime.metrics.hedge(HedgeOutcome::Denied);
+            if !std::mem::replace(&mut self.denied, true) {
+                self.runtime.metrics.hedge(HedgeOutcome::Denied);
+            }
             return;
         };
         self.start(candidate, Some(token), false, true, session, exchange);
@@ -947,6 +973,13 @@ impl Race<'_> {
     fn abandon(&mut self, number: usize, exchange: &mut Exchange) {
         self.record(number, AttemptOutcome::Abandoned, exchange);
         self.tell(number, LineOutcome::Abandoned, exchange);
+        if self
+            .running
+            .get(number)
+            .is_some_and(|running| running.look.unanswered)
+        {
+            self.count_failure(number, EndpointFailure::Unanswered, exchange);
+        }
         if let Some(running) = self.take(number, exchange) {
             if running.hedge {
                 self.runtime.metrics.hedge(HedgeOutcome::Lost);

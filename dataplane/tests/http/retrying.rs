@@ -334,3 +334,123 @@ async fn a_post_is_not_sent_again_after_a_broken_http2_connection() {
         assert_eq!(others.load(Ordering::SeqCst), usize::from(again), "{name}");
     }
 }
+
+/// Whatever is the end of a request has its reason in the metrics, and an attempt that failed has its own.
+#[tokio::test]
+async fn what_was_not_tried_again_is_counted_by_its_reason() {
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    let put = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    let with = |change: fn(&mut Policy)| {
+        let mut policy = Policy::default();
+        change(&mut policy);
+        policy
+    };
+    let broken_off = || b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc".to_vec();
+    type Answer = fn() -> Act;
+    let bad: Answer = || Act::Send(unavailable());
+    let silent: Answer = || Act::Hang;
+    for (request, answer, others, policy, refused, failed) in [
+        (post, bad, true, Policy::default(), "unrepeatable", Some("status")),
+        (
+            post,
+            || Act::Close,
+            true,
+            Policy::default(),
+            "unrepeatable",
+            Some("closed"),
+        ),
+        (
+            put,
+            bad,
+            true,
+            with(|p| p.retry.replay_bytes = 2),
+            "body",
+            Some("status"),
+        ),
+        (
+            get,
+            bad,
+            true,
+            with(|p| p.retry.attempts = Some(1)),
+            "attempts",
+            Some("status"),
+        ),
+        (get, bad, false, Policy::default(), "candidates", Some("status")),
+        (
+            get,
+            silent,
+            false,
+            with(|p| p.retry.total = Some(Duration::from_millis(50))),
+            "deadline",
+            None,
+        ),
+        (
+            get,
+            silent,
+            false,
+            with(|p| p.retry.per_try = Some(Duration::from_millis(50))),
+            "candidates",
+            Some("timeout"),
+        ),
+    ] {
+        let backend = Backend::start(move |_, _| answer()).await;
+        let good = Backend::fixed("good").await;
+        let mut addresses = vec![backend.address];
+        addresses.extend(others.then_some(good.address));
+        let node = node(&addresses, policy);
+        let mut client = node.connect().await;
+        client.send(request).await;
+        assert!(client.response().await.status >= 502, "{refused}");
+        let metrics = node.metrics();
+        let count =
+            format!("constellation_retries_refused_total{{service=\"app\",reason=\"{refused}\"}} 1\n");
+        assert!(metrics.contains(&count), "{request:?} {refused}\n{metrics}");
+        let failures = |reason: &str| metrics.contains(&format!(",reason=\"{reason}\"}} 1\n"));
+        assert!(failed.is_none_or(failures), "{request:?} {failed:?}\n{metrics}");
+    }
+    let backend = Backend::start(move |_, _| Act::SendAndClose(broken_off())).await;
+    let good = Backend::fixed("good").await;
+    let node = node(&[backend.address, good.address], Policy::default());
+    let mut client = node.connect().await;
+    client.send(get).await;
+    assert_eq!(client.response_head().await.status, 200);
+    assert_eq!(client.rest().await, b"abc");
+    let metrics = node.metrics();
+    for line in [
+        "constellation_retries_refused_total{service=\"app\",reason=\"answered\"} 1\n",
+        ",reason=\"closed\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+}
+
+/// A second attempt beside the first one that fails is lost, however the request ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hedge_that_fails_is_counted() {
+    // Enough to know what is usual.
+    const USUAL: usize = 30;
+    let slow = Backend::start(|number, _| {
+        if number > USUAL {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        Act::Send(ok(b"good"))
+    })
+    .await;
+    let other = Backend::start(|number, _| match number > USUAL {
+        true => Act::Close,
+        false => Act::Send(ok(b"good")),
+    })
+    .await;
+    let mut policy = Policy::default();
+    policy.hedge.percentile = Some(90);
+    policy.hedge.min_delay = Duration::from_millis(100);
+    let node = node(&[slow.address, other.address], policy);
+    let mut client = node.connect().await;
+    for _ in 0..2 * USUAL + 1 {
+        assert_eq!(get(&mut client).await, (200, "good".to_owned()));
+    }
+    assert_eq!(other.seen().len(), USUAL + 1);
+    let lost = "constellation_hedges_total{service=\"app\",outcome=\"lost\"} 1\n";
+    assert!(node.metrics().contains(lost), "{}", node.metrics());
+}
