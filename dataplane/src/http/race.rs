@@ -631,7 +631,7 @@ impl Race<'_> {
         let candidate = self.running.get(number).map_or(0, |running| running.candidate);
         let left_to_next = exchange.leg_of(candidate).is_some_and(|leg| leg.moves_on(status));
         let bad = self.policy().retry.statuses.contains(&status);
-        let wanted_elsewhere = (bad || left_to_next) && exchange.upgrade == Upgrade::None;
+        let wanted_elsewhere = (bad || left_to_next) && exchange.upgrade != Upgrade::Other;
         let failure = Failure::Status { leave: !bad };
         if bad {
             self.count_failure(number, EndpointFailure::Status, exchange);
@@ -708,7 +708,8 @@ impl Race<'_> {
         let other = Self::untried(exchange, None, from, std::time::Instant::now());
         let verdict = retry_verdict(&Attempt {
             failure,
-            repeatable: exchange.repeatable && exchange.upgrade == Upgrade::None,
+            // What a WebSocket asks for begins with its 101. Of other protocols nobody knows.
+            repeatable: exchange.repeatable && exchange.upgrade != Upgrade::Other,
             replayable: self.body.as_ref().is_none_or(Body::is_whole),
             made: exchange.attempts,
             most: self.policy().retry.attempts.map_or(usize::MAX, usize::from),
@@ -1025,9 +1026,10 @@ impl Running {
         own == 0
             && (siblings >= SIBLING_ANSWERS * others
                 || (siblings + self.look.earlier > 0 && !alone && long)
-                // Nobody else asks an endpoint that is excluded or on probation: its silence is evidence by itself.
+                // Nobody else asks an endpoint that is excluded or on probation: its silence is evidence by itself. One
+                // that leaves is asked by nobody either, and may finish what it has.
                 || self.probe.is_some()
-                || !service.may_try(endpoint, std::time::Instant::now()))
+                || (!endpoint.live.departed() && !service.may_try(endpoint, std::time::Instant::now())))
     }
 
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Moved> {

@@ -40,6 +40,25 @@ async fn a_websocket_outlives_changes_of_the_configuration() {
     drop(client);
 }
 
+/// The handshake of a WebSocket is a GET; what is said on it begins later.
+#[tokio::test]
+async fn a_websocket_that_one_back_end_fails_is_opened_at_another() {
+    const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+    type Answer = fn() -> Act;
+    let answers: [Answer; 2] = [|| Act::Close, || Act::Send(UNAVAILABLE.to_vec())];
+    for answer in answers {
+        let bad = Backend::start(move |_, _| answer()).await;
+        let good = Backend::start(|_, _| Act::Echo(SWITCHED.to_vec())).await;
+        let node = Plan::to(&[(Scheme::Http, bad.address), (Scheme::Http, good.address)]).start();
+        let mut client = node.connect().await;
+        client.send(format!("{UPGRADE}\r\n")).await;
+        assert_eq!(client.response_head().await.status, 101);
+        client.send("frame").await;
+        assert_eq!(client.exact(5).await, b"frame");
+        assert_eq!((bad.seen().len(), good.seen().len()), (1, 1));
+    }
+}
+
 /// What a client sends after its request must not reach the back end as raw bytes unless the back end switched.
 #[tokio::test]
 async fn a_refused_upgrade_smuggles_nothing() {

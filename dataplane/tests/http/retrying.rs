@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use constellation_dataplane::departure::{Limits, depart};
 use constellation_dataplane::table::{AttemptOutcome, Policy, Scheme, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -216,6 +217,42 @@ async fn a_slow_request_is_left_alone() {
     let node = node(&[slow.address, other.address], Policy::default());
     let mut client = node.connect().await;
     assert_eq!(get(&mut client).await, (200, "slow".to_owned()));
+    assert!(other.seen().is_empty());
+}
+
+/// Nobody asks an endpoint that leaves, so its silence says nothing: what it has begun it may finish.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_request_at_an_endpoint_that_leaves_is_left_alone() {
+    let slow = Backend::start(|_, _| {
+        std::thread::sleep(Duration::from_millis(1500));
+        Act::Send(ok(b"slow"))
+    })
+    .await;
+    let other = Backend::fixed("other").await;
+    let service = with_policy(&[slow.address, other.address], Policy::default());
+    let leaving = service.endpoints[0].live.clone();
+    let node = Plan {
+        routes: vec![("PathPrefix(`/`)", service)],
+        ..Plan::default()
+    }
+    .start();
+    let mut client = node.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    soon("the request", async {
+        while slow.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let limit = Duration::from_secs(30);
+    depart(
+        &leaving,
+        Limits {
+            requests: limit,
+            upgraded: limit,
+        },
+    );
+    assert_eq!(client.response().await.text(), "slow");
     assert!(other.seen().is_empty());
 }
 
