@@ -854,7 +854,9 @@ impl Race<'_> {
         }
         if self.hedge_at.is_some_and(|at| at <= now) {
             self.hedge_at = None;
-            self.hedge(session, exchange);
+            if exchange.upgrade == Upgrade::None {
+                self.hedge(session, exchange);
+            }
         }
         for number in 0..self.running.len() {
             self.look(number, now, session, exchange);
@@ -951,7 +953,7 @@ impl Race<'_> {
         let allowed = self.running.len() == 1
             && matches!(self.next, Next::Nothing)
             && exchange.repeatable
-            && exchange.upgrade == Upgrade::None
+            && exchange.upgrade != Upgrade::Other
             && exchange.attempts < most.min(super::retry::MAX_ATTEMPTS)
             && self.body.as_ref().is_none_or(Body::is_whole);
         if !allowed {

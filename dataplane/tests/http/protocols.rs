@@ -5,7 +5,7 @@ use constellation_dataplane::table::Scheme;
 use http::{HeaderMap, Request};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::support::{Act, Backend, Node, Plan, generation, service, soon};
+use super::support::{Act, Backend, Node, Plan, generation, ok, service, soon};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
@@ -57,6 +57,26 @@ async fn a_websocket_that_one_back_end_fails_is_opened_at_another() {
         assert_eq!(client.exact(5).await, b"frame");
         assert_eq!((bad.seen().len(), good.seen().len()), (1, 1));
     }
+}
+
+#[tokio::test]
+async fn a_websocket_does_not_wait_at_a_back_end_that_hangs() {
+    let hung = Backend::start(|_, _| Act::Hang).await;
+    let good = Backend::start(|_, seen| match seen.header("upgrade").is_empty() {
+        true => Act::Send(ok(b"good")),
+        false => Act::Echo(SWITCHED.to_vec()),
+    })
+    .await;
+    let node = Plan::to(&[(Scheme::Http, hung.address), (Scheme::Http, good.address)]).start();
+    let mut waiting = node.connect().await;
+    waiting.send(format!("{UPGRADE}\r\n")).await;
+    let mut client = node.connect().await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    assert_eq!(waiting.response_head().await.status, 101);
+    waiting.send("frame").await;
+    assert_eq!(waiting.exact(5).await, b"frame");
 }
 
 /// What a client sends after its request must not reach the back end as raw bytes unless the back end switched.
