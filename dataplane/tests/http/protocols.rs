@@ -242,6 +242,37 @@ async fn http1_clients_reach_http2_back_ends() {
     );
 }
 
+/// Connections of HTTP/2 outlive requests, but not their endpoint.
+#[tokio::test]
+async fn the_http2_connection_to_an_endpoint_that_left_is_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (open, mut opened) = tokio::sync::watch::channel(0);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            open.send_modify(|count| *count += 1);
+            let mut connection = h2::server::handshake(socket).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                respond.send_response(http::Response::new(()), true).unwrap();
+            }
+            open.send_modify(|count| *count -= 1);
+        }
+    });
+    let service = service("app", &[(Scheme::H2c, address)]);
+    let endpoint = service.endpoints[0].live.clone();
+    let node = Plan {
+        routes: vec![("PathPrefix(`/`)", service)],
+        ..Plan::default()
+    }
+    .start();
+    let mut client = node.connect().await;
+    assert_eq!(client.get("/").await.status, 200);
+    assert_eq!(*opened.borrow_and_update(), 1, "it is kept");
+    endpoint.depart();
+    let closing = opened.wait_for(|open| *open == 0);
+    soon("closing", closing).await.unwrap();
+}
+
 /// What a back end of HTTP/2 sends in empty frames must not end the body of an HTTP/1 client early: the rest would be
 /// taken for the next response.
 #[tokio::test]
