@@ -159,10 +159,20 @@ impl App {
         let limits = &service.policy.limits;
         let admitted = {
             let _queued = limits.max_in_flight.map(|_| runtime.metrics.queued());
-            runtime
+            let entering = runtime
                 .admission
-                .enter(limits.max_in_flight, limits.queue, limits.queue_timeout)
-                .await
+                .enter(limits.max_in_flight, limits.queue, limits.queue_timeout);
+            // Who waits may leave. With a body that is seen only when it is read, which is the attempts' business.
+            let watched = session.is_body_empty();
+            tokio::select! {
+                biased;
+                admitted = entering => Ok(admitted),
+                Err(error) = session.read_body_or_idle(true), if watched => Err(error.into_down()),
+            }
+        };
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => return self.fail(session, exchange, &error).await,
         };
         let _place = match admitted {
             Ok(place) => place,

@@ -1,11 +1,11 @@
 //! WebSockets, other upgrades, and HTTP/2 on either side.
 
 use bytes::Bytes;
-use constellation_dataplane::table::Scheme;
+use constellation_dataplane::table::{Policy, Scheme, Service};
 use http::{HeaderMap, Request};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::support::{Act, Backend, Node, Plan, generation, ok, service, soon};
+use super::support::{Act, Backend, Node, Plan, endpoint, generation, ok, service, soon, spec};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
@@ -240,6 +240,42 @@ async fn http1_clients_reach_http2_back_ends() {
         answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("hello"),
         "{answer}"
     );
+}
+
+/// A place in the line is for those who still want an answer.
+#[tokio::test]
+async fn who_leaves_the_line_takes_no_place() {
+    let backend = Backend::start(|_, _| Act::Hang).await;
+    let mut policy = Policy::default();
+    policy.limits.max_in_flight = Some(1);
+    policy.limits.queue_timeout = std::time::Duration::from_secs(600);
+    let host = backend.address.ip().to_string();
+    let mut spec = spec(
+        "app",
+        vec![endpoint(Scheme::Http, &host, backend.address.port(), "")],
+    );
+    spec.policy = std::sync::Arc::new(policy);
+    let node = Plan {
+        routes: vec![("PathPrefix(`/`)", Service::new(spec, None))],
+        ..Plan::default()
+    }
+    .start();
+    let mut sender = h2_client(&node).await;
+    let request = || Request::get("http://a.test/").body(()).unwrap();
+    let (_first, _) = sender.send_request(request(), true).unwrap();
+    let (_second, mut stream) = sender.send_request(request(), true).unwrap();
+    let waiting = async |count: usize| {
+        let line = format!("constellation_service_queue_length{{service=\"app\"}} {count}\n");
+        soon(&line, async {
+            while !node.metrics().contains(&line) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    waiting(1).await;
+    stream.send_reset(h2::Reason::CANCEL);
+    waiting(0).await;
 }
 
 /// Connections of HTTP/2 outlive requests, but not their endpoint.
