@@ -47,6 +47,8 @@ const SIBLING_ANSWERS: u64 = 3;
 /// When clients wait for their answers before they ask again, all of them soon wait at the hung endpoint, and there are
 /// fewer answers than that. Then this many times the patience tells, when several wait.
 const LAST_STRAW: u32 = 4;
+/// An endpoint may take this many times as long as its siblings do, however many answers they give meanwhile.
+const SLOWER: u32 = 2;
 /// How long a request waits for a token of the budget that is out.
 const TOKEN_WAIT: Duration = Duration::from_secs(10);
 
@@ -230,7 +232,7 @@ impl App {
             why: None,
         };
         let won = race.run(session, exchange).await;
-        race.end(exchange);
+        race.end(won.is_ok(), exchange);
         if exchange.attempts > 1 {
             let good = won
                 .as_ref()
@@ -913,11 +915,16 @@ impl Race<'_> {
         let connecting = matches!(running.phase, Phase::Connecting(_));
         if running.is_left_unanswered(&service, &endpoint, patience) {
             running.look.unanswered = true;
+            // One request may be only slow, and nobody asks the endpoint meanwhile where the less busy one is asked, or
+            // clients stay. Connects are never slow.
+            if connecting || endpoint.live.in_flight() > 1 || running.probe.is_some() {
+                self.record(number, AttemptOutcome::Unanswered, exchange);
+            }
             self.hung(number, connecting, session, exchange);
         }
     }
 
-    /// The endpoint leaves requests unanswered while its siblings answer.
+    /// The endpoint leaves the request unanswered while its siblings answer.
     fn hung(
         &mut self,
         number: usize,
@@ -925,7 +932,6 @@ impl Race<'_> {
         session: &mut ServerSession,
         exchange: &mut Exchange,
     ) {
-        self.record(number, AttemptOutcome::Unanswered, exchange);
         if connecting
             && self.running.len() == 1
             && Self::untried(exchange, None, 0, std::time::Instant::now()).is_some()
@@ -994,9 +1000,14 @@ impl Race<'_> {
         }
     }
 
-    /// The request has its response, or will have none: what still runs is given up.
-    fn end(&mut self, exchange: &mut Exchange) {
+    /// The request has its response (`won`), or will have none: what still runs is given up.
+    fn end(&mut self, won: bool, exchange: &mut Exchange) {
         for number in (0..self.running.len()).rev() {
+            let unanswered = |running: &Running| running.look.unanswered;
+            if won && self.running.get(number).is_some_and(unanswered) {
+                // What it left unanswered was answered elsewhere.
+                self.record(number, AttemptOutcome::Unanswered, exchange);
+            }
             self.abandon(number, exchange);
         }
         if let Some((upstream, ..)) = self.held.take() {
@@ -1016,6 +1027,20 @@ fn answers(service: &Service, endpoint: &Endpoint) -> (u64, u64) {
     (endpoint.live.answers(), all)
 }
 
+/// How long the siblings of an endpoint take on average.
+fn usual_elsewhere(service: &Service, endpoint: &Endpoint) -> Duration {
+    let siblings = service
+        .endpoints
+        .iter()
+        .filter(|sibling| sibling.name != endpoint.name);
+    let (sum, count) = siblings
+        .filter_map(|sibling| sibling.live.latency())
+        .fold((Duration::ZERO, 0), |(sum, count), latency| {
+            (sum + latency, count + 1)
+        });
+    sum.checked_div(count).unwrap_or_default()
+}
+
 impl Running {
     /// Whether the endpoint has answered nobody for a while, although there is reason to expect it.
     fn is_left_unanswered(&self, service: &Service, endpoint: &Endpoint, patience: Duration) -> bool {
@@ -1024,8 +1049,10 @@ impl Running {
         let siblings = all.saturating_sub(self.look.before.1).saturating_sub(own);
         let others = service.endpoints.len().saturating_sub(1).max(1) as u64;
         let alone = endpoint.live.in_flight() < 2;
-        let long = self.look.silent.elapsed() >= patience * LAST_STRAW;
+        let silent = self.look.silent.elapsed();
+        let long = silent >= patience * LAST_STRAW;
         own == 0
+            && silent >= usual_elsewhere(service, endpoint) * SLOWER
             && (siblings >= SIBLING_ANSWERS * others
                 || (siblings + self.look.earlier > 0 && !alone && long)
                 // Nobody else asks an endpoint that is excluded or on probation: its silence is evidence by itself. One

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use constellation_dataplane::departure::{Limits, depart};
+use constellation_dataplane::table::policy::{Balance, HashKey};
 use constellation_dataplane::table::{AttemptOutcome, Policy, Scheme, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -220,14 +221,75 @@ async fn a_slow_request_is_left_alone() {
     assert!(other.seen().is_empty());
 }
 
-/// Nobody asks an endpoint that leaves, so its silence says nothing: what it has begun it may finish.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slow_request_at_an_endpoint_that_leaves_is_left_alone() {
-    let slow = Backend::start(|_, _| {
-        std::thread::sleep(Duration::from_millis(1500));
-        Act::Send(ok(b"slow"))
+/// A back end that takes this long to answer `path`, and answers anything else at once.
+async fn slow_at(path: &'static str, milliseconds: u64) -> Backend {
+    Backend::start(move |_, seen| match seen.head.starts_with(path) {
+        true => Act::SendLater(Duration::from_millis(milliseconds), ok(b"done")),
+        false => Act::Send(ok(b"done")),
     })
-    .await;
+    .await
+}
+
+/// All endpoints are slow, and one is slower: its answers come after those of the others, and it is sound.
+#[tokio::test]
+async fn a_slow_service_has_no_hung_endpoint() {
+    let (slow, slower) = (slow_at("GET /", 600).await, slow_at("GET /", 900).await);
+    let node = Arc::new(node(&[slow.address, slower.address], Policy::default()));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let node = node.clone();
+        clients.spawn(async move {
+            let mut client = node.connect().await;
+            for _ in 0..2 {
+                assert_eq!(get(&mut client).await.0, 200);
+            }
+        });
+    }
+    soon("all answers", clients.join_all()).await;
+    assert_eq!(slow.seen().len() + slower.seen().len(), 16);
+    let metrics = node.metrics();
+    assert!(!metrics.contains("to=\"ejected\""), "{metrics}");
+}
+
+/// Where clients stay at their endpoints, nobody else may ask the one that has a long request. That it has given no
+/// answer meanwhile says nothing.
+#[tokio::test]
+async fn one_slow_request_puts_no_endpoint_aside() {
+    let (one, other) = (slow_at("GET /slow", 1500).await, slow_at("GET /slow", 1500).await);
+    let policy = Policy {
+        balance: Balance::Hash {
+            key: HashKey::Header("x-key".parse().unwrap()),
+            bound: None,
+        },
+        ..Policy::default()
+    };
+    let node = node(&[one.address, other.address], policy);
+    let mut client = node.connect().await;
+    let request = |path: &str, key: usize| format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Key: {key}\r\n\r\n");
+    let mut keys = [None, None];
+    for key in 0..100 {
+        let before = one.seen().len();
+        client.send(request("/", key)).await;
+        assert_eq!(client.response().await.status, 200);
+        keys[one.seen().len() - before] = Some(key);
+    }
+    let (of_other, of_one) = (keys[0].unwrap(), keys[1].unwrap());
+    let mut slow = node.connect().await;
+    slow.send(request("/slow", of_one)).await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        client.send(request("/", of_other)).await;
+        assert_eq!(client.response().await.status, 200);
+    }
+    assert_eq!(slow.response().await.status, 200);
+    let metrics = node.metrics();
+    assert!(!metrics.contains("to=\"ejected\""), "{metrics}");
+}
+
+/// Nobody asks an endpoint that leaves, so its silence says nothing: what it has begun it may finish.
+#[tokio::test]
+async fn a_slow_request_at_an_endpoint_that_leaves_is_left_alone() {
+    let slow = slow_at("GET /", 1500).await;
     let other = Backend::fixed("other").await;
     let service = with_policy(&[slow.address, other.address], Policy::default());
     let leaving = service.endpoints[0].live.clone();
@@ -252,7 +314,7 @@ async fn a_slow_request_at_an_endpoint_that_leaves_is_left_alone() {
             upgraded: limit,
         },
     );
-    assert_eq!(client.response().await.text(), "slow");
+    assert_eq!(client.response().await.text(), "done");
     assert!(other.seen().is_empty());
 }
 
@@ -463,15 +525,13 @@ async fn what_was_not_tried_again_is_counted_by_its_reason() {
 }
 
 /// A second attempt beside the first one that fails is lost, however the request ends.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_hedge_that_fails_is_counted() {
     // Enough to know what is usual.
     const USUAL: usize = 30;
-    let slow = Backend::start(|number, _| {
-        if number > USUAL {
-            std::thread::sleep(Duration::from_millis(500));
-        }
-        Act::Send(ok(b"good"))
+    let slow = Backend::start(|number, _| match number > USUAL {
+        true => Act::SendLater(Duration::from_millis(500), ok(b"good")),
+        false => Act::Send(ok(b"good")),
     })
     .await;
     let other = Backend::start(|number, _| match number > USUAL {
