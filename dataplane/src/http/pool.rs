@@ -1,4 +1,4 @@
-//! Connections to back ends of one worker: idle ones of HTTP/1 kept here, those of HTTP/2 by pingora.
+//! Connections to back ends of one worker: idle ones of HTTP/1 kept here, those of HTTP/2 by pingora's connector.
 //!
 //! An idle connection belongs to an endpoint. It is closed when its time is over, when the back end closed it, and when
 //! the endpoint left every generation.
@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,11 @@ use constellation_table::Live;
 use nix::errno::Errno;
 use nix::sys::socket::MsgFlags;
 use pingora_core::connectors::ConnectorOptions;
-use pingora_core::connectors::http::Connector;
+use pingora_core::connectors::http::v2::Connector;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::upstreams::peer::{HttpPeer, Peer as _};
 use pingora_error::Result;
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -48,6 +48,8 @@ pub(super) struct Pool {
 struct Idle {
     endpoints: HashMap<Key, Bucket, ahash::RandomState>,
     count: usize,
+    /// Whose the connections of HTTP/2 are, by the connector's own key.
+    shared: HashMap<u64, Weak<Live>, ahash::RandomState>,
 }
 
 struct Bucket {
@@ -94,13 +96,17 @@ impl Pool {
 
     /// Connects, or opens a stream on an HTTP/2 connection there is. Says whether the connection was used before.
     pub(super) async fn connect(&self, peer: &HttpPeer) -> Result<(HttpSession, bool)> {
-        let (session, reused) = self.connector.get_http_session(peer).await?;
-        Ok(match session {
-            HttpSession::H1(h1) => {
-                let stream: Stream = Box::new(Patient::new(h1.into_inner()));
-                (HttpSession::H1(Http1Session::new(stream)), reused)
-            }
-            other => (other, reused),
+        let h1 = |stream| HttpSession::H1(Http1Session::new(Box::new(Patient::new(stream))));
+        if peer.options.alpn.get_max_http_version() == 1 {
+            let stream = self.connector.transport().new_stream(peer).await?;
+            return Ok((h1(stream), false));
+        }
+        if let Some(session) = self.connector.reused_http_session(peer).await? {
+            return Ok((HttpSession::H2(session), true));
+        }
+        Ok(match self.connector.new_http_session(peer).await? {
+            HttpSession::H1(session) => (h1(session.into_inner()), false),
+            other => (other, false),
         })
     }
 
@@ -128,11 +134,14 @@ impl Pool {
                 let until = Instant::now() + idle_for.unwrap_or(IDLE);
                 self.with(|idle| idle.put(key, owner, Kept { stream, until }));
             }
-            other => {
+            HttpSession::H2(session) => {
                 if let Some(peer) = peer {
-                    self.connector.release_http_session(other, peer, idle_for).await;
+                    let owner = Arc::downgrade(owner);
+                    self.with(|idle| idle.shared.insert(peer.reuse_hash(), owner));
+                    self.connector.release_http_session(session, peer, idle_for);
                 }
             }
+            HttpSession::Custom(()) => {}
         }
     }
 
@@ -150,6 +159,14 @@ impl Pool {
                 !bucket.streams.is_empty()
             });
             idle.count = idle.endpoints.values().map(|bucket| bucket.streams.len()).sum();
+            idle.shared.retain(|key, owner| {
+                let owner = owner.upgrade();
+                if owner.as_ref().is_none_or(|owner| owner.departed()) {
+                    // One with streams of requests that still run is found here when they are over.
+                    while self.connector.idle_pool().get(key).is_some() {}
+                }
+                owner.is_some()
+            });
         });
     }
 }

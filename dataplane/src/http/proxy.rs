@@ -22,7 +22,7 @@ use super::pool::Pool;
 use super::race::Lost;
 use super::routing::Outcome;
 use super::upstream::{Names, text_value};
-use crate::metrics::{QueueRefusal, RouteMetrics};
+use crate::metrics::{EndpointFailure, GaveUp, QueueRefusal, RouteMetrics};
 
 /// Unwanted responses that one worker reads at once.
 const DISCARDING: usize = 256;
@@ -159,10 +159,20 @@ impl App {
         let limits = &service.policy.limits;
         let admitted = {
             let _queued = limits.max_in_flight.map(|_| runtime.metrics.queued());
-            runtime
+            let entering = runtime
                 .admission
-                .enter(limits.max_in_flight, limits.queue, limits.queue_timeout)
-                .await
+                .enter(limits.max_in_flight, limits.queue, limits.queue_timeout);
+            // Who waits may leave. With a body that is seen only when it is read, which is the attempts' business.
+            let watched = session.is_body_empty();
+            tokio::select! {
+                biased;
+                admitted = entering => Ok(admitted),
+                Err(error) = session.read_body_or_idle(true), if watched => Err(error.into_down()),
+            }
+        };
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => return self.fail(session, exchange, &error).await,
         };
         let _place = match admitted {
             Ok(place) => place,
@@ -181,7 +191,10 @@ impl App {
         match self.race(session, exchange, service, runtime).await {
             Ok(winner) => match self.relay(session, exchange, winner).await {
                 Ok(()) => End::Complete,
-                Err(error) => self.fail(session, exchange, &error).await,
+                Err(error) => {
+                    self.count_break(exchange, &error);
+                    self.fail(session, exchange, &error).await
+                }
             },
             Err(Lost::Client(error)) => self.fail(session, exchange, &error).await,
             Err(Lost::Failed(status)) => {
@@ -195,6 +208,21 @@ impl App {
                 }
                 self.send(session, exchange, answer).await
             }
+        }
+    }
+
+    /// Counts a response that the back end broke off: nothing can follow it.
+    fn count_break(&self, exchange: &Exchange, error: &Error) {
+        if *error.esource() != ErrorSource::Upstream {
+            return;
+        }
+        if let Some((_, state)) = exchange.endpoint() {
+            state.metrics.failed(failure_of(error));
+        }
+        // The budget and its figures are the first service's.
+        let first = exchange.route.as_ref().and_then(|route| route.service.as_ref());
+        if let Some(runtime) = first.and_then(|service| Exchange::prepare(&self.edge, service)) {
+            runtime.metrics.gave_up(GaveUp::Answered);
         }
     }
 
@@ -240,6 +268,15 @@ impl App {
             head.insert_header("X-Constellation-Attempts", exchange.attempts)?;
         }
         Ok(())
+    }
+}
+
+/// How a response broke off.
+fn failure_of(error: &Error) -> EndpointFailure {
+    match error.etype() {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => EndpointFailure::Timeout,
+        ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => EndpointFailure::Protocol,
+        _ => EndpointFailure::Closed,
     }
 }
 

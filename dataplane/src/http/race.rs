@@ -47,6 +47,8 @@ const SIBLING_ANSWERS: u64 = 3;
 /// When clients wait for their answers before they ask again, all of them soon wait at the hung endpoint, and there are
 /// fewer answers than that. Then this many times the patience tells, when several wait.
 const LAST_STRAW: u32 = 4;
+/// An endpoint may take this many times as long as its siblings do, however many answers they give meanwhile.
+const SLOWER: u32 = 2;
 /// How long a request waits for a token of the budget that is out.
 const TOKEN_WAIT: Duration = Duration::from_secs(10);
 
@@ -112,6 +114,8 @@ struct Look {
     silent: Instant,
     /// Answers of siblings from the begin to then.
     earlier: u64,
+    /// The endpoint was found to leave it unanswered.
+    unanswered: bool,
 }
 
 /// What is to be done next.
@@ -124,9 +128,47 @@ enum Next {
         at: Option<Instant>,
         paid: bool,
         fresh: bool,
-        /// The end of waiting for a token.
+        /// The end of waiting for a token, once one is waited for.
         give_up: Option<Instant>,
     },
+}
+
+impl Next {
+    /// Whether the time of the attempt has come. Its pause is over then and is not looked at again.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let Self::Attempt { at, .. } = self else {
+            return false;
+        };
+        if at.is_some_and(|at| at > now) {
+            return false;
+        }
+        *at = None;
+        true
+    }
+
+    /// Begins to wait for a token, unless it does already.
+    fn wait_for_token(&mut self, now: Instant) {
+        if let Self::Attempt { give_up, .. } = self {
+            give_up.get_or_insert(now + TOKEN_WAIT);
+        }
+    }
+
+    fn waits_for_token(&self) -> bool {
+        matches!(self, Self::Attempt { give_up: Some(_), .. })
+    }
+
+    /// Whether it has waited for a token for too long.
+    fn has_given_up(&self, now: Instant) -> bool {
+        matches!(self, Self::Attempt { give_up: Some(end), .. } if *end <= now)
+    }
+
+    /// When it is to be looked at.
+    fn wake(&self) -> Option<Instant> {
+        match self {
+            Self::Attempt { at, give_up, .. } => at.or(*give_up),
+            Self::Nothing => None,
+        }
+    }
 }
 
 /// One request on its way to a response.
@@ -142,6 +184,8 @@ struct Race<'a> {
     next: Next,
     deadline: Option<Instant>,
     hedge_at: Option<Instant>,
+    /// A hedge was not made for want of a token.
+    denied: bool,
     failure: u16,
     /// An attempt failed in a way that costs nothing once.
     excused: bool,
@@ -182,12 +226,13 @@ impl App {
             body_done,
             next: Next::Nothing,
             hedge_at: None,
+            denied: false,
             failure: 502,
             excused: false,
             why: None,
         };
         let won = race.run(session, exchange).await;
-        race.end(exchange);
+        race.end(won.is_ok(), exchange);
         if exchange.attempts > 1 {
             let good = won
                 .as_ref()
@@ -279,22 +324,23 @@ impl Race<'_> {
     /// Starts what can be started now. A status when nothing runs and nothing is planned.
     fn proceed(&mut self, session: &mut ServerSession, exchange: &mut Exchange) -> Option<u16> {
         loop {
-            match &self.next {
-                Next::Attempt { at, paid, .. } => {
-                    if at.is_some_and(|at| at > Instant::now()) {
-                        return None;
-                    }
-                    if !*paid {
-                        self.start_next(None, session, exchange);
-                        continue;
-                    }
-                    match self.runtime.budget.try_take() {
-                        Some(token) => self.start_next(Some(token), session, exchange),
-                        None => return None,
-                    }
+            let Next::Attempt { paid, .. } = self.next else {
+                return self.running.is_empty().then_some(self.failure);
+            };
+            let now = Instant::now();
+            if !self.next.is_due(now) {
+                return None;
+            }
+            if !paid {
+                self.start_next(None, session, exchange);
+                continue;
+            }
+            match self.runtime.budget.try_take() {
+                Some(token) => self.start_next(Some(token), session, exchange),
+                None => {
+                    self.next.wait_for_token(now);
+                    return None;
                 }
-                Next::Nothing if self.running.is_empty() => return Some(self.failure),
-                Next::Nothing => return None,
             }
         }
     }
@@ -304,7 +350,7 @@ impl Race<'_> {
         let body = self.body.as_ref();
         let wake = self.wake();
         let budget = self.runtime.budget.clone();
-        let waits_for_token = matches!(&self.next, Next::Attempt { paid: true, at, .. } if at.is_none_or(|at| at <= Instant::now()));
+        let waits_for_token = self.next.waits_for_token();
         let body_done = self.body_done;
         let running = &mut self.running;
         tokio::select! {
@@ -335,12 +381,8 @@ impl Race<'_> {
     /// When something is to be looked at.
     fn wake(&self) -> Option<Instant> {
         let looks = self.running.iter().map(|running| running.look.at);
-        let planned = match &self.next {
-            Next::Attempt { at, give_up, .. } => at.or(*give_up),
-            Next::Nothing => None,
-        };
         looks
-            .chain(planned)
+            .chain(self.next.wake())
             .chain(self.deadline)
             .chain(self.hedge_at)
             .min()
@@ -436,6 +478,7 @@ impl Race<'_> {
                 before,
                 silent: Instant::from_std(now),
                 earlier: 0,
+                unanswered: false,
             },
         });
         self.plan_hedge(session);
@@ -590,8 +633,11 @@ impl Race<'_> {
         let candidate = self.running.get(number).map_or(0, |running| running.candidate);
         let left_to_next = exchange.leg_of(candidate).is_some_and(|leg| leg.moves_on(status));
         let bad = self.policy().retry.statuses.contains(&status);
-        let wanted_elsewhere = (bad || left_to_next) && exchange.upgrade == Upgrade::None;
+        let wanted_elsewhere = (bad || left_to_next) && exchange.upgrade != Upgrade::Other;
         let failure = Failure::Status { leave: !bad };
+        if bad {
+            self.count_failure(number, EndpointFailure::Status, exchange);
+        }
         if !wanted_elsewhere && self.policy().hedge.percentile.is_some() {
             self.runtime.latency.record(latency);
         }
@@ -599,6 +645,9 @@ impl Race<'_> {
             self.tell(number, LineOutcome::Status(status), exchange);
             self.why = Some(EndpointFailure::Status);
             let running = self.take(number, exchange)?;
+            if running.hedge {
+                self.runtime.metrics.hedge(HedgeOutcome::Lost);
+            }
             let held = (upstream, head, running.candidate, running.busy);
             if let Some((upstream, ..)) = self.held.replace(held) {
                 self.discard(upstream);
@@ -621,14 +670,11 @@ impl Race<'_> {
     /// An attempt failed without a response.
     fn failed(&mut self, number: usize, failed: Failed, exchange: &mut Exchange) {
         let Failed { failure, error } = failed;
+        let why = reason(failure, &error);
         if let Some(endpoint) = self.endpoint_of(number, exchange) {
             tracing::debug!(endpoint = %endpoint.name, ?failure, %error, "an attempt failed");
-            let candidate = self.running.get(number).map_or(0, |running| running.candidate);
-            if let Some((.., state)) = Self::reach(candidate, exchange) {
-                state.metrics.failed(reason(failure, &error));
-            }
+            self.count_failure(number, why, exchange);
         }
-        let why = reason(failure, &error);
         self.tell(number, LineOutcome::Failed(why), exchange);
         self.why = Some(why);
         if let Some(outcome) = outcome_of(failure) {
@@ -641,6 +687,9 @@ impl Race<'_> {
         let Some(running) = self.take(number, exchange) else {
             return;
         };
+        if running.hedge {
+            self.runtime.metrics.hedge(HedgeOutcome::Lost);
+        }
         if let (Some(token), Failure::Connect { .. } | Failure::Departed | Failure::NotProcessed) =
             (running.token, failure)
         {
@@ -661,7 +710,8 @@ impl Race<'_> {
         let other = Self::untried(exchange, None, from, std::time::Instant::now());
         let verdict = retry_verdict(&Attempt {
             failure,
-            repeatable: exchange.repeatable && exchange.upgrade == Upgrade::None,
+            // What a WebSocket asks for begins with its 101. Of other protocols nobody knows.
+            repeatable: exchange.repeatable && exchange.upgrade != Upgrade::Other,
             replayable: self.body.as_ref().is_none_or(Body::is_whole),
             made: exchange.attempts,
             most: self.policy().retry.attempts.map_or(usize::MAX, usize::from),
@@ -671,9 +721,12 @@ impl Race<'_> {
         // Others may be stale for the same reason: no second one is tried.
         self.excused |= failure.is_excused_once();
         let (candidate, paid, fresh) = match (verdict, other) {
-            (Verdict::GiveUp(status), _) => {
+            (Verdict::GiveUp(status, why), _) => {
                 if !matches!(failure, Failure::Status { .. }) {
                     self.failure = status;
+                }
+                if !another {
+                    self.runtime.metrics.gave_up(why);
                 }
                 return another;
             }
@@ -689,7 +742,7 @@ impl Race<'_> {
             at: self.pause(exchange),
             paid,
             fresh,
-            give_up: paid.then(|| Instant::now() + TOKEN_WAIT),
+            give_up: None,
         };
         true
     }
@@ -754,6 +807,13 @@ impl Race<'_> {
         });
     }
 
+    fn count_failure(&self, number: usize, reason: EndpointFailure, exchange: &Exchange) {
+        let candidate = self.running.get(number).map_or(0, |running| running.candidate);
+        if let Some((.., state)) = Self::reach(candidate, exchange) {
+            state.metrics.failed(reason);
+        }
+    }
+
     fn count_answer(&self, number: usize, exchange: &Exchange) {
         let candidate = self.running.get(number).map_or(0, |running| running.candidate);
         if let Some(runtime) = exchange
@@ -787,18 +847,18 @@ impl Race<'_> {
     fn on_time(&mut self, session: &mut ServerSession, exchange: &mut Exchange) -> Option<u16> {
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.runtime.metrics.gave_up(GaveUp::Deadline);
             return Some(504);
         }
-        if let Next::Attempt {
-            give_up, at: None, ..
-        } = &self.next
-            && give_up.is_some_and(|end| end <= now)
-        {
+        if self.next.has_given_up(now) {
+            self.runtime.metrics.gave_up(GaveUp::Budget);
             self.next = Next::Nothing;
         }
         if self.hedge_at.is_some_and(|at| at <= now) {
             self.hedge_at = None;
-            self.hedge(session, exchange);
+            if exchange.upgrade == Upgrade::None {
+                self.hedge(session, exchange);
+            }
         }
         for number in 0..self.running.len() {
             self.look(number, now, session, exchange);
@@ -854,11 +914,17 @@ impl Race<'_> {
         }
         let connecting = matches!(running.phase, Phase::Connecting(_));
         if running.is_left_unanswered(&service, &endpoint, patience) {
+            running.look.unanswered = true;
+            // One request may be only slow, and nobody asks the endpoint meanwhile where the less busy one is asked, or
+            // clients stay. Connects are never slow.
+            if connecting || endpoint.live.in_flight() > 1 || running.probe.is_some() {
+                self.record(number, AttemptOutcome::Unanswered, exchange);
+            }
             self.hung(number, connecting, session, exchange);
         }
     }
 
-    /// The endpoint leaves requests unanswered while its siblings answer.
+    /// The endpoint leaves the request unanswered while its siblings answer.
     fn hung(
         &mut self,
         number: usize,
@@ -866,7 +932,6 @@ impl Race<'_> {
         session: &mut ServerSession,
         exchange: &mut Exchange,
     ) {
-        self.record(number, AttemptOutcome::Unanswered, exchange);
         if connecting
             && self.running.len() == 1
             && Self::untried(exchange, None, 0, std::time::Instant::now()).is_some()
@@ -894,7 +959,7 @@ impl Race<'_> {
         let allowed = self.running.len() == 1
             && matches!(self.next, Next::Nothing)
             && exchange.repeatable
-            && exchange.upgrade == Upgrade::None
+            && exchange.upgrade != Upgrade::Other
             && exchange.attempts < most.min(super::retry::MAX_ATTEMPTS)
             && self.body.as_ref().is_none_or(Body::is_whole);
         if !allowed {
@@ -905,7 +970,9 @@ impl Race<'_> {
         };
         let Some(token) = self.runtime.budget.try_take() else {
             // The next look tries again.
-            self.runtime.metrics.hedge(HedgeOutcome::Denied);
+            if !std::mem::replace(&mut self.denied, true) {
+                self.runtime.metrics.hedge(HedgeOutcome::Denied);
+            }
             return;
         };
         self.start(candidate, Some(token), false, true, session, exchange);
@@ -915,6 +982,13 @@ impl Race<'_> {
     fn abandon(&mut self, number: usize, exchange: &mut Exchange) {
         self.record(number, AttemptOutcome::Abandoned, exchange);
         self.tell(number, LineOutcome::Abandoned, exchange);
+        if self
+            .running
+            .get(number)
+            .is_some_and(|running| running.look.unanswered)
+        {
+            self.count_failure(number, EndpointFailure::Unanswered, exchange);
+        }
         if let Some(running) = self.take(number, exchange) {
             if running.hedge {
                 self.runtime.metrics.hedge(HedgeOutcome::Lost);
@@ -926,9 +1000,14 @@ impl Race<'_> {
         }
     }
 
-    /// The request has its response, or will have none: what still runs is given up.
-    fn end(&mut self, exchange: &mut Exchange) {
+    /// The request has its response (`won`), or will have none: what still runs is given up.
+    fn end(&mut self, won: bool, exchange: &mut Exchange) {
         for number in (0..self.running.len()).rev() {
+            let unanswered = |running: &Running| running.look.unanswered;
+            if won && self.running.get(number).is_some_and(unanswered) {
+                // What it left unanswered was answered elsewhere.
+                self.record(number, AttemptOutcome::Unanswered, exchange);
+            }
             self.abandon(number, exchange);
         }
         if let Some((upstream, ..)) = self.held.take() {
@@ -948,6 +1027,20 @@ fn answers(service: &Service, endpoint: &Endpoint) -> (u64, u64) {
     (endpoint.live.answers(), all)
 }
 
+/// How long the siblings of an endpoint take on average.
+fn usual_elsewhere(service: &Service, endpoint: &Endpoint) -> Duration {
+    let siblings = service
+        .endpoints
+        .iter()
+        .filter(|sibling| sibling.name != endpoint.name);
+    let (sum, count) = siblings
+        .filter_map(|sibling| sibling.live.latency())
+        .fold((Duration::ZERO, 0), |(sum, count), latency| {
+            (sum + latency, count + 1)
+        });
+    sum.checked_div(count).unwrap_or_default()
+}
+
 impl Running {
     /// Whether the endpoint has answered nobody for a while, although there is reason to expect it.
     fn is_left_unanswered(&self, service: &Service, endpoint: &Endpoint, patience: Duration) -> bool {
@@ -956,13 +1049,16 @@ impl Running {
         let siblings = all.saturating_sub(self.look.before.1).saturating_sub(own);
         let others = service.endpoints.len().saturating_sub(1).max(1) as u64;
         let alone = endpoint.live.in_flight() < 2;
-        let long = self.look.silent.elapsed() >= patience * LAST_STRAW;
+        let silent = self.look.silent.elapsed();
+        let long = silent >= patience * LAST_STRAW;
         own == 0
+            && silent >= usual_elsewhere(service, endpoint) * SLOWER
             && (siblings >= SIBLING_ANSWERS * others
                 || (siblings + self.look.earlier > 0 && !alone && long)
-                // Nobody else asks an endpoint that is excluded or on probation: its silence is evidence by itself.
+                // Nobody else asks an endpoint that is excluded or on probation: its silence is evidence by itself. One
+                // that leaves is asked by nobody either, and may finish what it has.
                 || self.probe.is_some()
-                || !service.may_try(endpoint, std::time::Instant::now()))
+                || (!endpoint.live.departed() && !service.may_try(endpoint, std::time::Instant::now())))
     }
 
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Moved> {
@@ -1055,4 +1151,33 @@ fn random_share() -> f64 {
     let bits = RandomState::new().hash_one(()) >> 40;
     let bits = u32::try_from(bits).unwrap_or(0);
     f64::from(bits) / f64::from(1u32 << 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A time that has passed and stays would wake the request again and again, for as long as tokens are out.
+    #[test]
+    fn a_pause_that_is_over_wakes_nobody_while_a_token_is_waited_for() {
+        let now = Instant::now();
+        let later = now + Duration::from_millis(20);
+        let mut next = Next::Attempt {
+            candidate: 0,
+            at: Some(later),
+            paid: true,
+            fresh: false,
+            give_up: None,
+        };
+        assert!(!next.is_due(now));
+        assert_eq!((next.wake(), next.waits_for_token()), (Some(later), false));
+        assert!(next.is_due(later));
+        next.wait_for_token(later);
+        let end = later + TOKEN_WAIT;
+        assert_eq!((next.wake(), next.waits_for_token()), (Some(end), true));
+        // Whoever asks later has no more time.
+        assert!(next.is_due(end));
+        next.wait_for_token(end);
+        assert!(next.has_given_up(end) && !next.has_given_up(later));
+    }
 }

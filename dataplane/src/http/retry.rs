@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use crate::metrics::GaveUp;
+
 /// Attempts at one request, all together. Enough to walk past a dead half of a large service, and an end for loops.
 pub(super) const MAX_ATTEMPTS: usize = 16;
 
@@ -76,7 +78,7 @@ pub(super) enum Verdict {
     /// Another attempt, at the same candidate over another connection. It costs nothing.
     Again,
     /// None: the client gets this status, or the response that is there.
-    GiveUp(u16),
+    GiveUp(u16, GaveUp),
 }
 
 /// Methods whose repetition has the effect of doing them once (RFC 9110 section 9.2.2).
@@ -101,8 +103,14 @@ pub(super) fn retry_verdict(attempt: &Attempt) -> Verdict {
         }
         Failure::Final => false,
     };
-    if !may_repeat || !attempt.replayable || attempt.made >= attempt.most.min(MAX_ATTEMPTS) {
-        return Verdict::GiveUp(status);
+    if !may_repeat {
+        return Verdict::GiveUp(status, GaveUp::Unrepeatable);
+    }
+    if !attempt.replayable {
+        return Verdict::GiveUp(status, GaveUp::Body);
+    }
+    if attempt.made >= attempt.most.min(MAX_ATTEMPTS) {
+        return Verdict::GiveUp(status, GaveUp::Attempts);
     }
     // The back end did no work for it: another attempt adds no load.
     let excused = attempt.failure.is_excused_once() && !attempt.excused;
@@ -111,7 +119,7 @@ pub(super) fn retry_verdict(attempt: &Attempt) -> Verdict {
         _ if attempt.others => Verdict::Next { paid: !free },
         Failure::Broken { reused: true } if excused => Verdict::Again,
         Failure::NotProcessed if attempt.made < MAX_AGAIN => Verdict::Again,
-        _ => Verdict::GiveUp(status),
+        _ => Verdict::GiveUp(status, GaveUp::Candidates),
     }
 }
 
@@ -122,6 +130,7 @@ mod tests {
     #[test]
     fn what_follows_a_failed_attempt() {
         use Failure::{Broken, Connect, Departed, Final, NotProcessed, Silent, Unsound};
+        use GaveUp::{Attempts, Body, Candidates, Unrepeatable};
         use Verdict::{Again, GiveUp, Next};
         let refused = Connect { timed_out: false };
         let late = Connect { timed_out: true };
@@ -131,33 +140,61 @@ mod tests {
         // failure, repeatable, replayable, made, others, verdict
         let cases = [
             (refused, false, true, 1, true, free),
-            (refused, true, true, 1, false, GiveUp(502)),
+            (refused, true, true, 1, false, GiveUp(502, Candidates)),
             (late, false, true, 1, true, free),
-            (late, true, true, 1, false, GiveUp(504)),
-            (refused, true, true, MAX_ATTEMPTS, true, GiveUp(502)),
-            (refused, true, false, 2, true, GiveUp(502)),
+            (late, true, true, 1, false, GiveUp(504, Candidates)),
+            (refused, true, true, MAX_ATTEMPTS, true, GiveUp(502, Attempts)),
+            (refused, true, false, 2, true, GiveUp(502, Body)),
             (Broken { reused: false }, true, true, 1, true, paid),
-            (Broken { reused: false }, true, true, 1, false, GiveUp(502)),
+            (
+                Broken { reused: false },
+                true,
+                true,
+                1,
+                false,
+                GiveUp(502, Candidates),
+            ),
             (Broken { reused: true }, true, true, 1, true, free),
             (Broken { reused: true }, true, true, 1, false, Again),
-            (Broken { reused: true }, false, true, 1, true, GiveUp(502)),
-            (Broken { reused: false }, false, true, 1, true, GiveUp(502)),
-            (Broken { reused: true }, true, false, 1, true, GiveUp(502)),
+            (
+                Broken { reused: true },
+                false,
+                true,
+                1,
+                true,
+                GiveUp(502, Unrepeatable),
+            ),
+            (
+                Broken { reused: false },
+                false,
+                true,
+                1,
+                true,
+                GiveUp(502, Unrepeatable),
+            ),
+            (Broken { reused: true }, true, false, 1, true, GiveUp(502, Body)),
             (Silent, true, true, 1, true, paid),
-            (Silent, true, true, 1, false, GiveUp(504)),
-            (Silent, false, true, 1, true, GiveUp(504)),
+            (Silent, true, true, 1, false, GiveUp(504, Candidates)),
+            (Silent, false, true, 1, true, GiveUp(504, Unrepeatable)),
             (Unsound, true, true, 1, true, paid),
-            (Unsound, false, true, 1, true, GiveUp(502)),
+            (Unsound, false, true, 1, true, GiveUp(502, Unrepeatable)),
             (Departed, false, true, 1, true, free),
-            (Departed, true, true, 1, false, GiveUp(502)),
+            (Departed, true, true, 1, false, GiveUp(502, Candidates)),
             (NotProcessed, false, true, 1, false, Again),
-            (NotProcessed, false, true, MAX_AGAIN, false, GiveUp(502)),
+            (
+                NotProcessed,
+                false,
+                true,
+                MAX_AGAIN,
+                false,
+                GiveUp(502, Candidates),
+            ),
             (NotProcessed, false, true, 1, true, free),
             (bad, true, true, 1, true, paid),
-            (bad, true, true, 1, false, GiveUp(502)),
-            (bad, false, true, 1, true, GiveUp(502)),
-            (bad, true, false, 1, true, GiveUp(502)),
-            (Final, true, true, 1, true, GiveUp(502)),
+            (bad, true, true, 1, false, GiveUp(502, Candidates)),
+            (bad, false, true, 1, true, GiveUp(502, Unrepeatable)),
+            (bad, true, false, 1, true, GiveUp(502, Body)),
+            (Final, true, true, 1, true, GiveUp(502, Unrepeatable)),
         ];
         for (failure, repeatable, replayable, made, others, verdict) in cases {
             let attempt = Attempt {
@@ -182,7 +219,11 @@ mod tests {
                 true,
                 Verdict::Next { paid: true },
             ),
-            (Failure::Broken { reused: true }, false, Verdict::GiveUp(502)),
+            (
+                Failure::Broken { reused: true },
+                false,
+                Verdict::GiveUp(502, GaveUp::Candidates),
+            ),
             (Failure::NotProcessed, true, Verdict::Next { paid: true }),
             (Failure::NotProcessed, false, Verdict::Again),
         ] {
@@ -210,7 +251,7 @@ mod tests {
             others: true,
             excused: false,
         };
-        assert_eq!(retry_verdict(&attempt), Verdict::GiveUp(504));
+        assert_eq!(retry_verdict(&attempt), Verdict::GiveUp(504, GaveUp::Attempts));
         let attempt = Attempt { most: 3, ..attempt };
         assert_eq!(retry_verdict(&attempt), Verdict::Next { paid: true });
     }

@@ -240,7 +240,7 @@ label_enum! {
         Won = "won",
         /// The first attempt answered first after all, or both failed.
         Lost = "lost",
-        /// It was not started: the budget was spent, or no endpoint was left.
+        /// It was not started: the budget was spent.
         Denied = "denied",
     }
 }

@@ -1,11 +1,11 @@
 //! WebSockets, other upgrades, and HTTP/2 on either side.
 
 use bytes::Bytes;
-use constellation_dataplane::table::Scheme;
+use constellation_dataplane::table::{Policy, Scheme, Service};
 use http::{HeaderMap, Request};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::support::{Act, Backend, Node, Plan, generation, service, soon};
+use super::support::{Act, Backend, Node, Plan, endpoint, generation, ok, service, soon, spec};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
@@ -38,6 +38,45 @@ async fn a_websocket_outlives_changes_of_the_configuration() {
     assert_eq!(seen.header("connection"), ["Upgrade"]);
     assert_eq!(seen.header("x-forwarded-proto"), ["ws"]);
     drop(client);
+}
+
+/// The handshake of a WebSocket is a GET; what is said on it begins later.
+#[tokio::test]
+async fn a_websocket_that_one_back_end_fails_is_opened_at_another() {
+    const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+    type Answer = fn() -> Act;
+    let answers: [Answer; 2] = [|| Act::Close, || Act::Send(UNAVAILABLE.to_vec())];
+    for answer in answers {
+        let bad = Backend::start(move |_, _| answer()).await;
+        let good = Backend::start(|_, _| Act::Echo(SWITCHED.to_vec())).await;
+        let node = Plan::to(&[(Scheme::Http, bad.address), (Scheme::Http, good.address)]).start();
+        let mut client = node.connect().await;
+        client.send(format!("{UPGRADE}\r\n")).await;
+        assert_eq!(client.response_head().await.status, 101);
+        client.send("frame").await;
+        assert_eq!(client.exact(5).await, b"frame");
+        assert_eq!((bad.seen().len(), good.seen().len()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_does_not_wait_at_a_back_end_that_hangs() {
+    let hung = Backend::start(|_, _| Act::Hang).await;
+    let good = Backend::start(|_, seen| match seen.header("upgrade").is_empty() {
+        true => Act::Send(ok(b"good")),
+        false => Act::Echo(SWITCHED.to_vec()),
+    })
+    .await;
+    let node = Plan::to(&[(Scheme::Http, hung.address), (Scheme::Http, good.address)]).start();
+    let mut waiting = node.connect().await;
+    waiting.send(format!("{UPGRADE}\r\n")).await;
+    let mut client = node.connect().await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    assert_eq!(waiting.response_head().await.status, 101);
+    waiting.send("frame").await;
+    assert_eq!(waiting.exact(5).await, b"frame");
 }
 
 /// What a client sends after its request must not reach the back end as raw bytes unless the back end switched.
@@ -235,6 +274,73 @@ async fn http1_clients_reach_http2_back_ends() {
         answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("hello"),
         "{answer}"
     );
+}
+
+/// A place in the line is for those who still want an answer.
+#[tokio::test]
+async fn who_leaves_the_line_takes_no_place() {
+    let backend = Backend::start(|_, _| Act::Hang).await;
+    let mut policy = Policy::default();
+    policy.limits.max_in_flight = Some(1);
+    policy.limits.queue_timeout = std::time::Duration::from_secs(600);
+    let host = backend.address.ip().to_string();
+    let mut spec = spec(
+        "app",
+        vec![endpoint(Scheme::Http, &host, backend.address.port(), "")],
+    );
+    spec.policy = std::sync::Arc::new(policy);
+    let node = Plan {
+        routes: vec![("PathPrefix(`/`)", Service::new(spec, None))],
+        ..Plan::default()
+    }
+    .start();
+    let mut sender = h2_client(&node).await;
+    let request = || Request::get("http://a.test/").body(()).unwrap();
+    let (_first, _) = sender.send_request(request(), true).unwrap();
+    let (_second, mut stream) = sender.send_request(request(), true).unwrap();
+    let waiting = async |count: usize| {
+        let line = format!("constellation_service_queue_length{{service=\"app\"}} {count}\n");
+        soon(&line, async {
+            while !node.metrics().contains(&line) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    waiting(1).await;
+    stream.send_reset(h2::Reason::CANCEL);
+    waiting(0).await;
+}
+
+/// Connections of HTTP/2 outlive requests, but not their endpoint.
+#[tokio::test]
+async fn the_http2_connection_to_an_endpoint_that_left_is_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (open, mut opened) = tokio::sync::watch::channel(0);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            open.send_modify(|count| *count += 1);
+            let mut connection = h2::server::handshake(socket).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                respond.send_response(http::Response::new(()), true).unwrap();
+            }
+            open.send_modify(|count| *count -= 1);
+        }
+    });
+    let service = service("app", &[(Scheme::H2c, address)]);
+    let endpoint = service.endpoints[0].live.clone();
+    let node = Plan {
+        routes: vec![("PathPrefix(`/`)", service)],
+        ..Plan::default()
+    }
+    .start();
+    let mut client = node.connect().await;
+    assert_eq!(client.get("/").await.status, 200);
+    assert_eq!(*opened.borrow_and_update(), 1, "it is kept");
+    endpoint.depart();
+    let closing = opened.wait_for(|open| *open == 0);
+    soon("closing", closing).await.unwrap();
 }
 
 /// What a back end of HTTP/2 sends in empty frames must not end the body of an HTTP/1 client early: the rest would be

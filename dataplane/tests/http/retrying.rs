@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use constellation_dataplane::departure::{Limits, depart};
+use constellation_dataplane::table::policy::{Balance, HashKey};
 use constellation_dataplane::table::{AttemptOutcome, Policy, Scheme, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -219,6 +221,103 @@ async fn a_slow_request_is_left_alone() {
     assert!(other.seen().is_empty());
 }
 
+/// A back end that takes this long to answer `path`, and answers anything else at once.
+async fn slow_at(path: &'static str, milliseconds: u64) -> Backend {
+    Backend::start(move |_, seen| match seen.head.starts_with(path) {
+        true => Act::SendLater(Duration::from_millis(milliseconds), ok(b"done")),
+        false => Act::Send(ok(b"done")),
+    })
+    .await
+}
+
+/// All endpoints are slow, and one is slower: its answers come after those of the others, and it is sound.
+#[tokio::test]
+async fn a_slow_service_has_no_hung_endpoint() {
+    let (slow, slower) = (slow_at("GET /", 600).await, slow_at("GET /", 900).await);
+    let node = Arc::new(node(&[slow.address, slower.address], Policy::default()));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let node = node.clone();
+        clients.spawn(async move {
+            let mut client = node.connect().await;
+            for _ in 0..2 {
+                assert_eq!(get(&mut client).await.0, 200);
+            }
+        });
+    }
+    soon("all answers", clients.join_all()).await;
+    assert_eq!(slow.seen().len() + slower.seen().len(), 16);
+    let metrics = node.metrics();
+    assert!(!metrics.contains("to=\"ejected\""), "{metrics}");
+}
+
+/// Where clients stay at their endpoints, nobody else may ask the one that has a long request. That it has given no
+/// answer meanwhile says nothing.
+#[tokio::test]
+async fn one_slow_request_puts_no_endpoint_aside() {
+    let (one, other) = (slow_at("GET /slow", 1500).await, slow_at("GET /slow", 1500).await);
+    let policy = Policy {
+        balance: Balance::Hash {
+            key: HashKey::Header("x-key".parse().unwrap()),
+            bound: None,
+        },
+        ..Policy::default()
+    };
+    let node = node(&[one.address, other.address], policy);
+    let mut client = node.connect().await;
+    let request = |path: &str, key: usize| format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Key: {key}\r\n\r\n");
+    let mut keys = [None, None];
+    for key in 0..100 {
+        let before = one.seen().len();
+        client.send(request("/", key)).await;
+        assert_eq!(client.response().await.status, 200);
+        keys[one.seen().len() - before] = Some(key);
+    }
+    let (of_other, of_one) = (keys[0].unwrap(), keys[1].unwrap());
+    let mut slow = node.connect().await;
+    slow.send(request("/slow", of_one)).await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        client.send(request("/", of_other)).await;
+        assert_eq!(client.response().await.status, 200);
+    }
+    assert_eq!(slow.response().await.status, 200);
+    let metrics = node.metrics();
+    assert!(!metrics.contains("to=\"ejected\""), "{metrics}");
+}
+
+/// Nobody asks an endpoint that leaves, so its silence says nothing: what it has begun it may finish.
+#[tokio::test]
+async fn a_slow_request_at_an_endpoint_that_leaves_is_left_alone() {
+    let slow = slow_at("GET /", 1500).await;
+    let other = Backend::fixed("other").await;
+    let service = with_policy(&[slow.address, other.address], Policy::default());
+    let leaving = service.endpoints[0].live.clone();
+    let node = Plan {
+        routes: vec![("PathPrefix(`/`)", service)],
+        ..Plan::default()
+    }
+    .start();
+    let mut client = node.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    soon("the request", async {
+        while slow.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let limit = Duration::from_secs(30);
+    depart(
+        &leaving,
+        Limits {
+            requests: limit,
+            upgraded: limit,
+        },
+    );
+    assert_eq!(client.response().await.text(), "done");
+    assert!(other.seen().is_empty());
+}
+
 /// No connection is lost to a response that was left for another one.
 #[tokio::test]
 async fn the_connection_of_a_failed_attempt_is_used_again() {
@@ -333,4 +432,122 @@ async fn a_post_is_not_sent_again_after_a_broken_http2_connection() {
         assert_eq!(requests.load(Ordering::SeqCst), 1, "{name}");
         assert_eq!(others.load(Ordering::SeqCst), usize::from(again), "{name}");
     }
+}
+
+/// Whatever is the end of a request has its reason in the metrics, and an attempt that failed has its own.
+#[tokio::test]
+async fn what_was_not_tried_again_is_counted_by_its_reason() {
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    let put = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    let with = |change: fn(&mut Policy)| {
+        let mut policy = Policy::default();
+        change(&mut policy);
+        policy
+    };
+    let broken_off = || b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc".to_vec();
+    type Answer = fn() -> Act;
+    let bad: Answer = || Act::Send(unavailable());
+    let silent: Answer = || Act::Hang;
+    for (request, answer, others, policy, refused, failed) in [
+        (post, bad, true, Policy::default(), "unrepeatable", Some("status")),
+        (
+            post,
+            || Act::Close,
+            true,
+            Policy::default(),
+            "unrepeatable",
+            Some("closed"),
+        ),
+        (
+            put,
+            bad,
+            true,
+            with(|p| p.retry.replay_bytes = 2),
+            "body",
+            Some("status"),
+        ),
+        (
+            get,
+            bad,
+            true,
+            with(|p| p.retry.attempts = Some(1)),
+            "attempts",
+            Some("status"),
+        ),
+        (get, bad, false, Policy::default(), "candidates", Some("status")),
+        (
+            get,
+            silent,
+            false,
+            with(|p| p.retry.total = Some(Duration::from_millis(50))),
+            "deadline",
+            None,
+        ),
+        (
+            get,
+            silent,
+            false,
+            with(|p| p.retry.per_try = Some(Duration::from_millis(50))),
+            "candidates",
+            Some("timeout"),
+        ),
+    ] {
+        let backend = Backend::start(move |_, _| answer()).await;
+        let good = Backend::fixed("good").await;
+        let mut addresses = vec![backend.address];
+        addresses.extend(others.then_some(good.address));
+        let node = node(&addresses, policy);
+        let mut client = node.connect().await;
+        client.send(request).await;
+        assert!(client.response().await.status >= 502, "{refused}");
+        let metrics = node.metrics();
+        let count =
+            format!("constellation_retries_refused_total{{service=\"app\",reason=\"{refused}\"}} 1\n");
+        assert!(metrics.contains(&count), "{request:?} {refused}\n{metrics}");
+        let failures = |reason: &str| metrics.contains(&format!(",reason=\"{reason}\"}} 1\n"));
+        assert!(failed.is_none_or(failures), "{request:?} {failed:?}\n{metrics}");
+    }
+    let backend = Backend::start(move |_, _| Act::SendAndClose(broken_off())).await;
+    let good = Backend::fixed("good").await;
+    let node = node(&[backend.address, good.address], Policy::default());
+    let mut client = node.connect().await;
+    client.send(get).await;
+    assert_eq!(client.response_head().await.status, 200);
+    assert_eq!(client.rest().await, b"abc");
+    let metrics = node.metrics();
+    for line in [
+        "constellation_retries_refused_total{service=\"app\",reason=\"answered\"} 1\n",
+        ",reason=\"closed\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+}
+
+/// A second attempt beside the first one that fails is lost, however the request ends.
+#[tokio::test]
+async fn a_hedge_that_fails_is_counted() {
+    // Enough to know what is usual.
+    const USUAL: usize = 30;
+    let slow = Backend::start(|number, _| match number > USUAL {
+        true => Act::SendLater(Duration::from_millis(500), ok(b"good")),
+        false => Act::Send(ok(b"good")),
+    })
+    .await;
+    let other = Backend::start(|number, _| match number > USUAL {
+        true => Act::Close,
+        false => Act::Send(ok(b"good")),
+    })
+    .await;
+    let mut policy = Policy::default();
+    policy.hedge.percentile = Some(90);
+    policy.hedge.min_delay = Duration::from_millis(100);
+    let node = node(&[slow.address, other.address], policy);
+    let mut client = node.connect().await;
+    for _ in 0..2 * USUAL + 1 {
+        assert_eq!(get(&mut client).await, (200, "good".to_owned()));
+    }
+    assert_eq!(other.seen().len(), USUAL + 1);
+    let lost = "constellation_hedges_total{service=\"app\",outcome=\"lost\"} 1\n";
+    assert!(node.metrics().contains(lost), "{}", node.metrics());
 }

@@ -233,6 +233,8 @@ impl Seen {
 pub(crate) enum Act {
     /// Sends these bytes and keeps the connection.
     Send(Vec<u8>),
+    /// Sends these bytes after this time and keeps the connection.
+    SendLater(Duration, Vec<u8>),
     /// Sends these bytes and closes.
     SendAndClose(Vec<u8>),
     /// Closes without an answer.
@@ -367,6 +369,10 @@ async fn serve(
         };
         match script(number, &seen) {
             Act::Send(bytes) => socket.write_all(&bytes).await?,
+            Act::SendLater(time, bytes) => {
+                tokio::time::sleep(time).await;
+                socket.write_all(&bytes).await?;
+            }
             Act::SendAndClose(bytes) => return socket.write_all(&bytes).await,
             Act::Close => return Ok(()),
             Act::Hang => std::future::pending().await,
