@@ -68,8 +68,8 @@ const SWEEP: std::time::Duration = std::time::Duration::from_secs(1);
 const STREAM_WINDOW: u32 = 1 << 20;
 /// The same for all streams of a connection together.
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Response bytes of one HTTP/2 stream that wait for the client; with 250 streams 16 MiB on a connection.
-const SEND_BUFFER: usize = 64 * 1024;
+/// Response bytes of one HTTP/2 stream that wait for the client; with 250 streams 8 MiB on a connection.
+const SEND_BUFFER: usize = 32 * 1024;
 /// Streams that were reset before a task took them: a browser may give up a page in one packet. `frames` counts all
 /// resets.
 const PENDING_RESETS: usize = 100;

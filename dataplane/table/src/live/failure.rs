@@ -32,7 +32,8 @@ pub(super) enum Evidence {
 impl Evidence {
     pub(super) fn of(outcome: Outcome, policy: &Retry) -> Self {
         match outcome {
-            Outcome::Answered { status, .. } if policy.statuses.contains(&status) => {
+            // 403 and 429, which may be tried elsewhere too, say something about the client.
+            Outcome::Answered { status, .. } if status >= 500 && policy.statuses.contains(&status) => {
                 Self::Bad(Failure::Status(status))
             }
             Outcome::Answered { latency, .. } => Self::Good { latency },
@@ -158,6 +159,27 @@ mod tests {
             (Outcome::Abandoned, Evidence::None),
         ] {
             assert_eq!(Evidence::of(outcome, &Retry::default()), want, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_tried_elsewhere_because_of_the_client_is_no_failure() {
+        let latency = Duration::from_millis(3);
+        let policy = Retry {
+            statuses: [403, 429, 500].into_iter().collect(),
+            ..Retry::default()
+        };
+        for (status, want) in [
+            (403, Evidence::Good { latency }),
+            (429, Evidence::Good { latency }),
+            (500, Evidence::Bad(Failure::Status(500))),
+            (503, Evidence::Good { latency }),
+        ] {
+            assert_eq!(
+                Evidence::of(Outcome::Answered { status, latency }, &policy),
+                want,
+                "{status}"
+            );
         }
     }
 
