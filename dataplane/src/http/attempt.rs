@@ -26,6 +26,9 @@ use crate::departure;
 
 /// Interim responses (1xx) that a back end may send before the final one.
 const MAX_INTERIM: u8 = 16;
+/// How long a connect to an endpoint that left goes on when there is no other. One that only lost its place in the
+/// configuration still takes the connection at once.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// A connection to a back end with a request on it.
 pub(super) struct Upstream {
@@ -95,6 +98,14 @@ pub(super) fn idle(
     Some(Upstream::new(pool, session, key, None, endpoint.clone(), true))
 }
 
+/// Waits until the endpoint is not worth waiting for, because it left.
+async fn left(live: &Live, others: bool) {
+    departure::departed(live).await;
+    if !others {
+        tokio::time::sleep(LAST_CHANCE).await;
+    }
+}
+
 /// Connects to the endpoint, trying its addresses in order.
 pub(super) async fn connect(
     pool: Arc<Pool>,
@@ -134,7 +145,7 @@ pub(super) async fn connect(
         let connected = tokio::select! {
             biased;
             connected = pool.connect(&peer) => connected,
-            () = departure::departed(&endpoint.live) => {
+            () = left(&endpoint.live, manner.impatient) => {
                 return Err(Failed {
                     failure: Failure::Departed,
                     error: Error::explain(ErrorType::ConnectError, "the endpoint left").into_up(),

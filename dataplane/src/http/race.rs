@@ -681,7 +681,14 @@ impl Race<'_> {
             self.record(number, outcome, exchange);
         }
         self.goes_on(failure, number, exchange);
-        if failure == Failure::Departed && matches!(self.next, Next::Nothing) {
+        let is_gone = match failure {
+            Failure::Departed => true,
+            Failure::Connect { .. } => self
+                .endpoint_of(number, exchange)
+                .is_some_and(|endpoint| endpoint.live.departed()),
+            _ => false,
+        };
+        if is_gone && matches!(self.next, Next::Nothing) {
             self.failure = 503;
         }
         let Some(running) = self.take(number, exchange) else {

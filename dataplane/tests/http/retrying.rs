@@ -11,7 +11,7 @@ use constellation_dataplane::table::{AttemptOutcome, Policy, Scheme, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::support::{Act, Backend, Client, Node, Plan, endpoint, ok, soon, spec};
+use super::support::{Act, Backend, Client, Node, Plan, endpoint, ok, service, soon, spec};
 
 fn unavailable() -> Vec<u8> {
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nX-From: bad\r\n\r\nbusy".to_vec()
@@ -284,6 +284,32 @@ async fn one_slow_request_puts_no_endpoint_aside() {
     assert_eq!(slow.response().await.status, 200);
     let metrics = node.metrics();
     assert!(!metrics.contains("to=\"ejected\""), "{metrics}");
+}
+
+/// A request that was decided when the only endpoint had not left yet is served by it as long as it is there.
+#[tokio::test]
+async fn who_has_no_other_endpoint_gets_the_last_word_of_one_that_left() {
+    let limits = Limits {
+        requests: Duration::from_secs(60),
+        upgraded: Duration::from_secs(60),
+    };
+    let backend = Backend::fixed("ok").await;
+    let nobody = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    for (address, expected) in [(backend.address, 200), (nobody, 503)] {
+        let service = service("app", &[(Scheme::Http, address)]);
+        let live = service.endpoints[0].live.clone();
+        let node = Plan {
+            routes: vec![("PathPrefix(`/`)", service)],
+            ..Plan::default()
+        }
+        .start();
+        depart(&live, limits);
+        let mut client = node.connect().await;
+        assert_eq!(client.get("/").await.status, expected, "{address}");
+    }
 }
 
 /// Nobody asks an endpoint that leaves, so its silence says nothing: what it has begun it may finish.
