@@ -109,6 +109,7 @@ fn harness() -> &'static Harness {
 fn data_plane(routes: &[(&str, Scheme, SocketAddr)]) -> DataPlane {
     let metrics = Metrics::register(&mut Registry::default(), &["web".into()]);
     let settings = Settings {
+        node: "fuzz".into(),
         entry_points: vec![EntryPoint {
             id: EntryPointId(0),
             name: "web".into(),
