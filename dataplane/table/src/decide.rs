@@ -116,14 +116,14 @@ pub fn decide<'s>(snapshot: &'s Snapshot, request: &RequestMeta<'_>) -> Decision
 }
 
 /// Sees the routers of a walk go by.
-pub(crate) trait Observer<'s> {
+pub(crate) trait Observer<'s, R> {
     /// A router was asked and said whether it matches. `Break` ends the walk.
-    fn asked(&mut self, router: &'s Arc<Router>, matches: bool) -> ControlFlow<()>;
+    fn asked(&mut self, router: &'s Arc<R>, matches: bool) -> ControlFlow<()>;
 }
 
 /// The serving path: nobody looks, and the first match ends the walk.
-impl<'s> Observer<'s> for () {
-    fn asked(&mut self, _: &'s Arc<Router>, matches: bool) -> ControlFlow<()> {
+impl<'s, R> Observer<'s, R> for () {
+    fn asked(&mut self, _: &'s Arc<R>, matches: bool) -> ControlFlow<()> {
         if matches {
             ControlFlow::Break(())
         } else {
@@ -136,7 +136,7 @@ impl<'s> Observer<'s> for () {
 pub(crate) fn walk<'s>(
     snapshot: &'s Snapshot,
     request: &RequestMeta<'_>,
-    observer: &mut impl Observer<'s>,
+    observer: &mut impl Observer<'s, Router>,
 ) -> Option<Found<'s>> {
     let mut winner = None;
     for found in snapshot.candidates(request.entry_point, request.tls, request.host) {
@@ -184,11 +184,51 @@ fn walk_kinds<'s>(
     request: &RequestMeta<'_>,
     limit: usize,
 ) -> Decision<'s> {
+    let Choice {
+        service,
+        candidates,
+        via,
+    } = choose(target, request, limit);
+    match via {
+        Some(_) => Decision::Forward {
+            router,
+            service,
+            candidates,
+            via,
+        },
+        None => Decision::Unavailable {
+            router,
+            service,
+            candidates,
+        },
+    }
+}
+
+/// A service and its endpoints in the order to try.
+#[derive(Debug)]
+pub struct Choice<'s> {
+    /// The service.
+    pub service: &'s Arc<Service>,
+    /// The endpoints to try, and those left out.
+    pub candidates: Candidates<'s>,
+    /// The way through kinds of services, and where it may go on; `None`: the router names the service, or nothing
+    /// behind the kinds can serve.
+    pub via: Option<Box<Via<'s>>>,
+}
+
+/// Where a target leads, with at most `limit` candidates for each service.
+pub(crate) fn choose<'s>(target: &'s Target, request: &RequestMeta<'_>, limit: usize) -> Choice<'s> {
+    if let Some(service) = target.as_service() {
+        return Choice {
+            service,
+            candidates: service.candidates(request, limit, Standing::First),
+            via: None,
+        };
+    }
     let walked = target::walk(target, request, limit);
     let mut legs = walked.legs.into_iter();
     match legs.next() {
-        Some(first) => Decision::Forward {
-            router,
+        Some(first) => Choice {
             service: first.service,
             candidates: first.candidates,
             via: Some(Box::new(Via {
@@ -197,13 +237,13 @@ fn walk_kinds<'s>(
                 mirrors: walked.mirrors,
             })),
         },
-        None => Decision::Unavailable {
-            router,
+        None => Choice {
             service: walked
                 .failed
                 .as_ref()
                 .map_or(target.first(), |failed| failed.service),
             candidates: walked.failed.map(|failed| failed.candidates).unwrap_or_default(),
+            via: None,
         },
     }
 }

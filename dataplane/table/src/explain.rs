@@ -6,18 +6,25 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::decide::{Observer, conclude, walk};
-use crate::snapshot::Found;
-use crate::{Decision, RequestMeta, Router, Snapshot, Turn};
+use crate::rule::Refusal;
+use crate::snapshot::{Found, rank};
+use crate::{Candidates, Decision, RequestMeta, Router, Service, Snapshot, Turn, Via};
 
 mod balanced;
 mod report;
+mod stream;
 mod text;
 
 pub use report::{
     AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation, FurtherLine,
     MirrorLine, NearMiss, Outcome, Precedence, RefusalLine, RouterLine, Verdict, WayLine,
+};
+pub use stream::{
+    AskedConnection, HttpsLine, MiddlewareLine, MiddlewareVerdict, StreamExplanation, StreamKind,
+    StreamOutcome, explain_tcp, explain_udp,
 };
 
 /// Most routers listed as considered; the best ones are.
@@ -39,47 +46,29 @@ pub fn explain(snapshot: &Snapshot, request: &RequestMeta<'_>) -> Explanation {
     let found = walk(snapshot, &request, &mut transcript);
     let winner = found.map(|found| found.router);
     let decision = found.map_or(Decision::NoRoute, |found| conclude(found, &request, usize::MAX));
-    let candidates = decision.candidates();
-    let service = decision.service();
-    let line = |endpoint| Some(EndpointLine::of(service?, endpoint, request.now));
     let via = decision.via();
+    let reached = decision
+        .service()
+        .zip(decision.candidates())
+        .map(|(service, candidates)| Reached::of(service, candidates, via, request.now))
+        .unwrap_or_default();
     let asked = transcript.asked.len();
     Explanation {
         generation: snapshot.generation(),
         outcome: Outcome::of(&decision),
         router: winner.map(RouterLine::of),
-        service: service.map(|service| service.name.to_string()),
-        way: via.map(|via| WayLine::of(&via.way)).unwrap_or_default(),
-        balanced: service
-            .zip(candidates)
-            .map(|(service, candidates)| balanced::by(service, candidates)),
-        further: via
-            .iter()
-            .flat_map(|via| &via.further)
-            .map(|leg| FurtherLine::of(leg, request.now))
-            .collect(),
+        service: reached.service,
+        way: reached.way,
+        balanced: reached.balanced,
+        further: reached.further,
         mirrors: via
             .iter()
             .flat_map(|via| &via.mirrors)
             .map(MirrorLine::of)
             .collect(),
-        panic: service.is_some_and(|service| service.is_panic(request.now)),
-        candidates: candidates
-            .iter()
-            .flat_map(|candidates| &candidates.order)
-            .filter_map(|candidate| line(candidate.endpoint))
-            .collect(),
-        excluded: candidates
-            .iter()
-            .flat_map(|candidates| &candidates.excluded)
-            .filter_map(|(endpoint, exclusion)| {
-                Some(ExcludedLine {
-                    endpoint: line(endpoint)?,
-                    fact: *exclusion,
-                    reason: exclusion.reason(endpoint).into(),
-                })
-            })
-            .collect(),
+        panic: reached.panic,
+        candidates: reached.candidates,
+        excluded: reached.excluded,
         considered: transcript.considered(winner, &request),
         considered_more: asked.saturating_sub(MAX_CONSIDERED),
         other_hosts: snapshot
@@ -90,63 +79,115 @@ pub fn explain(snapshot: &Snapshot, request: &RequestMeta<'_>) -> Explanation {
     }
 }
 
-/// Writes down who was asked, and lets the walk go on past the winner.
+/// Where a decision leads: what the reports of all kinds of routers have in common.
 #[derive(Default)]
-struct Transcript<'s> {
-    asked: Vec<(&'s Arc<Router>, bool)>,
+struct Reached {
+    service: Option<String>,
+    way: WayLine,
+    balanced: Option<String>,
+    further: Vec<FurtherLine>,
+    panic: bool,
+    candidates: Vec<EndpointLine>,
+    excluded: Vec<ExcludedLine>,
 }
 
-impl<'s> Observer<'s> for Transcript<'s> {
-    fn asked(&mut self, router: &'s Arc<Router>, matches: bool) -> ControlFlow<()> {
+impl Reached {
+    fn of(service: &Service, candidates: &Candidates<'_>, via: Option<&Via<'_>>, now: Instant) -> Self {
+        let line = |endpoint| EndpointLine::of(service, endpoint, now);
+        Self {
+            service: Some(service.name.to_string()),
+            way: via.map(|via| WayLine::of(&via.way)).unwrap_or_default(),
+            balanced: Some(balanced::by(service, candidates)),
+            further: via
+                .iter()
+                .flat_map(|via| &via.further)
+                .map(|leg| FurtherLine::of(leg, now))
+                .collect(),
+            panic: service.is_panic(now),
+            candidates: candidates
+                .order
+                .iter()
+                .map(|candidate| line(candidate.endpoint))
+                .collect(),
+            excluded: candidates
+                .excluded
+                .iter()
+                .map(|(endpoint, exclusion)| ExcludedLine {
+                    endpoint: line(endpoint),
+                    fact: *exclusion,
+                    reason: exclusion.reason(endpoint).into(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Writes down who was asked, and lets the walk go on past the winner.
+struct Transcript<'s, R> {
+    asked: Vec<(&'s Arc<R>, bool)>,
+}
+
+impl<R> Default for Transcript<'_, R> {
+    fn default() -> Self {
+        Self { asked: Vec::new() }
+    }
+}
+
+impl<'s, R> Observer<'s, R> for Transcript<'s, R> {
+    fn asked(&mut self, router: &'s Arc<R>, matches: bool) -> ControlFlow<()> {
         self.asked.push((router, matches));
         ControlFlow::Continue(())
     }
 }
 
-impl Transcript<'_> {
+impl<'s, R> Transcript<'s, R> {
     /// The first [`MAX_CONSIDERED`] routers; the winner takes the last place when it is not among them.
-    fn considered(&self, winner: Option<&Arc<Router>>, request: &RequestMeta<'_>) -> Vec<Considered> {
-        let won = |router: &Arc<Router>| winner.is_some_and(|winner| Arc::ptr_eq(winner, router));
-        let mut listed: Vec<_> = self.asked.iter().take(MAX_CONSIDERED).collect();
-        if let Some(late) = self
-            .asked
-            .iter()
-            .skip(MAX_CONSIDERED)
-            .find(|(router, _)| won(router))
-        {
+    fn listed(&self, winner: Option<&Arc<R>>) -> Vec<(&'s Arc<R>, bool)> {
+        let won = |router: &Arc<R>| winner.is_some_and(|winner| Arc::ptr_eq(winner, router));
+        let asked = || self.asked.iter().copied();
+        let mut listed: Vec<_> = asked().take(MAX_CONSIDERED).collect();
+        if let Some(late) = asked().skip(MAX_CONSIDERED).find(|(router, _)| won(router)) {
             listed.pop();
             listed.push(late);
         }
+        listed
+    }
+}
+
+impl Transcript<'_, Router> {
+    fn considered(&self, winner: Option<&Arc<Router>>, request: &RequestMeta<'_>) -> Vec<Considered> {
+        let won = |router: &Arc<Router>| winner.is_some_and(|winner| Arc::ptr_eq(winner, router));
         let verdict = |router: &Arc<Router>, matches: bool| match winner {
             Some(winner) if won(router) => {
                 debug_assert!(Arc::ptr_eq(winner, router));
                 Verdict::Won
             }
             Some(winner) if matches => Verdict::Outranked {
-                by: Precedence::between(winner, router),
+                by: Precedence::between(rank(winner), rank(router)),
             },
             _ => Verdict::Refused {
-                because: router
-                    .spec
-                    .rule
-                    .refusals(request)
-                    .into_iter()
-                    .take(MAX_REFUSALS)
-                    .map(|refusal| RefusalLine {
-                        matcher: refusal.matcher,
-                        seen: shorten(refusal.seen),
-                    })
-                    .collect(),
+                because: refusal_lines(router.spec.rule.refusals(request)),
             },
         };
-        listed
+        self.listed(winner)
             .into_iter()
             .map(|(router, matches)| Considered {
                 router: RouterLine::of(router),
-                verdict: verdict(router, *matches),
+                verdict: verdict(router, matches),
             })
             .collect()
     }
+}
+
+fn refusal_lines(refusals: Vec<Refusal>) -> Vec<RefusalLine> {
+    refusals
+        .into_iter()
+        .take(MAX_REFUSALS)
+        .map(|refusal| RefusalLine {
+            matcher: refusal.matcher,
+            seen: shorten(refusal.seen),
+        })
+        .collect()
 }
 
 /// Routers that match the request but for its entry point or TLS: the commonest mistake.
@@ -172,13 +213,7 @@ fn near_misses(snapshot: &Snapshot, request: &RequestMeta<'_>) -> Vec<NearMiss> 
         .into_iter()
         .map(|router| NearMiss {
             router: RouterLine::of(router),
-            entry_points: router
-                .spec
-                .entry_points
-                .iter()
-                .copied()
-                .map(EntryPointLine::of)
-                .collect(),
+            entry_points: EntryPointLine::all(&router.spec.entry_points),
             tls: router.spec.tls,
             wrong_entry_point: !router.spec.entry_points.contains(&request.entry_point),
             wrong_tls: router.spec.tls != request.tls,

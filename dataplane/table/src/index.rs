@@ -1,4 +1,5 @@
-//! The routers of one entry point's plain or TLS traffic, filed by the hosts under which they can match.
+//! The routers of one entry point's plain or TLS traffic, of HTTP or TCP, filed by the hosts or server names under which
+//! they can match.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -118,6 +119,11 @@ impl Draft {
                 self.keyed.extend(keys.iter().map(|key| (*key, rank)));
             }
         }
+    }
+
+    /// Whether nothing is filed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// The finished table.

@@ -17,14 +17,17 @@ mod request;
 pub mod rule;
 mod service;
 mod snapshot;
+mod stream;
 mod target;
 mod text;
 mod view;
 
-pub use decide::{Candidate, Candidates, Decision, decide};
+pub use decide::{Candidate, Candidates, Choice, Decision, decide};
 pub use explain::{
-    AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation, FurtherLine,
-    MirrorLine, NearMiss, Outcome, Precedence, RefusalLine, RouterLine, Verdict, WayLine, explain,
+    AskedConnection, AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation,
+    FurtherLine, HttpsLine, MiddlewareLine, MiddlewareVerdict, MirrorLine, NearMiss, Outcome, Precedence,
+    RefusalLine, RouterLine, StreamExplanation, StreamKind, StreamOutcome, Verdict, WayLine, explain,
+    explain_tcp, explain_udp,
 };
 pub use live::{
     BreakerState, CheckState, LastFailure, Live, Outcome as AttemptOutcome, OutlierState, Probe, Running,
@@ -32,12 +35,16 @@ pub use live::{
 };
 pub use policy::Policy;
 pub use request::{RequestMeta, Turn};
-pub use rule::{Rule, RuleError};
+pub use rule::{Rule, RuleError, TcpRule};
 pub use service::{
-    Carried, Condition, Departure, Endpoint, EndpointSpec, Locality, Pem, Reach, Scheme, Service,
-    ServiceSpec, Slot, Timeouts, Transport,
+    Carried, Condition, Departure, Endpoint, EndpointSpec, Locality, Pem, ProxyProtocolVersion, Reach,
+    Scheme, Service, ServiceSpec, Slot, StreamTransport, Timeouts, Transport,
 };
 pub use snapshot::{Action, EntryPointId, Redirect, Router, RouterSpec, Snapshot};
+pub use stream::{
+    ConnectionMeta, InFlightConn, IpAllowList, TcpDecision, TcpMiddleware, TcpRouter, TcpRouterSpec, TcpTls,
+    UdpDecision, UdpRouter, UdpRouterSpec, decide_tcp, decide_udp,
+};
 pub use target::{
     Child, Definition, Failover, FailoverErrors, FailoverSpec, HighestRandomWeight, HighestRandomWeightSpec,
     Leg, MAX_DEPTH, MAX_LEAVES, Mirror, Mirrored, Mirroring, MirroringSpec, Nesting, NestingError, Step,

@@ -131,6 +131,8 @@ pub struct HealthCheck {
     pub status: Option<StatusCode>,
     /// Whether redirects are followed (up to ten).
     pub follow_redirects: bool,
+    /// In mode `tcp`: what is said and heard once connected.
+    pub exchange: TcpExchange,
     /// Between two checks of a healthy endpoint, 100 ms to 1 h. Jitter of up to 10 % is taken off.
     pub interval: Duration,
     /// Between two checks of an unhealthy endpoint.
@@ -156,6 +158,7 @@ impl Default for HealthCheck {
             headers: Vec::new(),
             status: None,
             follow_redirects: true,
+            exchange: TcpExchange::default(),
             interval: Duration::from_secs(30),
             unhealthy_interval: Duration::from_secs(30),
             timeout: Duration::from_secs(5),
@@ -173,8 +176,27 @@ pub enum CheckMode {
     Http,
     /// `grpc.health.v1.Health/Check`.
     Grpc,
-    /// That a TCP connection can be made.
+    /// That a TCP connection can be made, and what [`HealthCheck::exchange`] asks for is answered.
     Tcp,
+}
+
+/// What a TCP check says and wants to hear.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpExchange {
+    /// Sent once connected; empty: nothing.
+    pub send: Box<[u8]>,
+    /// What the answer begins with; empty: none is waited for.
+    pub expect: Box<[u8]>,
+}
+
+impl TcpExchange {
+    /// `PING` and `+PONG`. A Redis that wants a password answers something else: name its answer with `expect` there.
+    pub fn redis() -> Self {
+        Self {
+            send: (*b"PING\r\n").into(),
+            expect: (*b"+PONG").into(),
+        }
+    }
 }
 
 /// What is learned from live traffic (passive health).

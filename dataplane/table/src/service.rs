@@ -209,6 +209,12 @@ pub enum Scheme {
     H2c,
     /// TLS; HTTP/2 when the back end offers it by ALPN and the transport allows it, else HTTP/1.1.
     Https,
+    /// The bytes of TCP connections as they are. For TCP routers.
+    Tcp,
+    /// The same inside of TLS that begins here. For TCP routers.
+    Tls,
+    /// Datagrams. For UDP routers.
+    Udp,
 }
 
 impl fmt::Display for Scheme {
@@ -217,6 +223,9 @@ impl fmt::Display for Scheme {
             Self::Http => "http",
             Self::H2c => "h2c",
             Self::Https => "https",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Udp => "udp",
         })
     }
 }
@@ -256,6 +265,38 @@ pub struct Transport {
     pub max_idle_connections_per_host: u32,
     /// Time limits per phase.
     pub timeouts: Timeouts,
+    /// What only TCP services have.
+    pub stream: StreamTransport,
+}
+
+/// How a TCP service reaches its endpoints, beside TLS and the time to connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamTransport {
+    /// The header that tells the endpoint who the client is; `None`: none is sent.
+    pub proxy_protocol: Option<ProxyProtocolVersion>,
+    /// Once one side has ended what it sends: the longest silence of the other before the connection is ended; `None`:
+    /// no limit.
+    pub termination_delay: Option<Duration>,
+    /// Between two probes of TCP keep-alive towards the endpoint; `None`: it is not asked.
+    pub dial_keep_alive: Option<Duration>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyProtocolVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+impl fmt::Display for ProxyProtocolVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        })
+    }
 }
 
 /// Leaves out the bytes of keys and certificates.
@@ -273,6 +314,7 @@ impl fmt::Debug for Transport {
                 &self.max_idle_connections_per_host,
             )
             .field("timeouts", &self.timeouts)
+            .field("stream", &self.stream)
             .finish()
     }
 }

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::index::{Draft, Table};
-use crate::{Rule, Service, Slot, Target};
+use crate::stream::Streams;
+use crate::{Rule, Service, Slot, Target, TcpRouter, UdpRouter};
 
 /// The position of an entry point in the static configuration; stable for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,6 +98,8 @@ pub struct Snapshot {
     services: Vec<Arc<Service>>,
     /// For entry point `n` the plain table at `2n`, the TLS table at `2n + 1`.
     tables: Box<[Table]>,
+    /// Routers of TCP and UDP.
+    pub(crate) streams: Streams,
 }
 
 /// The pointers that a decision follows, side by side: a processor fetches what is behind both at once, where going
@@ -156,7 +159,15 @@ impl Snapshot {
             routers,
             services,
             tables: drafts.into_iter().map(Draft::finish).collect(),
+            streams: Streams::default(),
         }
+    }
+
+    /// The same generation with TCP and UDP routers. Their services are among those given to [`Snapshot::build`].
+    #[must_use]
+    pub fn with_streams(mut self, tcp: Vec<Arc<TcpRouter>>, udp: Vec<Arc<UdpRouter>>) -> Self {
+        self.streams = Streams::build(self.tables.len() / 2, &self.routers, tcp, udp);
+        self
     }
 
     /// Counts up by one with every published change.

@@ -1,5 +1,6 @@
 //! The report of `explain` as data: what a node sends as JSON and the command line prints.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -107,9 +108,9 @@ pub enum Outcome {
 pub struct RouterLine {
     /// `NAME@PROVIDER`.
     pub name: String,
-    /// The rule as written.
+    /// The rule as written; empty for a UDP router, which has none.
     pub rule: String,
-    /// Effective priority.
+    /// Effective priority; 0 for a UDP router.
     pub priority: i64,
 }
 
@@ -212,6 +213,8 @@ pub enum Precedence {
     ExactHost,
     /// All equal: the name that sorts first.
     Name,
+    /// Of a TCP router: the connection is HTTPS's.
+    Https,
 }
 
 /// A matcher that said no.
@@ -276,6 +279,19 @@ impl EntryPointLine {
     pub(super) fn of(id: EntryPointId) -> Self {
         Self { id: id.0, name: None }
     }
+
+    pub(super) fn all(ids: &[EntryPointId]) -> Vec<Self> {
+        ids.iter().copied().map(Self::of).collect()
+    }
+
+    /// Adds the names, given in the order of the static configuration.
+    pub(super) fn name<'l>(lines: impl Iterator<Item = &'l mut Self>, names: &[impl AsRef<str>]) {
+        for line in lines {
+            line.name = names
+                .get(usize::from(line.id))
+                .map(|name| name.as_ref().to_owned());
+        }
+    }
 }
 
 impl RouterLine {
@@ -334,8 +350,10 @@ impl MirrorLine {
 }
 
 impl Precedence {
-    pub(super) fn between(winner: &Router, other: &Router) -> Self {
-        let (winner, other) = (crate::snapshot::rank(winner), crate::snapshot::rank(other));
+    pub(super) fn between(
+        winner: (Reverse<i64>, Reverse<usize>, bool),
+        other: (Reverse<i64>, Reverse<usize>, bool),
+    ) -> Self {
         if winner.0 != other.0 {
             Self::Priority
         } else if winner.1 != other.1 {
@@ -355,10 +373,6 @@ impl Explanation {
             .near_misses
             .iter_mut()
             .flat_map(|near| &mut near.entry_points);
-        for line in near.chain([&mut self.request.entry_point]) {
-            line.name = names
-                .get(usize::from(line.id))
-                .map(|name| name.as_ref().to_owned());
-        }
+        EntryPointLine::name(near.chain([&mut self.request.entry_point]), names);
     }
 }

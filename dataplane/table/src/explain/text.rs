@@ -3,8 +3,8 @@
 use std::fmt::{Display, Formatter, Result};
 
 use super::{
-    AskedRequest, Considered, EndpointLine, EntryPointLine, Explanation, NearMiss, Outcome, Precedence,
-    RouterLine, Verdict, WayLine,
+    AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation, FurtherLine, NearMiss,
+    Outcome, Precedence, RouterLine, Verdict, WayLine,
 };
 
 impl Display for Explanation {
@@ -33,21 +33,16 @@ impl Display for Explanation {
         if let Some(router) = &self.router {
             writeln!(f, "\nrouter {router}")?;
         }
-        if !self.excluded.is_empty() {
-            writeln!(f, "\nleft out")?;
-            for line in &self.excluded {
-                writeln!(f, "  {}: {}", line.endpoint, line.reason)?;
-                evidence(f, "    ", &line.endpoint)?;
-            }
+        left_out(f, &self.excluded)?;
+        not_taken(f, &self.considered, self.considered_more)?;
+        if self.other_hosts > 0 {
+            writeln!(
+                f,
+                "\n{} more on this entry point are for other hosts",
+                self.other_hosts
+            )?;
         }
-        self.asked(f)?;
-        if !self.near_misses.is_empty() {
-            writeln!(f, "\nwould match elsewhere")?;
-            for near in &self.near_misses {
-                writeln!(f, "  {near}")?;
-            }
-        }
-        Ok(())
+        elsewhere(f, &self.near_misses)
     }
 }
 
@@ -62,29 +57,9 @@ fn evidence(f: &mut Formatter<'_>, indent: &str, line: &EndpointLine) -> Result 
 
 impl Explanation {
     fn forward(&self, f: &mut Formatter<'_>) -> Result {
-        writeln!(
-            f,
-            "-> service {}{}",
-            self.service.as_deref().unwrap_or_default(),
-            self.way
-        )?;
-        if self.panic {
-            writeln!(
-                f,
-                "   too few endpoints are healthy, so all that are there are used (panic)"
-            )?;
-        }
-        for (place, line) in self.candidates.iter().enumerate() {
-            writeln!(f, "   {}. {line}", place + 1)?;
-            evidence(f, "      ", line)?;
-        }
-        for further in &self.further {
-            writeln!(f, "   then service {}{}", further.service, further.way)?;
-            for (place, line) in further.candidates.iter().enumerate() {
-                writeln!(f, "      {}. {line}", place + 1)?;
-                evidence(f, "         ", line)?;
-            }
-        }
+        let service = self.service.as_deref().unwrap_or_default();
+        writeln!(f, "-> service {service}{}", self.way)?;
+        endpoints(f, self.panic, &self.candidates, &self.further)?;
         for mirror in &self.mirrors {
             let copy = match (mirror.drawn, &mirror.service) {
                 (false, _) => "not this request".to_owned(),
@@ -98,31 +73,74 @@ impl Explanation {
         }
         Ok(())
     }
+}
 
-    fn asked(&self, f: &mut Formatter<'_>) -> Result {
-        let lost: Vec<_> = self
-            .considered
-            .iter()
-            .filter(|considered| considered.verdict != Verdict::Won)
-            .collect();
-        if !lost.is_empty() {
-            writeln!(f, "\nnot taken")?;
-        }
-        for considered in lost {
-            writeln!(f, "  {considered}")?;
-        }
-        if self.considered_more > 0 {
-            writeln!(f, "  and {} more that were asked", self.considered_more)?;
-        }
-        if self.other_hosts > 0 {
-            writeln!(
-                f,
-                "\n{} more on this entry point are for other hosts",
-                self.other_hosts
-            )?;
-        }
-        Ok(())
+/// The endpoints in the order to try, and the services that follow.
+pub(super) fn endpoints(
+    f: &mut Formatter<'_>,
+    panic: bool,
+    candidates: &[EndpointLine],
+    further: &[FurtherLine],
+) -> Result {
+    if panic {
+        writeln!(
+            f,
+            "   too few endpoints are healthy, so all that are there are used (panic)"
+        )?;
     }
+    for (place, line) in candidates.iter().enumerate() {
+        writeln!(f, "   {}. {line}", place + 1)?;
+        evidence(f, "      ", line)?;
+    }
+    for further in further {
+        writeln!(f, "   then service {}{}", further.service, further.way)?;
+        for (place, line) in further.candidates.iter().enumerate() {
+            writeln!(f, "      {}. {line}", place + 1)?;
+            evidence(f, "         ", line)?;
+        }
+    }
+    Ok(())
+}
+
+/// The endpoints that were left out.
+pub(super) fn left_out(f: &mut Formatter<'_>, excluded: &[ExcludedLine]) -> Result {
+    if !excluded.is_empty() {
+        writeln!(f, "\nleft out")?;
+    }
+    for line in excluded {
+        writeln!(f, "  {}: {}", line.endpoint, line.reason)?;
+        evidence(f, "    ", &line.endpoint)?;
+    }
+    Ok(())
+}
+
+/// The routers that were asked and did not win.
+pub(super) fn not_taken(f: &mut Formatter<'_>, considered: &[Considered], more: usize) -> Result {
+    let lost: Vec<_> = considered
+        .iter()
+        .filter(|considered| considered.verdict != Verdict::Won)
+        .collect();
+    if !lost.is_empty() {
+        writeln!(f, "\nnot taken")?;
+    }
+    for considered in lost {
+        writeln!(f, "  {considered}")?;
+    }
+    if more > 0 {
+        writeln!(f, "  and {more} more that were asked")?;
+    }
+    Ok(())
+}
+
+/// The near misses.
+pub(super) fn elsewhere(f: &mut Formatter<'_>, near_misses: &[NearMiss]) -> Result {
+    if !near_misses.is_empty() {
+        writeln!(f, "\nwould match elsewhere")?;
+    }
+    for near in near_misses {
+        writeln!(f, "  {near}")?;
+    }
+    Ok(())
 }
 
 impl Display for AskedRequest {
@@ -148,6 +166,9 @@ impl Display for EntryPointLine {
 
 impl Display for RouterLine {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        if self.rule.is_empty() {
+            return f.write_str(&self.name);
+        }
         write!(f, "{} (priority {}): {}", self.name, self.priority, self.rule)
     }
 }
@@ -195,6 +216,7 @@ impl Display for Precedence {
             Self::RuleLength => "has the same priority and a longer rule",
             Self::ExactHost => "has the same priority and an exact host",
             Self::Name => "has the same priority and a name that sorts first",
+            Self::Https => "is HTTPS",
         })
     }
 }

@@ -36,7 +36,7 @@ impl Evidence {
             Outcome::Answered { status, .. } if status >= 500 && policy.statuses.contains(&status) => {
                 Self::Bad(Failure::Status(status))
             }
-            Outcome::Answered { latency, .. } => Self::Good { latency },
+            Outcome::Answered { latency, .. } | Outcome::Connected { latency } => Self::Good { latency },
             Outcome::ConnectFailed => Self::Bad(Failure::ConnectFailed),
             Outcome::ConnectTimeout => Self::Bad(Failure::ConnectTimeout),
             Outcome::Broken => Self::Bad(Failure::Broken),
@@ -151,6 +151,7 @@ mod tests {
             (answered(502), Evidence::Bad(Failure::Status(502))),
             (answered(503), Evidence::Bad(Failure::Status(503))),
             (answered(504), Evidence::Bad(Failure::Status(504))),
+            (Outcome::Connected { latency }, Evidence::Good { latency }),
             (Outcome::ConnectFailed, Evidence::Bad(Failure::ConnectFailed)),
             (Outcome::ConnectTimeout, Evidence::Bad(Failure::ConnectTimeout)),
             (Outcome::Broken, Evidence::Bad(Failure::Broken)),

@@ -66,6 +66,11 @@ pub enum Outcome {
         /// From the request sent to the head.
         latency: Duration,
     },
+    /// A connection was made for a stream, after this time. More is not expected of a server of streams.
+    Connected {
+        /// From the begin of the connect to the end of its TLS handshake, if there is one.
+        latency: Duration,
+    },
     /// No connection: refused, unreachable, TLS failed.
     ConnectFailed,
     /// No connection in time.

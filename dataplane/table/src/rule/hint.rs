@@ -82,6 +82,25 @@ pub(super) fn no_string(name: &str, found: &Token<'_>) -> String {
 /// Finds the matcher a rule means. Accepted spellings are the documented one, all lower, all upper, and the first
 /// letter alone in upper case, as in Traefik.
 pub(super) fn resolve(written: &str, names: &[&'static str]) -> Result<&'static str, String> {
+    resolve_known(written, names)?.ok_or_else(|| unknown_in_http(written, names))
+}
+
+/// The same for the rule of a TCP router.
+pub(super) fn resolve_tcp(written: &str, names: &[&'static str]) -> Result<&'static str, String> {
+    resolve_known(written, names)?.ok_or_else(|| {
+        let instead = match written.to_ascii_lowercase().as_str() {
+            "host" => "TCP rules use `HostSNI`, as in HostSNI(`example.com`)",
+            "hostregexp" => "TCP rules use `HostSNIRegexp`",
+            "path" | "pathprefix" | "pathregexp" | "method" | "header" | "headerregexp" | "query"
+            | "queryregexp" => "it belongs to HTTP routers",
+            _ => return format!("unknown matcher `{written}`; known are {}", names.join(", ")),
+        };
+        format!("unknown matcher `{written}`; {instead}")
+    })
+}
+
+/// The matcher, when there is one of that name in any case; the error says how it is written.
+fn resolve_known(written: &str, names: &[&'static str]) -> Result<Option<&'static str>, String> {
     let lower = written.to_ascii_lowercase();
     if let Some(name) = names.iter().find(|name| name.eq_ignore_ascii_case(&lower)) {
         let mut title = lower.clone();
@@ -90,12 +109,16 @@ pub(super) fn resolve(written: &str, names: &[&'static str]) -> Result<&'static 
         }
         let accepted = [*name, &lower, &title, &written.to_ascii_uppercase()].contains(&written);
         return if accepted {
-            Ok(name)
+            Ok(Some(*name))
         } else {
             Err(format!("unknown matcher `{written}`; write `{name}`"))
         };
     }
-    let instead = match lower.as_str() {
+    Ok(None)
+}
+
+fn unknown_in_http(written: &str, names: &[&'static str]) -> String {
+    let instead = match written.to_ascii_lowercase().as_str() {
         "hostheader" => "v3 calls it `Host`, as in Host(`example.com`)",
         "headers" => "v3 calls it `Header`, as in Header(`X-Name`, `value`)",
         "headersregexp" => "v3 calls it `HeaderRegexp`, as in HeaderRegexp(`X-Name`, `^v`)",
@@ -104,14 +127,9 @@ pub(super) fn resolve(written: &str, names: &[&'static str]) -> Result<&'static 
         }
         "replacepath" | "replacepathregex" | "addprefix" => "it became the middleware of that name",
         "hostsni" | "hostsniregexp" | "alpn" => "it belongs to TCP routers; HTTP rules use `Host`",
-        _ => {
-            return Err(format!(
-                "unknown matcher `{written}`; known are {}",
-                names.join(", ")
-            ));
-        }
+        _ => return format!("unknown matcher `{written}`; known are {}", names.join(", ")),
     };
-    Err(format!("unknown matcher `{written}`; {instead}"))
+    format!("unknown matcher `{written}`; {instead}")
 }
 
 /// For a wrong number of arguments.
@@ -135,8 +153,8 @@ pub(super) fn arity(name: &str, wanted: &RangeInclusive<usize>, call: &Call<'_>)
     message
 }
 
-/// Refuses v2's `{name:pattern}` where it could never match: no host contains a brace.
-pub(super) fn braces(argument: &Argument) -> Result<(), RuleError> {
+/// Refuses v2's `{name:pattern}` where it could never match: no host contains a brace. `instead` is the matcher to use.
+pub(super) fn braces(instead: &str, argument: &Argument) -> Result<(), RuleError> {
     let named = argument.value.match_indices('{').find(|(at, _)| {
         let inner = argument.value.get(at + 1..).unwrap_or_default();
         inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -147,7 +165,7 @@ pub(super) fn braces(argument: &Argument) -> Result<(), RuleError> {
             argument.offset,
             format!(
                 "`{{name:pattern}}` in {:?} is v2 syntax; v3 takes a plain regular expression, \
-                 as in HostRegexp(`^[a-z]+\\.example\\.com$`)",
+                 as in {instead}(`^[a-z]+\\.example\\.com$`)",
                 argument.value
             ),
         )),

@@ -6,6 +6,7 @@ use http::header::{HOST, HeaderName, TRANSFER_ENCODING};
 use ipnet::IpNet;
 
 use super::RuleError;
+use super::keys::{HostKey, exact_key, wildcard_key};
 use super::parser::{Argument, Call};
 use super::regexp::{self, Pattern};
 use crate::RequestMeta;
@@ -96,7 +97,7 @@ pub(super) fn compile(call: &Call<'_>) -> Result<Matcher, RuleError> {
         ("Host", _) => host(first)?,
         ("HostRegexp", _) => {
             ascii(name, first)?;
-            super::hint::braces(first)?;
+            super::hint::braces("HostRegexp", first)?;
             Matcher::HostRegexp(regexp::compile(first)?)
         }
         ("Path", _) => Matcher::Path(absolute(name, first)?),
@@ -124,7 +125,7 @@ pub(super) fn compile(call: &Call<'_>) -> Result<Matcher, RuleError> {
     })
 }
 
-fn ascii(name: &str, argument: &Argument) -> Result<(), RuleError> {
+pub(super) fn ascii(name: &str, argument: &Argument) -> Result<(), RuleError> {
     if argument.value.is_ascii() {
         return Ok(());
     }
@@ -139,7 +140,7 @@ fn ascii(name: &str, argument: &Argument) -> Result<(), RuleError> {
 
 fn host(argument: &Argument) -> Result<Matcher, RuleError> {
     ascii("Host", argument)?;
-    super::hint::braces(argument)?;
+    super::hint::braces("HostRegexp", argument)?;
     let name = argument.value.to_ascii_lowercase();
     Ok(match name.strip_prefix("*.") {
         _ if name == "*" => Matcher::AnyHost,
@@ -175,7 +176,7 @@ fn header<T>(name: &Argument, test: T) -> HeaderTest<T> {
     }
 }
 
-fn network(argument: &Argument) -> Result<IpNet, RuleError> {
+pub(super) fn network(argument: &Argument) -> Result<IpNet, RuleError> {
     let text = argument.value.as_str();
     let parsed = match text.parse::<IpAddr>() {
         Ok(address) => Some(IpNet::from(address.to_canonical())),
@@ -204,10 +205,7 @@ impl Matcher {
         match self {
             Self::AnyHost => true,
             Self::Host(name) => same_host(name, request.host),
-            Self::WildcardHost(parent) => request
-                .host
-                .split_once('.')
-                .is_some_and(|(_, rest)| same_host(parent, rest)),
+            Self::WildcardHost(parent) => is_below(parent, request.host),
             Self::HostRegexp(pattern) => pattern.is_match(request.host),
             Self::Path(path) => **path == *request.path,
             Self::PathPrefix(prefix) => request.path.starts_with(&**prefix),
@@ -222,6 +220,24 @@ impl Matcher {
                 query::any_value(request.query, &query.0, |value| query.1.is_match(&lossy(value)))
             }
             Self::ClientIp(network) => network.contains(&request.client.to_canonical()),
+        }
+    }
+
+    /// Whether it is a `Host` that names this host, exactly or by its first label being any.
+    pub(super) fn names(&self, host: &str) -> bool {
+        match self {
+            Self::Host(name) => same_host(name, host),
+            Self::WildcardHost(parent) => is_below(parent, host),
+            _ => false,
+        }
+    }
+
+    /// Where the index files it; `None`: it may hold under any host.
+    pub(super) fn key(&self) -> Option<HostKey> {
+        match self {
+            Self::Host(name) => Some(exact_key(name)),
+            Self::WildcardHost(parent) => Some(wildcard_key(parent)),
+            _ => None,
         }
     }
 
@@ -257,6 +273,12 @@ impl Matcher {
 /// Equal but for one trailing dot on either side. Both are lower case.
 fn same_host(written: &str, seen: &str) -> bool {
     written == seen || written.strip_suffix('.') == Some(seen) || seen.strip_suffix('.') == Some(written)
+}
+
+/// Whether `host` is one label and then `parent`.
+fn is_below(parent: &str, host: &str) -> bool {
+    host.split_once('.')
+        .is_some_and(|(_, rest)| same_host(parent, rest))
 }
 
 impl<T> HeaderTest<T> {

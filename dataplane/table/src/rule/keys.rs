@@ -9,7 +9,6 @@ use std::hash::{BuildHasher, Hasher};
 use ahash::RandomState;
 use smallvec::{SmallVec, smallvec};
 
-use super::http::Matcher;
 use super::tree::{Expression, Tree};
 
 /// Where the index files a rule.
@@ -56,12 +55,23 @@ fn hash(name: &str) -> u64 {
 }
 
 impl HostKeys {
-    /// The keys of a rule. They may admit too much, never too little.
-    pub(super) fn of(expression: &Expression<Matcher>) -> Self {
-        match keys(expression, &expression.tree()).as_deref() {
+    /// The keys of a rule, where `key` says under which names a matcher can hold; `None`: under any. They may admit too
+    /// much, never too little.
+    pub(super) fn of<M>(expression: &Expression<M>, key: &impl Fn(&M) -> Option<HostKey>) -> Self {
+        match keys(expression, &expression.tree(), key).as_deref() {
             None => Self::Any,
             Some([one]) => Self::One(*one),
             Some(several) => Self::Several(several.into()),
+        }
+    }
+
+    /// Exactly these keys.
+    pub(super) fn from_keys(mut keys: Vec<HostKey>) -> Self {
+        keys.sort_unstable();
+        keys.dedup();
+        match keys.as_slice() {
+            [one] => Self::One(*one),
+            _ => Self::Several(keys.into()),
         }
     }
 
@@ -75,23 +85,26 @@ impl HostKeys {
     }
 }
 
-fn keys(expression: &Expression<Matcher>, tree: &Tree) -> Option<SmallVec<[HostKey; 1]>> {
+fn keys<M>(
+    expression: &Expression<M>,
+    tree: &Tree,
+    key: &impl Fn(&M) -> Option<HostKey>,
+) -> Option<SmallVec<[HostKey; 1]>> {
     match tree {
-        Tree::Leaf(place) => match expression.matcher(*place) {
-            Some(Matcher::Host(name)) => Some(smallvec![exact_key(name)]),
-            Some(Matcher::WildcardHost(parent)) => Some(smallvec![wildcard_key(parent)]),
-            _ => None,
-        },
+        Tree::Leaf(place) => {
+            let key = expression.matcher(*place).and_then(key)?;
+            Some(smallvec![key])
+        }
         Tree::Not(_) => None,
         // One branch's demand is enough; the one that admits the fewest hosts serves best.
         Tree::All(branches) => branches
             .iter()
-            .filter_map(|branch| keys(expression, branch))
+            .filter_map(|branch| keys(expression, branch, key))
             .min_by_key(|keys| keys.len() + keys.iter().filter(|key| key.is_wildcard()).count()),
         Tree::Any(branches) => {
             let mut all = SmallVec::new();
             for branch in branches {
-                all.extend(keys(expression, branch)?);
+                all.extend(keys(expression, branch, key)?);
             }
             all.sort_unstable();
             all.dedup();
@@ -101,15 +114,16 @@ fn keys(expression: &Expression<Matcher>, tree: &Tree) -> Option<SmallVec<[HostK
 }
 
 /// Whether the rule can match only under hosts that it names exactly; such a rule wins a tie.
-pub(super) fn names_its_hosts(expression: &Expression<Matcher>) -> bool {
-    named(expression, &expression.tree())
+pub(super) fn names_its_hosts<M>(expression: &Expression<M>, is_exact: &impl Fn(&M) -> bool) -> bool {
+    named(expression, &expression.tree(), is_exact)
 }
 
-fn named(expression: &Expression<Matcher>, tree: &Tree) -> bool {
+fn named<M>(expression: &Expression<M>, tree: &Tree, is_exact: &impl Fn(&M) -> bool) -> bool {
+    let named = |branch: &Tree| named(expression, branch, is_exact);
     match tree {
-        Tree::Leaf(place) => matches!(expression.matcher(*place), Some(Matcher::Host(_))),
+        Tree::Leaf(place) => expression.matcher(*place).is_some_and(is_exact),
         Tree::Not(_) => false,
-        Tree::All(branches) => branches.iter().any(|branch| named(expression, branch)),
-        Tree::Any(branches) => branches.iter().all(|branch| named(expression, branch)),
+        Tree::All(branches) => branches.iter().any(named),
+        Tree::Any(branches) => branches.iter().all(named),
     }
 }

@@ -1,9 +1,11 @@
 //! Traefik v3 rules: text to tree, tree to verdict.
 //!
 //! Data moves one way: [`lexer`] cuts the text into tokens, [`parser`] builds a [`tree::Expression`] without
-//! knowing any matcher, [`http`] turns each call into a matcher, [`keys`] derives the index keys of the whole rule.
+//! knowing any matcher, [`http`] or [`tcp`] turns each call into a matcher, [`keys`] derives the index keys of the whole
+//! rule, and [`claims`] the names for which an HTTPS router comes before TCP routers.
 //! What v2 syntax or a slip of the pen looks like, and what to write instead, is in [`hint`].
 
+mod claims;
 mod hint;
 mod http;
 mod keys;
@@ -12,6 +14,7 @@ mod parser;
 mod re2;
 mod regexp;
 mod remarks;
+mod tcp;
 mod tree;
 
 use crate::RequestMeta;
@@ -20,6 +23,8 @@ use tree::Expression;
 
 pub(crate) use http::Refusal;
 pub(crate) use keys::{HostKey, HostKeys, exact_key, wildcard_key};
+pub use tcp::TcpRule;
+pub(crate) use tcp::protocols;
 
 /// Longest rule, in bytes. Traefik has no limit; ours keeps a label from costing seconds of compiling.
 pub const MAX_RULE_BYTES: usize = 64 * 1024;
@@ -60,8 +65,9 @@ impl Rule {
     /// Parses and compiles an HTTP rule.
     pub fn parse_http(text: &str) -> Result<Self, RuleError> {
         let expression = parser::parse(text, http::compile)?;
-        let keys = HostKeys::of(&expression);
-        let names_its_hosts = keys::names_its_hosts(&expression);
+        let keys = HostKeys::of(&expression, &Matcher::key);
+        let names_its_hosts =
+            keys::names_its_hosts(&expression, &|matcher| matches!(matcher, Matcher::Host(_)));
         Ok(Self {
             text: text.into(),
             expression,

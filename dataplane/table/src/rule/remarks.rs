@@ -1,7 +1,7 @@
 //! What is accepted, as Traefik accepts it, but can't mean what its author wants: matchers that match nothing.
 
-use super::Rule;
 use super::http::Matcher;
+use super::{Rule, TcpRule, tcp};
 
 impl Rule {
     /// Words for the operator about matchers that no request can satisfy, or that v3 reads differently from v2.
@@ -14,6 +14,51 @@ impl Rule {
             }
         });
         remarks
+    }
+}
+
+impl TcpRule {
+    /// The same for the rule of a TCP router, which has `tls` or not. That a rule needs it is
+    /// [`TcpRule::needs_tls`]'s to say.
+    pub fn remarks(&self, tls: bool) -> Vec<String> {
+        let mut remarks = Vec::new();
+        self.expression.any_signed(&mut |matcher, positive| {
+            if let Some(remark) = stream_remark(matcher, positive, tls) {
+                let not = if positive { "" } else { "!" };
+                remarks.push(format!("{not}{matcher}: {remark}"));
+            }
+            false
+        });
+        remarks
+    }
+}
+
+fn stream_remark(matcher: &tcp::Matcher, positive: bool, tls: bool) -> Option<&'static str> {
+    if !tls && !matcher.holds_without_tls() {
+        return Some(if positive {
+            "only a ClientHello has this, and a router without `tls` never sees one: it never matches; add `tls`, \
+             with `passthrough: true` where the back end has the certificate"
+        } else {
+            "only a ClientHello has this, and a router without `tls` never sees one: it always matches"
+        });
+    }
+    match matcher {
+        tcp::Matcher::Any if !positive => Some("no connection satisfies this"),
+        tcp::Matcher::HostSniRegexp(pattern) if asks_for_upper_case(&pattern.to_string()) => Some(
+            "server names are compared in lower case; write the pattern in lower case, or start it with (?i)",
+        ),
+        tcp::Matcher::Alpn(protocol)
+            if ["h2", "http/1.1"]
+                .iter()
+                .any(|known| **known != **protocol && known.eq_ignore_ascii_case(protocol)) =>
+        {
+            Some("protocols are compared as they are written, and this one is in lower case")
+        }
+        _ => matcher.odd_name().map(|odd| match odd {
+            tcp::OddName::Address => "clients send no server name for an address",
+            tcp::OddName::Port => "no server name has a port; leave it out",
+            tcp::OddName::EmptyLabel => "no server name has an empty label",
+        }),
     }
 }
 
@@ -143,6 +188,57 @@ mod tests {
         ] {
             assert_eq!(
                 Rule::parse_http(text).unwrap().remarks(),
+                Vec::<String>::new(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn remarkable_streams() {
+        for (text, tls, part) in [
+            ("HostSNI(`a.test:443`)", true, "a port"),
+            ("HostSNI(`127.0.0.1`)", true, "for an address"),
+            ("HostSNI(`::1`)", true, "for an address"),
+            ("HostSNI(`a..test`)", true, "empty label"),
+            ("HostSNI(`.`)", true, "empty label"),
+            ("HostSNI(`*.a.test..`)", true, "empty label"),
+            ("HostSNIRegexp(`^A`)", true, "lower case"),
+            ("ALPN(`H2`)", true, "lower case"),
+            ("!HostSNI(`*`)", true, "!HostSNI(`*`): no connection"),
+            ("!(HostSNI(`*`) && ALPN(`h2`))", false, "no connection"),
+            (
+                "HostSNI(`*`) || HostSNI(`a`)",
+                false,
+                "HostSNI(`a`): only a ClientHello has this",
+            ),
+            ("HostSNI(`*`) && ALPN(`h2`)", false, "it never matches; add `tls`"),
+            ("HostSNI(`*`) && !ALPN(`h2`)", false, "it always matches"),
+            ("HostSNIRegexp(`^a`)", false, "it never matches"),
+        ] {
+            let remarks = TcpRule::parse(text).unwrap().remarks(tls);
+            assert!(
+                remarks.iter().any(|remark| remark.contains(part)),
+                "{text}: {remarks:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn unremarkable_streams() {
+        for (text, tls) in [
+            ("HostSNI(`*`)", false),
+            ("HostSNI(`*`)", true),
+            ("ClientIP(`10.0.0.0/8`)", false),
+            ("HostSNIRegexp(`.*`)", false),
+            ("HostSNI(`a.test.`)", true),
+            ("HostSNI(`*.a.test`)", true),
+            ("HostSNI(`a_b.test`) && ALPN(`h2`, )", true),
+            ("!HostSNI(`a.test`)", true),
+            ("HostSNIRegexp(`(?i)^A`)", true),
+        ] {
+            assert_eq!(
+                TcpRule::parse(text).unwrap().remarks(tls),
                 Vec::<String>::new(),
                 "{text}"
             );

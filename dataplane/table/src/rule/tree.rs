@@ -93,22 +93,37 @@ impl<M> Expression<M> {
 
     /// Visits the matchers that are not under an odd number of negations, left to right.
     pub(crate) fn each_positive<'e>(&'e self, visit: &mut impl FnMut(&'e M)) {
-        self.each_with_sign(&self.tree(), true, visit);
+        self.any_signed(&mut |matcher, positive| {
+            if positive {
+                visit(matcher);
+            }
+            false
+        });
     }
 
-    fn each_with_sign<'e>(&'e self, tree: &Tree, positive: bool, visit: &mut impl FnMut(&'e M)) {
+    /// Whether `test` accepts one of the matchers, each given with whether it is under an even number of negations;
+    /// left to right, up to the first. Allocates nothing.
+    pub(super) fn any_signed<'e>(&'e self, test: &mut impl FnMut(&'e M, bool) -> bool) -> bool {
+        match &self.shape {
+            None => self.matchers.iter().any(|matcher| test(matcher, true)),
+            Some(tree) => self.any_signed_in(tree, true, test),
+        }
+    }
+
+    fn any_signed_in<'e>(
+        &'e self,
+        tree: &Tree,
+        positive: bool,
+        test: &mut impl FnMut(&'e M, bool) -> bool,
+    ) -> bool {
         match tree {
             Tree::Leaf(place) => self
                 .matcher(*place)
-                .filter(|_| positive)
-                .into_iter()
-                .for_each(visit),
-            Tree::Not(inner) => self.each_with_sign(inner, !positive, visit),
-            Tree::All(branches) | Tree::Any(branches) => {
-                for branch in branches {
-                    self.each_with_sign(branch, positive, visit);
-                }
-            }
+                .is_some_and(|matcher| test(matcher, positive)),
+            Tree::Not(inner) => self.any_signed_in(inner, !positive, test),
+            Tree::All(branches) | Tree::Any(branches) => branches
+                .iter()
+                .any(|branch| self.any_signed_in(branch, positive, test)),
         }
     }
 

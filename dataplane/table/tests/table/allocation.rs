@@ -8,11 +8,16 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::hint::black_box;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::asked::Asked;
 use crate::built::{Row, endpoint, service, snapshot};
-use constellation_table::{AttemptOutcome, RequestMeta, Turn, decide, host, path};
+use crate::stream_built::{Opened, Stream, datagrams, server, streams};
+use constellation_table::{
+    AttemptOutcome, ConnectionMeta, EntryPointId, RequestMeta, Scheme, Turn, decide, decide_tcp, decide_udp,
+    host, path,
+};
 
 struct Counting;
 
@@ -123,6 +128,92 @@ fn deciding_allocates_nothing() {
         });
         assert_eq!(counted, 0, "{line}");
     }
+}
+
+#[test]
+fn deciding_streams_allocates_nothing() {
+    let servers = service(
+        "tcp/db@file",
+        (0..8)
+            .map(|n| server(&format!("s{n}"), Scheme::Tcp, (n > 5).then_some("down")))
+            .collect(),
+    );
+    let web = service("web", vec![]);
+    let secure = |name: &str, rule: &str| {
+        Row {
+            tls: true,
+            ..Row::plain(name, rule)
+        }
+        .forward(&web)
+    };
+    let mut http: Vec<_> = (0..1_000)
+        .map(|n| {
+            secure(
+                &format!("w{n}"),
+                &format!("Host(`w{n}.test`) && PathPrefix(`/`) || !Host(`x`) && Path(`/`)"),
+            )
+        })
+        .collect();
+    http.push(secure("rest", "PathPrefix(`/`)"));
+    let mut tcp: Vec<_> = (0..10_000)
+        .map(|n| Stream::tls(&format!("t{n}"), &format!("HostSNI(`t{n}.test`)")).to(servers.clone()))
+        .collect();
+    for (name, rule) in [
+        ("wildcard", "HostSNI(`*.w.test`) && !ALPN(`h2`)"),
+        ("pattern", "HostSNIRegexp(`^p[0-9]+$`) || ClientIP(`10.0.0.0/8`)"),
+        ("all", "HostSNI(`*`)"),
+    ] {
+        tcp.push(Stream::tls(name, rule).to(servers.clone()));
+    }
+    tcp.push(Stream::plain("plain", "HostSNI(`*`)").to(servers.clone()));
+    let dns = service("udp/dns@file", vec![server("d", Scheme::Udp, None)]);
+    let snapshot = streams(http, tcp, vec![datagrams("udp/dns@file", &[1], &dns)]);
+
+    for line in [
+        "tls t1234.test",
+        "tls a.w.test http/1.1",
+        "tls a.w.test h2",
+        "tls p12",
+        "tls - @10.0.0.1",
+        "tls w77.test",
+        "tls nobody.test",
+        "tls -",
+        "plain",
+        "plain #1",
+    ] {
+        let counted = Opened::parse(line).with(|connection| {
+            let connection = ConnectionMeta {
+                turn: Turn::Take,
+                ..*connection
+            };
+            // Regular expressions make their scratch space on first use, once per thread.
+            black_box(decide_tcp(&snapshot, &connection));
+            allocations(|| {
+                for _ in 0..100 {
+                    black_box(decide_tcp(&snapshot, &connection));
+                    black_box(snapshot.server_may_speak_first(connection.entry_point));
+                }
+            })
+        });
+        assert_eq!(counted, 0, "{line}");
+    }
+    let client = IpAddr::from([127, 0, 0, 1]);
+    let datagram = || {
+        black_box(decide_udp(
+            &snapshot,
+            EntryPointId(1),
+            client,
+            Instant::now(),
+            Turn::Take,
+        ))
+    };
+    drop(datagram());
+    let counted = allocations(|| {
+        for _ in 0..100 {
+            drop(datagram());
+        }
+    });
+    assert_eq!(counted, 0);
 }
 
 #[test]

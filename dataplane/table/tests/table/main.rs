@@ -14,3 +14,8 @@ mod reference;
 mod robust;
 mod rule_errors;
 mod rules;
+mod stream_built;
+mod stream_explaining;
+mod stream_reference;
+mod stream_rules;
+mod streams;

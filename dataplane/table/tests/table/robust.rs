@@ -1,12 +1,15 @@
 //! Whatever comes from outside is parsed or refused, never a panic; and what is normalised is final.
 
-use constellation_table::{Rule, host, path};
+use constellation_table::{Rule, TcpRule, host, path};
 use proptest::prelude::*;
 
 /// Text made of the pieces that rules are made of, so that more than the first token is reached.
 fn rule_like() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "Host",
+        "HostSNI",
+        "HostSNIRegexp",
+        "ALPN",
         "PathRegexp",
         "Query",
         "ClientIP",
@@ -48,7 +51,7 @@ proptest! {
 
     #[test]
     fn rules(text in prop_oneof![any::<String>(), rule_like()]) {
-        if let Err(error) = Rule::parse_http(&text) {
+        for error in [Rule::parse_http(&text).err(), TcpRule::parse(&text).err()].into_iter().flatten() {
             prop_assert!(text.is_char_boundary(error.offset), "{error}");
         }
     }
