@@ -7,7 +7,7 @@ use crate::document::{Entry, Node, Value};
 use crate::schema::Unknown;
 
 /// Key paths (`*` for any name) and the next step.
-const KEYS: [(&str, &str); 42] = [
+const KEYS: [(&str, &str); 40] = [
     (
         "accessLog.addInternals",
         "remove it: internal requests are not logged",
@@ -51,10 +51,6 @@ const KEYS: [(&str, &str); 42] = [
         "set `observability` on the routers",
     ),
     (
-        "entryPoints.*.proxyProtocol",
-        "remove it and let the balancer in front set X-Forwarded-For",
-    ),
-    (
         "entryPoints.*.reusePort",
         "remove it: listeners always share their port among the workers",
     ),
@@ -62,7 +58,6 @@ const KEYS: [(&str, &str); 42] = [
         "entryPoints.*.transport.keepAliveMaxTime",
         "use keepAliveMaxRequests",
     ),
-    ("entryPoints.*.udp", "remove it: UDP is not served"),
     ("experimental", "remove it: there are no plugins"),
     (
         "global",
@@ -108,7 +103,7 @@ const KEYS: [(&str, &str); 42] = [
     ),
     ("providers.swarm", "use providers.docker on each node"),
     ("spiffe", "give certificates in a dynamic file"),
-    ("tcpServersTransport", "remove it: TCP routers are not served"),
+    ("tcpServersTransport.tls.spiffe", "use tls.rootCAs"),
     ("tracing", "remove it: traces are not exported"),
 ];
 

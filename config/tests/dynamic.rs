@@ -252,6 +252,120 @@ fn labels_read_like_documents() {
 }
 
 #[test]
+fn tcp_and_udp_sections_read_in_every_format() {
+    let yaml_text = r#"
+tcp:
+  routers:
+    db: {entryPoints: pg, rule: "HostSNI(`db.test`)", service: db, priority: '3', middlewares: [lan], tls: {passthrough: "true"}}
+    ssh: {rule: "HostSNI(`*`)", service: ssh, tls: false}
+  services:
+    db:
+      loadBalancer:
+        servers: [{address: "10.0.0.1:5432"}, {address: "[::1]:5432", tls: true}]
+        proxyProtocol: {version: "1"}
+        terminationDelay: "-1"
+        serversTransport: t
+        healthCheck: {port: 5433, send: "PING", expect: "+PONG", interval: 10, unhealthyInterval: 1s, timeout: 3s}
+    ssh: {weighted: {services: [{name: db, weight: 2}, {name: db}], healthCheck: {}}}
+  middlewares:
+    lan: {ipAllowList: {sourceRange: "10.0.0.0/8, ::1"}}
+    old: {ipWhiteList: {sourceRange: [10.0.0.1]}}
+    few: {inFlightConn: {amount: "10"}}
+  serversTransports:
+    t: {dialTimeout: 3, dialKeepAlive: 15s, terminationDelay: "-1ms", proxyProtocol: true,
+        tls: {serverName: x, insecureSkipVerify: true, rootCAs: /a.pem, certificates: [{certFile: /c.pem, keyFile: /k.pem}]}}
+udp:
+  routers:
+    dns: {entryPoints: [dns], service: dns}
+  services:
+    dns: {loadBalancer: {servers: [{address: "10.0.0.1:53"}]}}
+    both: {weighted: {services: {name: dns}}}
+"#;
+    let read = yaml(yaml_text).unwrap();
+    let tcp = &read.tcp;
+    let db = &tcp.routers["db"];
+    assert_eq!(
+        (db.priority, db.middlewares.as_slice()),
+        (3, ["lan".to_owned()].as_slice())
+    );
+    assert!(db.tls.as_ref().is_some_and(|tls| tls.passthrough) && tcp.routers["ssh"].tls.is_none());
+    let balancer = tcp.services["db"].load_balancer.as_ref().unwrap();
+    assert_eq!(balancer.servers[1].address, "[::1]:5432");
+    assert!(balancer.servers[1].tls && !balancer.servers[0].tls);
+    assert_eq!(balancer.proxy_protocol.as_ref().unwrap().version, Some(1));
+    assert_eq!(balancer.termination_delay, Some(-1));
+    let check = balancer.health_check.as_ref().unwrap();
+    assert_eq!((check.port, check.expect.as_deref()), (Some(5433), Some("+PONG")));
+    let weighted = tcp.services["ssh"].weighted.as_ref().unwrap();
+    assert_eq!(weighted.services[0].weight, Some(2));
+    let list = tcp.middlewares["lan"].ip_allow_list.as_ref().unwrap();
+    assert_eq!(list.source_range, ["10.0.0.0/8", "::1"]);
+    assert_eq!(tcp.middlewares["few"].in_flight_conn.as_ref().unwrap().amount, 10);
+    let transport = &tcp.servers_transports["t"];
+    assert_eq!(transport.dial_timeout.as_deref(), Some("3s"));
+    assert!(transport.proxy_protocol.is_some());
+    assert_eq!(transport.tls.as_ref().unwrap().root_cas, ["/a.pem"]);
+    assert_eq!(read.udp.routers["dns"].entry_points, ["dns"]);
+    assert_eq!(
+        read.udp.services["both"].weighted.as_ref().unwrap().services[0].name,
+        "dns"
+    );
+
+    let json_text = serde_json::to_string(&read).unwrap().replace(":null", ":null ");
+    assert_eq!(
+        parse(&json_text, Format::Json, Path::new("d.json")).unwrap(),
+        read
+    );
+    let toml_text = r#"
+[tcp.routers.ssh]
+rule = "HostSNI(`*`)"
+service = "ssh"
+[[tcp.services.ssh.loadBalancer.servers]]
+address = "10.0.0.1:22"
+[udp.routers.dns]
+service = "dns"
+"#;
+    let toml = parse(toml_text, Format::Toml, Path::new("d.toml")).unwrap();
+    let servers = &toml.tcp.services["ssh"].load_balancer.as_ref().unwrap().servers;
+    assert_eq!(servers[0].address, "10.0.0.1:22");
+    assert_eq!(toml.udp.routers["dns"].service, "dns");
+}
+
+#[test]
+fn refusals_of_tcp_and_udp_sections() {
+    let table = [
+        (
+            "tcp: {routers: {a: {rul: x}}}",
+            "dyn.yaml:1:21: tcp.routers.a.rul: unknown key\n    expected: one of entryPoints, middlewares, priority, rule, ruleSyntax, service, tls\n    hint: did you mean `rule`?",
+        ),
+        (
+            "tcp: {routers: {a: {rule: x, status: enabled}}}",
+            "dyn.yaml:1:30: tcp.routers.a.status: is a field of Traefik's API, not of its configuration\n    hint: remove it",
+        ),
+        (
+            "tcp: {services: {a: {mirroring: {}}}}",
+            "dyn.yaml:1:22: tcp.services.a.mirroring: unknown key\n    expected: one of loadBalancer, weighted",
+        ),
+        (
+            "tcp: {services: {a: {loadBalancer: {servers: [{url: x}]}}}}",
+            "dyn.yaml:1:48: tcp.services.a.loadBalancer.servers[0].url: unknown key\n    expected: one of address, tls",
+        ),
+        (
+            "tcp: {middlewares: {a: {inFlightConn: {amount: many}}}}",
+            "dyn.yaml:1:48: tcp.middlewares.a.inFlightConn.amount: is not a whole number\n    value: \"many\"\n    expected: a whole number",
+        ),
+        (
+            "udp: {routers: {a: {rule: x}}}",
+            "dyn.yaml:1:21: udp.routers.a.rule: unknown key\n    expected: one of entryPoints, service",
+        ),
+    ];
+    for (text, expected) in table {
+        let errors = yaml(text).expect_err(text);
+        assert_eq!(errors.to_string(), expected, "of {text:?}");
+    }
+}
+
+#[test]
 fn inline_keys_are_never_printed() {
     let read =
         yaml("tls: {certificates: [{certFile: a, keyFile: '-----BEGIN PRIVATE KEY-----secret'}]}").unwrap();

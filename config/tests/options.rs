@@ -107,13 +107,13 @@ fn a_wrong_label_costs_nothing_but_itself() {
         json!({"http": {"services": {"App": {"retry": {"attempts": "2", "timeout": "soon"},
         "breaker": "false", "nope": "1"}}}, "htpp": "x"}),
     );
-    let options = &read.options.services["App"];
+    let options = &read.options.http.services["App"];
     let retry = options.retry.as_ref().unwrap();
     assert_eq!((retry.attempts, retry.timeout), (Some(2), None));
     assert_eq!(options.breaker.as_ref().unwrap().enabled, Some(false));
     let errors: Vec<String> = read.errors.iter().map(ToString::to_string).collect();
     let starts = [
-        "label constellation.htpp: unknown key\n    expected: only `http`\n    hint: did you mean `http`?",
+        "label constellation.htpp: unknown key\n    expected: one of http, tcp, udp\n    hint: did you mean `http`?",
         "label constellation.http.services.App.nope: unknown key\n    expected: one of balance,",
         "label constellation.http.services.App.retry.timeout: is not a duration\n    value: \"soon\"\n    expected: a duration from 0s to 24h",
     ];

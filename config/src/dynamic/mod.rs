@@ -6,6 +6,7 @@
 mod layered;
 mod options;
 mod parse;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use layered::Layered;
 pub use options::*;
 pub use parse::{Salvaged, from_labels, options_from_labels, parse};
+pub use stream::*;
 
 /// The JSON schema of a document, for editors.
 pub fn schema() -> serde_json::Value {
@@ -28,10 +30,10 @@ pub fn schema() -> serde_json::Value {
 pub struct Dynamic {
     /// HTTP routers, services, middlewares and transports.
     pub http: Http,
-    /// TCP section. Read so that a shared file is accepted; not served by this version.
-    pub tcp: Option<serde_json::Value>,
-    /// UDP section. Read so that a shared file is accepted; not served by this version.
-    pub udp: Option<serde_json::Value>,
+    /// TCP routers, services, middlewares and transports.
+    pub tcp: Tcp,
+    /// UDP routers and services.
+    pub udp: Udp,
     /// Certificates, stores and options.
     pub tls: Tls,
     /// Options that Traefik has not.

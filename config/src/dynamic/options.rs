@@ -20,13 +20,17 @@ pub use crate::raw::{Bytes, Time};
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Extensions {
     /// Options of HTTP services.
-    pub http: HttpExtensions,
+    pub http: SectionExtensions,
+    /// Options of TCP services.
+    pub tcp: SectionExtensions,
+    /// Options of UDP services.
+    pub udp: SectionExtensions,
 }
 
-/// `constellation.http`.
+/// `constellation.http`, `constellation.tcp` and `constellation.udp`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub struct HttpExtensions {
+pub struct SectionExtensions {
     /// By the name of the service, `NAME` or `NAME@PROVIDER`.
     pub services: BTreeMap<String, Arc<ServiceOptions>>,
 }
@@ -117,6 +121,9 @@ pub struct DrainOptions {
 pub struct HealthCheckOptions {
     /// Whether servers are checked.
     pub enabled: bool,
+    /// In mode tcp: what the answer has to begin with, up to 4096 bytes; empty: no answer is waited for.
+    #[schemars(length(max = 4096))]
+    pub expect: String,
     /// Whether redirects are followed.
     pub follow_redirects: bool,
     /// Further request headers.
@@ -132,7 +139,7 @@ pub struct HealthCheckOptions {
     /// Request method.
     #[schemars(extend("format" = "http-method"))]
     pub method: String,
-    /// `http` asks for the path, `grpc` the health service of gRPC, `tcp` only connects.
+    /// `http` asks for the path, `grpc` the health service of gRPC, `tcp` connects, sends `send` and waits for `expect`, `redis` sends `PING` and waits for `+PONG`.
     pub mode: CheckMode,
     /// Request target, starting with `/`; in mode grpc the name of the service asked for, empty for the whole server.
     pub path: String,
@@ -140,6 +147,9 @@ pub struct HealthCheckOptions {
     pub port: u16,
     /// `http`, `https`, or `server` for the server's.
     pub scheme: CheckScheme,
+    /// In mode tcp: what is sent once connected, up to 4096 bytes.
+    #[schemars(length(max = 4096))]
+    pub send: String,
     /// The one status that means healthy, 100 to 599; 0: 200 to 399.
     #[schemars(extend("format" = "check-status"))]
     pub status: u16,
@@ -268,6 +278,8 @@ pub enum CheckMode {
     Grpc,
     /// A TCP connection.
     Tcp,
+    /// `PING` of a Redis.
+    Redis,
 }
 
 /// `healthCheck.scheme`.
@@ -323,6 +335,7 @@ impl ServiceOptions {
             }),
             health_check: Some(HealthCheckOptions {
                 enabled: Some(false),
+                expect: Some(String::new()),
                 follow_redirects: Some(true),
                 headers: Some(BTreeMap::new()),
                 healthy_threshold: Some(1),
@@ -333,6 +346,7 @@ impl ServiceOptions {
                 path: Some(String::new()),
                 port: Some(0),
                 scheme: Some(CheckScheme::Server),
+                send: Some(String::new()),
                 status: Some(0),
                 timeout: seconds(5),
                 unhealthy_interval: seconds(0),

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value as Json;
 
-use super::{Dynamic, HttpExtensions};
+use super::{Dynamic, Extensions};
 use crate::document::{self, Document, Entry, Node, ScalarKind, Value};
 use crate::schema::{Reading, Shape, Unknown, nearest, read};
 use crate::{ConfigError, ConfigErrors, Format, Origin};
@@ -50,7 +50,7 @@ pub fn from_labels(tree: Json) -> Result<Dynamic, ConfigErrors> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Salvaged {
     /// Those that are right; the others are left out, so that what stands below them counts.
-    pub options: HttpExtensions,
+    pub options: Extensions,
     /// What is wrong.
     pub errors: Vec<ConfigError>,
 }
@@ -60,11 +60,11 @@ pub fn options_from_labels(tree: Json) -> Salvaged {
     let root = label_node(serde_json::json!({"constellation": tree}));
     let Reading { value, errors } = read(&root, shape(), &explain);
     let mut salvaged = Salvaged {
-        options: HttpExtensions::default(),
+        options: Extensions::default(),
         errors,
     };
     match serde_json::from_value::<Dynamic>(value) {
-        Ok(dynamic) => salvaged.options = dynamic.constellation.http,
+        Ok(dynamic) => salvaged.options = dynamic.constellation,
         // The value fits the schema of the type, so this fails only where the two disagree.
         Err(error) => salvaged.errors.push(ConfigError::new(
             Origin::Label,
@@ -122,9 +122,15 @@ fn explain(path: &str) -> Option<Unknown> {
 /// Fields that Traefik's API shows and its documents don't have: people paste them.
 fn api_only(path: &str) -> Option<Unknown> {
     let (parent, key) = path.rsplit_once('.')?;
+    let sections = || {
+        let kinds = ["routers", "services"];
+        ["http", "tcp", "udp"]
+            .into_iter()
+            .flat_map(move |section| kinds.map(|kind| format!("{section}.{kind}")))
+    };
     let of_router_or_service = parent
         .rsplit_once('.')
-        .is_some_and(|(section, _)| ["http.routers", "http.services"].contains(&section));
+        .is_some_and(|(section, _)| sections().any(|known| known == section));
     let shown_by_api = [
         "status",
         "using",

@@ -8,14 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{Time, network_list};
 use crate::dynamic::Domain;
-use crate::resolved::{Limits, Redirection, Shutdown, Timeouts};
+use crate::resolved::{Limits, Redirection, Shutdown, Timeouts, Udp};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RawEntryPoint {
-    /// IP address and port to listen on, or a list of them; `:80` is port 80 of every address, port 0 a free port.
+    /// IP address and port to listen on, or a list of them; `:80` is port 80 of every address, port 0 a free port. With
+    /// `/udp` behind it (`:53/udp`) the entry point takes datagrams for UDP routers; `/tcp`, or nothing, is connections
+    /// for HTTP and TCP routers. An entry point takes one of both, and the same port may stand in two entry points.
     pub(crate) address: Vec<String>,
-    /// Whether routers that name no entry point are reached here. When none of the entry points says so, all are.
+    /// Whether HTTP and TCP routers that name no entry point are reached here. When none of the entry points says so, all
+    /// are that take connections. UDP routers that name none are reached on all entry points that take datagrams.
     pub(crate) as_default: bool,
     /// Whose `X-Forwarded-*` headers are believed; those of others are removed.
     pub(crate) forwarded_headers: RawForwardedHeaders,
@@ -25,8 +28,39 @@ pub(crate) struct RawEntryPoint {
     pub(crate) http2: RawHttp2,
     /// Limits towards clients; what passes them is refused and the connection closed.
     pub(crate) limits: RawLimits,
+    /// Whose PROXY protocol headers are read, version 1 and 2. From others they are bytes like any, which no protocol
+    /// takes. A peer that is believed may also connect without one.
+    pub(crate) proxy_protocol: RawProxyProtocol,
     /// Time limits and shutdown.
     pub(crate) transport: RawTransport,
+    /// Sessions of UDP clients.
+    pub(crate) udp: RawUdp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawProxyProtocol {
+    /// Believe everybody.
+    pub(crate) insecure: bool,
+    /// Believe these addresses and networks.
+    #[serde(rename = "trustedIPs")]
+    #[schemars(schema_with = "network_list")]
+    pub(crate) trusted_ips: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawUdp {
+    /// Longest silence of a client and its server, more than 0; then the client's next datagram begins a new session.
+    pub(crate) timeout: Time,
+}
+
+impl Default for RawUdp {
+    fn default() -> Self {
+        Self {
+            timeout: Udp::default().timeout.into(),
+        }
+    }
 }
 
 impl RawEntryPoint {
@@ -149,7 +183,7 @@ pub(crate) struct RawLimits {
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(crate) max_connections: u32,
     /// Connections open at once from one IPv4 address or one IPv6 /64 network; 0: no limit. Further ones are closed at
-    /// once. Those of `forwardedHeaders.trustedIPs` have no such limit.
+    /// once. Those of `forwardedHeaders.trustedIPs` and `proxyProtocol.trustedIPs` have no such limit.
     #[schemars(range(max = 10_000_000))]
     pub(crate) max_connections_per_source: u32,
     /// Further addresses and networks without a limit per source.
@@ -164,11 +198,20 @@ pub(crate) struct RawLimits {
     pub(crate) min_send_rate: u32,
     /// How long a client may fall short of both rates, 1s to 1h. A faster client earns up to four times as much.
     pub(crate) rate_grace: Time,
+    /// Longest silence in both directions of a connection that a TCP router forwards; 0: no limit. Pools of database
+    /// connections and shells are silent for hours; peers that are gone are found by TCP keep-alive without it.
+    pub(crate) tcp_idle_timeout: Time,
+    /// Sessions of UDP clients at once, 1 to 10000000; a further one takes the place of another.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) udp_max_sessions: u32,
+    /// Sessions at once of one IPv4 address or one IPv6 /64 network; 0: no limit.
+    #[schemars(range(max = 10_000_000))]
+    pub(crate) udp_max_sessions_per_source: u32,
 }
 
 impl Default for RawLimits {
     fn default() -> Self {
-        let (limits, timeouts) = (Limits::default(), Timeouts::default());
+        let (limits, timeouts, udp) = (Limits::default(), Timeouts::default(), Udp::default());
         Self {
             header_timeout: timeouts.header.into(),
             handshake_timeout: timeouts.handshake.into(),
@@ -182,6 +225,11 @@ impl Default for RawLimits {
             min_body_rate: limits.min_body_rate.map_or(0, NonZeroU32::get),
             min_send_rate: limits.min_send_rate.map_or(0, NonZeroU32::get),
             rate_grace: limits.rate_grace.into(),
+            tcp_idle_timeout: timeouts.tcp_idle.into(),
+            udp_max_sessions: u32::try_from(udp.max_sessions).unwrap_or(u32::MAX),
+            udp_max_sessions_per_source: udp
+                .max_sessions_per_source
+                .map_or(0, |most| u32::try_from(most).unwrap_or(u32::MAX)),
         }
     }
 }

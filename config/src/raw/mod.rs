@@ -7,6 +7,7 @@ mod access_log;
 mod entry_point;
 mod leaf;
 mod provider;
+mod stream;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ pub(crate) use entry_point::{RawEntryPoint, RawEntryPointTls, RawRedirection};
 pub(crate) use leaf::network_list;
 pub use leaf::{Bytes, Time};
 pub(crate) use provider::{RawCertificates, RawDocker, RawDockerTls, RawFile, RawProviders};
+pub(crate) use stream::RawTcpServersTransport;
 
 use crate::dynamic::ServiceOptions;
 use crate::resolved::{LogFormat, LogLevel, Proxy, ServersTransport};
@@ -42,10 +44,13 @@ pub(crate) struct RawConfig {
     pub(crate) access_log: Option<RawAccessLog>,
     /// How servers are reached when a service names no transport of its own.
     pub(crate) servers_transport: RawServersTransport,
+    /// The same for TCP services.
+    pub(crate) tcp_servers_transport: RawTcpServersTransport,
     /// Properties of the proxy as a whole.
     pub(crate) proxy: RawProxy,
     /// Health, failover and limits of every service, as far as a service says nothing else: by labels
-    /// `constellation.http.services.NAME...`, or in a dynamic file below `constellation.http.services.NAME`.
+    /// `constellation.http.services.NAME...`, or in a dynamic file below `constellation.http.services.NAME`. TCP and UDP
+    /// services (`tcp` and `udp` instead of `http`) take from here what has a meaning for them.
     pub(crate) service_defaults: ServiceOptions,
 }
 
@@ -63,6 +68,7 @@ impl Default for RawConfig {
             log: RawLog::default(),
             access_log: None,
             servers_transport: RawServersTransport::default(),
+            tcp_servers_transport: RawTcpServersTransport::default(),
             proxy: RawProxy::default(),
             service_defaults: ServiceOptions::built_in(),
         }

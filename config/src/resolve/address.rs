@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Judge;
-use crate::resolved::EntryPoint;
+use crate::resolved::{EntryPoint, Protocol};
 
 const EXPECTED: &str =
     "`:PORT` or `IP:PORT`, such as `:80`, `127.0.0.1:0` or `[::1]:443`, port 0 for any free one";
@@ -22,24 +22,32 @@ impl Refusal {
     }
 }
 
-/// Reads an address in Traefik's form, `/tcp` allowed.
+/// Reads an address in Traefik's form that is for TCP, `/tcp` allowed.
 pub(super) fn parse(text: &str) -> Result<SocketAddr, Refusal> {
+    match parse_any(text)? {
+        (address, Protocol::Tcp) => Ok(address),
+        (_, Protocol::Udp) => Err(Refusal {
+            message: "must be for TCP",
+            hint: Some("remove /udp".to_owned()),
+        }),
+    }
+}
+
+/// Reads an address in Traefik's form, `/tcp` and `/udp` allowed.
+pub(super) fn parse_any(text: &str) -> Result<(SocketAddr, Protocol), Refusal> {
     let refuse = |message, hint: Option<String>| Err(Refusal { message, hint });
     let text = text.trim();
     let (address, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    match protocol.to_ascii_lowercase().as_str() {
-        "tcp" => {}
-        "udp" => {
-            let hint = "remove the entry point, or let another program serve it".to_owned();
-            return refuse("UDP entry points are not served by this version", Some(hint));
-        }
+    let protocol = match protocol.to_ascii_lowercase().as_str() {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
         _ => {
             return refuse(
                 "names an unknown protocol",
-                Some("write /tcp, or nothing".to_owned()),
+                Some("write /tcp or /udp, or nothing for TCP".to_owned()),
             );
         }
-    }
+    };
     let Some((host, port)) = address.rsplit_once(':') else {
         let hint = address.parse::<u16>().ok().map(|port| format!("write `:{port}`"));
         return refuse("is not an address with a port", hint);
@@ -60,7 +68,7 @@ pub(super) fn parse(text: &str) -> Result<SocketAddr, Refusal> {
         (v4, None) => v4.parse().map(IpAddr::V4).ok(),
     };
     match ip {
-        Some(ip) => Ok(SocketAddr::new(ip, port)),
+        Some(ip) => Ok((SocketAddr::new(ip, port), protocol)),
         None if host == "*" => refuse("is not an IP address", Some(format!("write `:{port}`"))),
         None if host.parse::<Ipv6Addr>().is_ok() => {
             let hint = format!("IPv6 addresses need brackets: `[{host}]:{port}`");
@@ -75,14 +83,17 @@ pub(super) fn parse(text: &str) -> Result<SocketAddr, Refusal> {
 
 /// Refuses addresses that could not be bound together.
 pub(super) fn no_overlaps(entry_points: &[EntryPoint], control: SocketAddr, judge: &mut Judge<'_>) {
-    let mut seen: Vec<(String, SocketAddr)> = vec![("control.address".to_owned(), control)];
+    let mut seen = vec![("control.address".to_owned(), control, Protocol::Tcp)];
     for entry_point in entry_points {
         for (index, address) in entry_point.addresses.iter().enumerate() {
             let key = match entry_point.addresses.len() {
                 1 => entry_point.address_key(),
                 _ => format!("{}[{index}]", entry_point.address_key()),
             };
-            if let Some((other, taken)) = seen.iter().find(|(_, taken)| overlap(*taken, *address)) {
+            let protocol = entry_point.protocol;
+            let mut taken = seen.iter();
+            let taken = taken.find(|(_, taken, by)| *by == protocol && overlap(*taken, *address));
+            if let Some((other, taken, _)) = taken {
                 let both = address.ip().is_unspecified()
                     && taken.ip().is_unspecified()
                     && address.ip() != taken.ip();
@@ -94,7 +105,7 @@ pub(super) fn no_overlaps(entry_points: &[EntryPoint], control: SocketAddr, judg
                     .refuse(&key, format!("is taken by {other} ({taken})"))
                     .advises(hint);
             } else {
-                seen.push((key, *address));
+                seen.push((key, *address, protocol));
             }
         }
     }
@@ -124,7 +135,7 @@ mod tests {
             ("[::1]:80", Ok("[::1]:80")),
             ("localhost:80", Ok("127.0.0.1:80")),
             ("0.0.0.0:65535", Ok("0.0.0.0:65535")),
-            (":53/udp", Err("UDP entry points are not served by this version")),
+            (":53/udp", Err("must be for TCP")),
             (":53/sctp", Err("names an unknown protocol")),
             ("80", Err("is not an address with a port")),
             ("", Err("is not an address with a port")),
@@ -142,6 +153,23 @@ mod tests {
             let read = parse(text).map(|address| address.to_string());
             let read = read.as_deref().map_err(|refusal| refusal.message);
             assert_eq!(read, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_say_its_protocol() {
+        let table = [
+            (":53", Protocol::Tcp),
+            (":53/tcp", Protocol::Tcp),
+            (":53/udp", Protocol::Udp),
+            (":53/UDP", Protocol::Udp),
+        ];
+        for (text, expected) in table {
+            assert_eq!(
+                parse_any(text).map(|(_, protocol)| protocol),
+                Ok(expected),
+                "{text:?}"
+            );
         }
     }
 

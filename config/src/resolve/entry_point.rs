@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::{Judge, address, given, networks};
 use crate::raw::{RawEntryPoint, RawEntryPointTls, RawRedirection};
 use crate::resolved::{
-    EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Redirection, RedirectionTarget, Shutdown, Timeouts,
+    EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Protocol, ProxyProtocol, Redirection,
+    RedirectionTarget, Shutdown, Timeouts, Udp,
 };
 use crate::schema::nearest;
 
@@ -24,12 +25,14 @@ pub(super) fn all(
         raw
     };
     // Traefik: when none says that it is a default, all are.
-    let chosen = raw.values().any(|entry_point| entry_point.as_default);
+    let chosen = raw
+        .values()
+        .any(|entry_point| entry_point.as_default && !is_udp(entry_point));
     let entry_points = raw
         .iter()
         .map(|(name, one)| {
             let mut entry_point = self::one(name, one, raw, judge);
-            entry_point.as_default = one.as_default || !chosen;
+            entry_point.as_default = entry_point.protocol == Protocol::Tcp && (one.as_default || !chosen);
             entry_point
         })
         .collect();
@@ -49,13 +52,22 @@ fn one(
             .refuse(&key, format!("{name:?} is not a name for an entry point"))
             .expects("letters, digits, `-` and `_`, at most 63");
     }
+    let (addresses, protocol) = addresses(&key, &raw.address, judge);
+    if protocol == Protocol::Udp {
+        without_meaning_for_udp(&key, raw, judge);
+    }
     EntryPoint {
         name: name.to_owned(),
-        addresses: addresses(&key, &raw.address, judge),
+        protocol,
+        addresses,
         as_default: raw.as_default,
         forwarded_headers: ForwardedHeaders {
             insecure: raw.forwarded_headers.insecure,
             trusted_ips: networks(&raw.forwarded_headers.trusted_ips),
+        },
+        proxy_protocol: ProxyProtocol {
+            insecure: raw.proxy_protocol.insecure,
+            trusted_ips: networks(&raw.proxy_protocol.trusted_ips),
         },
         redirection: raw
             .http
@@ -76,6 +88,7 @@ fn one(
             read: raw.transport.responding_timeouts.read_timeout.limit(),
             write: raw.transport.responding_timeouts.write_timeout.limit(),
             idle: raw.transport.responding_timeouts.idle_timeout.limit(),
+            tcp_idle: raw.limits.tcp_idle_timeout.limit(),
         },
         limits: Limits {
             max_header_bytes: raw.http.max_header_bytes as usize,
@@ -91,6 +104,38 @@ fn one(
             max_concurrent_streams: raw.http2.max_concurrent_streams,
             max_requests_per_connection: Some(raw.transport.keep_alive_max_requests).filter(|most| *most > 0),
         },
+        udp: Udp {
+            timeout: judge.positive(&format!("{key}.udp.timeout"), raw.udp.timeout.0),
+            max_sessions: raw.limits.udp_max_sessions as usize,
+            max_sessions_per_source: Some(raw.limits.udp_max_sessions_per_source as usize)
+                .filter(|most| *most > 0),
+        },
+    }
+}
+
+/// Whether an entry point takes datagrams; what its addresses are worth is judged elsewhere.
+fn is_udp(raw: &RawEntryPoint) -> bool {
+    let mut addresses = raw.address.iter();
+    addresses.any(|text| matches!(address::parse_any(text), Ok((_, Protocol::Udp))))
+}
+
+/// Says which options of an entry point have no effect because it takes datagrams. Traefik takes them in silence.
+fn without_meaning_for_udp(key: &str, raw: &RawEntryPoint, judge: &mut Judge<'_>) {
+    let default = RawEntryPoint::default();
+    let given = [
+        ("asDefault", raw.as_default),
+        (
+            "forwardedHeaders",
+            raw.forwarded_headers != default.forwarded_headers,
+        ),
+        ("http", raw.http != default.http),
+        ("http2", raw.http2 != default.http2),
+        ("proxyProtocol", raw.proxy_protocol != default.proxy_protocol),
+    ];
+    for (option, _) in given.iter().filter(|(_, given)| *given) {
+        judge.warn(format!(
+            "{key}.{option} has no effect: the entry point takes datagrams (/udp); remove it"
+        ));
     }
 }
 
@@ -103,7 +148,8 @@ fn grace(key: &str, grace: Duration, judge: &mut Judge<'_>) -> Duration {
     grace
 }
 
-fn addresses(key: &str, raw: &[String], judge: &mut Judge<'_>) -> Vec<std::net::SocketAddr> {
+/// The addresses, and what comes in at all of them.
+fn addresses(key: &str, raw: &[String], judge: &mut Judge<'_>) -> (Vec<std::net::SocketAddr>, Protocol) {
     let key = format!("{key}.address");
     if raw.is_empty() {
         judge
@@ -111,14 +157,23 @@ fn addresses(key: &str, raw: &[String], judge: &mut Judge<'_>) -> Vec<std::net::
             .expects("`:PORT` or `IP:PORT`, or a list of them");
     }
     let mut addresses = Vec::with_capacity(raw.len());
+    let mut common = None;
     for (index, text) in raw.iter().enumerate() {
-        match address::parse(text) {
-            Ok(address) => addresses.push(address),
+        match address::parse_any(text) {
+            Ok((_, protocol)) if common.is_some_and(|common| common != protocol) => {
+                judge
+                    .refuse(&format!("{key}[{index}]"), "mixes TCP and UDP in one entry point")
+                    .advises("write two entry points, one for each; they may share the port");
+            }
+            Ok((address, protocol)) => {
+                common = Some(protocol);
+                addresses.push(address);
+            }
             Err(refusal) if raw.len() == 1 => refusal.report(&key, judge),
             Err(refusal) => refusal.report(&format!("{key}[{index}]"), judge),
         }
     }
-    addresses
+    (addresses, common.unwrap_or_default())
 }
 
 fn redirection(
@@ -148,6 +203,12 @@ fn redirection(
             judge
                 .refuse(&to_key, "the entry point redirects to itself")
                 .advises("name another entry point");
+            return None;
+        }
+        None if all.get(&raw.to).is_some_and(is_udp) => {
+            judge
+                .refuse(&to_key, "the entry point takes datagrams")
+                .advises("name one that takes connections");
             return None;
         }
         None if all.contains_key(&raw.to) => RedirectionTarget::EntryPoint(raw.to.clone()),

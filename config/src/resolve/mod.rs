@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use crate::document::Node as Tree;
 use crate::dynamic::ServiceOptions;
-use crate::raw::{RawConfig, RawControl, RawNode, RawProxy, RawServersTransport};
-use crate::resolved::{Config, Control, Log, Node, Proxy, ServersTransport};
-use crate::{ConfigError, Origin, Secret, schema};
+use crate::raw::{RawConfig, RawControl, RawNode, RawProxy, RawServersTransport, RawTcpServersTransport};
+use crate::resolved::{Config, Control, Log, Node, Proxy, ServersTransport, TcpServersTransport};
+use crate::{ConfigError, Origin, Secret, duration, schema};
 
 /// What resolving gives.
 pub(crate) struct Resolution {
@@ -48,6 +48,7 @@ pub(crate) fn resolve(raw: &RawConfig, tree: &Tree, host_name: &str) -> Resoluti
             .as_ref()
             .map(|raw| access_log::one(raw, &mut judge)),
         servers_transport: servers_transport(&raw.servers_transport, &mut judge),
+        tcp_servers_transport: tcp_servers_transport(&raw.tcp_servers_transport, &mut judge),
         proxy: proxy(&raw.proxy, &mut judge),
         service_defaults: service_defaults(&raw.service_defaults, &mut judge),
         entry_points,
@@ -233,6 +234,22 @@ fn servers_transport(raw: &RawServersTransport, judge: &mut Judge<'_>) -> Server
         dial_timeout: judge.positive(dial_key, raw.forwarding_timeouts.dial_timeout.0),
         response_header_timeout: raw.forwarding_timeouts.response_header_timeout.limit(),
         idle_conn_timeout: raw.forwarding_timeouts.idle_conn_timeout.limit(),
+    }
+}
+
+fn tcp_servers_transport(raw: &RawTcpServersTransport, judge: &mut Judge<'_>) -> TcpServersTransport {
+    if raw.tls.insecure_skip_verify {
+        judge.warn(
+            "tcpServersTransport.tls.insecureSkipVerify is true: the certificates of servers are not verified",
+        );
+    }
+    TcpServersTransport {
+        dial_timeout: judge.positive("tcpServersTransport.dialTimeout", raw.dial_timeout.0),
+        dial_keep_alive: raw.dial_keep_alive.limit(),
+        // The schema has checked the form, so what is no duration here is one below zero.
+        termination_delay: duration::parse(&raw.termination_delay),
+        insecure_skip_verify: raw.tls.insecure_skip_verify,
+        root_cas: raw.tls.root_cas.iter().map(PathBuf::from).collect(),
     }
 }
 

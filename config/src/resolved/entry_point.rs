@@ -8,18 +8,22 @@ use ipnet::IpNet;
 
 use crate::dynamic::Domain;
 
-/// One HTTP entry point.
+/// One entry point.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EntryPoint {
     /// The name routers use.
     pub name: String,
+    /// What it takes.
+    pub protocol: Protocol,
     /// Where to listen, at least one. Port 0 picks a free port. An unspecified IPv6 address (`:80` gives `[::]:80`)
     /// means IPv4 as well, and IPv4 alone on a machine without IPv6.
     pub addresses: Vec<SocketAddr>,
-    /// Whether routers that name no entry point are reached here.
+    /// Whether HTTP and TCP routers that name no entry point are reached here; never for [`Protocol::Udp`].
     pub as_default: bool,
     /// Whose `X-Forwarded-*` are believed.
     pub forwarded_headers: ForwardedHeaders,
+    /// Whose PROXY protocol headers are read.
+    pub proxy_protocol: ProxyProtocol,
     /// Redirect everything that no router of higher priority takes.
     pub redirection: Option<Redirection>,
     /// Present: routers here without a `tls` of their own are TLS routers with these settings.
@@ -28,6 +32,27 @@ pub struct EntryPoint {
     pub timeouts: Timeouts,
     /// Size limits towards clients.
     pub limits: Limits,
+    /// Sessions of UDP clients.
+    pub udp: Udp,
+}
+
+/// What an entry point takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// Connections, for HTTP and TCP routers.
+    #[default]
+    Tcp,
+    /// Datagrams, for UDP routers.
+    Udp,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
 }
 
 impl EntryPoint {
@@ -35,13 +60,16 @@ impl EntryPoint {
     pub fn new(name: impl Into<String>, addresses: Vec<SocketAddr>) -> Self {
         Self {
             name: name.into(),
+            protocol: Protocol::Tcp,
             addresses,
             as_default: true,
             forwarded_headers: ForwardedHeaders::default(),
+            proxy_protocol: ProxyProtocol::default(),
             redirection: None,
             tls: None,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            udp: Udp::default(),
         }
     }
 
@@ -66,6 +94,38 @@ pub struct ForwardedHeaders {
     pub insecure: bool,
     /// Believe these peers.
     pub trusted_ips: Vec<IpNet>,
+}
+
+/// `proxyProtocol`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// Believe everybody.
+    pub insecure: bool,
+    /// Believe these peers.
+    pub trusted_ips: Vec<IpNet>,
+}
+
+/// Sessions of UDP clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Udp {
+    /// Longest silence before a session is forgotten; never zero.
+    pub timeout: Duration,
+    /// Sessions at once, 1 to 10,000,000.
+    pub max_sessions: usize,
+    /// Sessions at once of one IPv4 address or one IPv6 /64; `None`: no limit.
+    pub max_sessions_per_source: Option<usize>,
+}
+
+impl Default for Udp {
+    fn default() -> Self {
+        Self {
+            // Traefik's.
+            timeout: Duration::from_secs(3),
+            max_sessions: 65_536,
+            // A quarter, as for connections.
+            max_sessions_per_source: Some(16_384),
+        }
+    }
 }
 
 /// `http.redirections.entryPoint`.
@@ -119,6 +179,8 @@ pub struct Timeouts {
     pub write: Option<Duration>,
     /// Keep-alive between requests; `None`: no limit.
     pub idle: Option<Duration>,
+    /// Longest silence of a connection that a TCP router forwards; `None`: no limit.
+    pub tcp_idle: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -129,6 +191,7 @@ impl Default for Timeouts {
             read: Some(Duration::from_secs(60)),
             write: None,
             idle: Some(Duration::from_secs(180)),
+            tcp_idle: None,
         }
     }
 }

@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use access_log::{AccessLog, AccessLogFilters, AccessLogFormat, FieldMode, StatusRange};
 pub use entry_point::{
-    EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Redirection, RedirectionTarget, Timeouts,
+    EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Protocol, ProxyProtocol, Redirection,
+    RedirectionTarget, Timeouts, Udp,
 };
 pub use provider::{CertificatesProvider, DockerProvider, DockerTls, FileProvider, FileSource, Providers};
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// How back ends are reached when a service names no transport.
     pub servers_transport: ServersTransport,
+    /// How the back ends of TCP services are reached when a service names no transport.
+    pub tcp_servers_transport: TcpServersTransport,
     /// Properties of the proxy as a whole.
     pub proxy: Proxy,
     /// What applies to a service that says nothing else; complete.
@@ -174,6 +177,33 @@ impl Default for ServersTransport {
     }
 }
 
+/// `tcpServersTransport`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpServersTransport {
+    /// Time to connect, TLS included; never zero.
+    pub dial_timeout: Duration,
+    /// Between two probes of TCP keep-alive; `None`: none are sent.
+    pub dial_keep_alive: Option<Duration>,
+    /// Once one side has ended what it sends: the longest silence of the other; `None`: no limit.
+    pub termination_delay: Option<Duration>,
+    /// Accept any certificate of a back end.
+    pub insecure_skip_verify: bool,
+    /// Files with trust anchors; empty: the system's.
+    pub root_cas: Vec<PathBuf>,
+}
+
+impl Default for TcpServersTransport {
+    fn default() -> Self {
+        Self {
+            dial_timeout: Duration::from_secs(30),
+            dial_keep_alive: Some(Duration::from_secs(15)),
+            termination_delay: Some(Duration::from_secs(600)),
+            insecure_skip_verify: false,
+            root_cas: Vec::new(),
+        }
+    }
+}
+
 /// `proxy`: properties of the data plane as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
@@ -223,6 +253,7 @@ impl Default for Config {
             log: Log::default(),
             access_log: None,
             servers_transport: ServersTransport::default(),
+            tcp_servers_transport: TcpServersTransport::default(),
             proxy: Proxy::default(),
             service_defaults: ServiceOptions::built_in(),
             shutdown: Shutdown::default(),

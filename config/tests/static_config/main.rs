@@ -10,6 +10,7 @@
 mod formats;
 mod layers;
 mod refusals;
+mod streams;
 
 use constellation_config::{Config, ConfigErrors, LoadOptions, Loaded};
 

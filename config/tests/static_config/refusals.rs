@@ -53,16 +53,15 @@ providers:
   dockr: {}
 ",
         shown: r#"c.yaml:3:5: entryPoints.web.adress: unknown key
-    expected: one of address, asDefault, forwardedHeaders, http, http2, limits, transport
+    expected: one of address, asDefault, forwardedHeaders, http, http2, limits, proxyProtocol, transport, udp
     hint: did you mean `address`?
 c.yaml:4:22: entryPoints.web.address[1]: is not an IP address
     value: "example.org:80"
     expected: `:PORT` or `IP:PORT`, such as `:80`, `127.0.0.1:0` or `[::1]:443`, port 0 for any free one
     hint: host names are not looked up here; write the IP address
-c.yaml:4:40: entryPoints.web.address[2]: UDP entry points are not served by this version
+c.yaml:4:40: entryPoints.web.address[2]: mixes TCP and UDP in one entry point
     value: ":53/udp"
-    expected: `:PORT` or `IP:PORT`, such as `:80`, `127.0.0.1:0` or `[::1]:443`, port 0 for any free one
-    hint: remove the entry point, or let another program serve it
+    hint: write two entry points, one for each; they may share the port
 c.yaml:7:22: entryPoints.web.transport.respondingTimeouts.readTimeout: is not a duration
     value: "10 parsecs"
     expected: a duration such as 500ms, 10s, 1m30s or 2h, or a whole number of seconds
@@ -190,9 +189,7 @@ c.yaml:1:91: entryPoints.a.limits.exemptSources[0]: is not an address or network
     Case {
         format: "yaml",
         text: "entryPoints: {a: {address: ':80', proxyProtocol: {insecure: true}, http3: {}, http: {middlewares: [x]}}}",
-        shown: "c.yaml:1:35: entryPoints.a.proxyProtocol: is not supported by this version
-    hint: remove it and let the balancer in front set X-Forwarded-For
-c.yaml:1:68: entryPoints.a.http3: is not supported by this version
+        shown: "c.yaml:1:68: entryPoints.a.http3: is not supported by this version
     hint: remove it: clients use HTTP/2 instead
 c.yaml:1:86: entryPoints.a.http.middlewares: is not supported by this version
     hint: remove it: this version runs no middlewares",
@@ -218,7 +215,7 @@ c.yaml:5:13: providers.consul: is not supported by this version
 c.yaml:5:34: providers.docker.watch: is not supported by this version
     hint: remove it: containers are always watched
 c.yaml:7:1: colour: unknown key
-    expected: one of accessLog, control, entryPoints, log, node, providers, proxy, serversTransport, serviceDefaults",
+    expected: one of accessLog, control, entryPoints, log, node, providers, proxy, serversTransport, serviceDefaults, tcpServersTransport",
     },
     Case {
         format: "yaml",
@@ -412,7 +409,7 @@ c.toml:4:11: entryPoints.web.address: is not an address with a port
     expected: `:PORT` or `IP:PORT`, such as `:80`, `127.0.0.1:0` or `[::1]:443`, port 0 for any free one
     hint: write `:80`
 c.toml:5:1: entryPoints.web.extra: unknown key
-    expected: one of address, asDefault, forwardedHeaders, http, http2, limits, transport
+    expected: one of address, asDefault, forwardedHeaders, http, http2, limits, proxyProtocol, transport, udp
 c.toml:6:2: log: the key stands here again
     hint: keep one of them"#,
     },
