@@ -1,4 +1,4 @@
-//! The data plane: listeners, TLS, HTTP through pingora, metrics and the access log.
+//! The data plane: listeners, TLS, HTTP through pingora, layer 4, metrics and the access log.
 //!
 //! It serves whatever [`Generation`] was published last and cannot name the agent. A connection takes the listener's
 //! settings; a request takes one generation at its start and keeps it to its end. What the data plane learns leaves
@@ -9,6 +9,7 @@ pub mod departure;
 mod generation;
 mod health;
 pub mod http;
+pub mod l4;
 pub mod listener;
 mod liveness;
 pub mod metrics;

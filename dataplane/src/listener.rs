@@ -1,16 +1,18 @@
 //! Listening sockets: one per address and worker, with `SO_REUSEPORT`.
 //!
-//! The kernel spreads connections over the sockets of an address, so workers share nothing. All sockets of all workers
-//! are bound before anything is accepted: a taken port is an error at start, not a half-started edge.
+//! The kernel spreads connections, and the clients of UDP, over the sockets of an address, so workers share nothing. All
+//! sockets of all workers are bound before anything is accepted: a taken port is an error at start, not a half-started
+//! edge.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
+use crate::l4::udp;
 use crate::port_owner;
 use crate::server::StartError;
-use crate::settings::{EntryPoint, Settings};
+use crate::settings::{EntryPoint, Protocol, Settings};
 
 /// Connections the kernel completes before we accept them; it caps the number by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -23,7 +25,7 @@ pub(crate) struct Listener {
     /// The address with its real port.
     pub(crate) address: SocketAddr,
     /// One socket per worker.
-    pub(crate) sockets: Vec<TcpListener>,
+    pub(crate) sockets: Vec<Socket>,
 }
 
 /// Binds every address of every entry point for every worker.
@@ -31,8 +33,9 @@ pub(crate) fn bind_all(settings: &Settings) -> Result<Vec<Listener>, StartError>
     let mut listeners = Vec::new();
     for (position, entry_point) in settings.entry_points.iter().enumerate() {
         for address in &entry_point.addresses {
-            let only_v6 = has_v4_twin(settings, *address);
-            let (address, sockets) = bind(*address, only_v6, settings.workers.get())
+            let protocol = entry_point.protocol;
+            let only_v6 = has_v4_twin(settings, protocol, *address);
+            let (address, sockets) = bind(protocol, *address, only_v6, settings.workers.get())
                 .map_err(|source| refused(entry_point, *address, source))?;
             listeners.push(Listener {
                 entry_point: position,
@@ -45,34 +48,40 @@ pub(crate) fn bind_all(settings: &Settings) -> Result<Vec<Listener>, StartError>
 }
 
 /// Whether the same port is also asked for on the IPv4 wildcard, so that the IPv6 one must leave it alone.
-fn has_v4_twin(settings: &Settings, address: SocketAddr) -> bool {
+fn has_v4_twin(settings: &Settings, protocol: Protocol, address: SocketAddr) -> bool {
     let twin = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-    address.port() != 0 && settings.entry_points.iter().any(|e| e.addresses.contains(&twin))
+    let mut same = settings.entry_points.iter().filter(|e| e.protocol == protocol);
+    address.port() != 0 && same.any(|e| e.addresses.contains(&twin))
 }
 
-fn bind(address: SocketAddr, only_v6: bool, workers: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
-    let address = match probe(address, only_v6) {
+fn bind(
+    protocol: Protocol,
+    address: SocketAddr,
+    only_v6: bool,
+    workers: usize,
+) -> io::Result<(SocketAddr, Vec<Socket>)> {
+    let address = match probe(protocol, address, only_v6) {
         Ok(()) => address,
         // Without IPv6 in the kernel the wildcard means IPv4, as it does for every `:80` elsewhere.
         Err(error) if is_without_ipv6(&error) && address.ip().is_unspecified() && address.is_ipv6() => {
             let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            probe(v4, false)?;
+            probe(protocol, v4, false)?;
             v4
         }
         Err(error) => return Err(error),
     };
-    let first = listen(address, only_v6, true)?;
-    let address = first.local_addr()?;
+    let first = listen(protocol, address, only_v6, true)?;
+    let address = first.local_addr()?.as_socket().unwrap_or(address);
     let mut sockets = vec![first];
     for _ in 1..workers {
-        sockets.push(listen(address, only_v6, true)?);
+        sockets.push(listen(protocol, address, only_v6, true)?);
     }
     Ok((address, sockets))
 }
 
 /// Binds once without `SO_REUSEPORT`: with it, two processes of one user could share a port without noticing.
-fn probe(address: SocketAddr, only_v6: bool) -> io::Result<()> {
-    listen(address, only_v6, false).map(drop)
+fn probe(protocol: Protocol, address: SocketAddr, only_v6: bool) -> io::Result<()> {
+    listen(protocol, address, only_v6, false).map(drop)
 }
 
 fn is_without_ipv6(error: &io::Error) -> bool {
@@ -80,8 +89,19 @@ fn is_without_ipv6(error: &io::Error) -> bool {
     error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-fn listen(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn listen(protocol: Protocol, address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<Socket> {
+    match protocol {
+        Protocol::Tcp => listen_tcp(address, only_v6, shared),
+        Protocol::Udp => udp::listen(address, only_v6, shared),
+    }
+}
+
+fn listen_tcp(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -92,12 +112,18 @@ fn listen(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpLis
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 fn refused(entry_point: &EntryPoint, address: SocketAddr, source: io::Error) -> StartError {
     let hint = match source.kind() {
-        io::ErrorKind::AddrInUse => format!("the port is held by {}", port_owner::tcp(address)),
+        io::ErrorKind::AddrInUse => {
+            let owner = match entry_point.protocol {
+                Protocol::Tcp => port_owner::tcp(address),
+                Protocol::Udp => port_owner::udp(address),
+            };
+            format!("the port is held by {owner}")
+        }
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE".to_owned()
         }
@@ -117,27 +143,44 @@ fn refused(entry_point: &EntryPoint, address: SocketAddr, source: io::Error) -> 
 mod tests {
     use super::*;
 
+    const BOTH: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
     #[test]
     fn workers_share_the_port_that_the_first_one_got() {
-        let (address, sockets) = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false, 3).unwrap();
-        assert_ne!(address.port(), 0);
-        assert_eq!(sockets.len(), 3);
-        for socket in sockets {
-            assert_eq!(socket.local_addr().unwrap(), address);
+        for protocol in BOTH {
+            let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let (address, sockets) = bind(protocol, any, false, 3).unwrap();
+            assert_ne!(address.port(), 0);
+            assert_eq!(sockets.len(), 3);
+            for socket in sockets {
+                assert_eq!(socket.local_addr().unwrap().as_socket(), Some(address));
+            }
         }
     }
 
     #[test]
     fn the_ipv6_wildcard_takes_ipv4_too() {
-        let (address, _sockets) = bind("[::]:0".parse().unwrap(), false, 1).unwrap();
+        let any = "[::]:0".parse().unwrap();
+        let (address, _sockets) = bind(Protocol::Tcp, any, false, 1).unwrap();
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
         std::net::TcpStream::connect(v4).unwrap();
     }
 
     #[test]
     fn a_shared_port_of_somebody_else_is_taken_all_the_same() {
-        let (address, _held) = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false, 1).unwrap();
-        let error = bind(address, false, 2).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        for protocol in BOTH {
+            let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let (address, _held) = bind(protocol, any, false, 1).unwrap();
+            let error = bind(protocol, address, false, 2).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{protocol}");
+        }
+    }
+
+    #[test]
+    fn a_port_has_room_for_one_of_each_kind() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (address, _tcp) = bind(Protocol::Tcp, any, false, 1).unwrap();
+        let (same, _udp) = bind(Protocol::Udp, address, false, 1).unwrap();
+        assert_eq!(address, same);
     }
 }

@@ -1,12 +1,12 @@
-//! Who holds a TCP port: what an operator needs to know when a listener can't be bound.
+//! Who holds a port: what an operator needs to know when a listener can't be bound.
 //!
-//! Reads `/proc/net/tcp` and `/proc/net/tcp6` for the listening socket and then the descriptors of every process for
-//! that socket. Processes of other users are only visible with privileges, so the answer may be less than a name.
+//! Reads `/proc/net/tcp` and `/proc/net/tcp6` (or `udp` and `udp6`) for the listening socket and then the descriptors of
+//! every process for that socket. Processes of other users are only visible with privileges, so the answer may be less than a name.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use procfs::net::{TcpNetEntry, TcpState};
+use procfs::net::TcpState;
 use procfs::process::FDTarget;
 
 /// What could be found out about the process behind a listening socket.
@@ -43,25 +43,37 @@ impl fmt::Display for PortOwner {
 /// Blocking, and only for the error path: it walks all of `/proc`.
 pub fn tcp(address: SocketAddr) -> PortOwner {
     let tables = [procfs::net::tcp(), procfs::net::tcp6()];
-    let Some(socket) = tables
+    let socket = tables
         .into_iter()
         .flatten()
         .flatten()
-        .find(|entry| conflicts(entry, address))
-    else {
-        return PortOwner::Unknown;
-    };
-    match process_of(socket.inode) {
+        .find(|entry| entry.state == TcpState::Listen && conflicts(entry.local_address, address));
+    socket.map_or(PortOwner::Unknown, |socket| owner_of(socket.inode, socket.uid))
+}
+
+/// The owner of the UDP socket that conflicts with `address`.
+///
+/// Blocking, and only for the error path: it walks all of `/proc`.
+pub fn udp(address: SocketAddr) -> PortOwner {
+    let tables = [procfs::net::udp(), procfs::net::udp6()];
+    let socket = tables
+        .into_iter()
+        .flatten()
+        .flatten()
+        .find(|entry| conflicts(entry.local_address, address));
+    socket.map_or(PortOwner::Unknown, |socket| owner_of(socket.inode, socket.uid))
+}
+
+fn owner_of(inode: u64, uid: u32) -> PortOwner {
+    match process_of(inode) {
         Some((name, pid)) => PortOwner::Process { name, pid },
-        None => PortOwner::Hidden { uid: socket.uid },
+        None => PortOwner::Hidden { uid },
     }
 }
 
 /// Two listeners conflict on the same port when an address is the same or either is the wildcard.
-fn conflicts(entry: &TcpNetEntry, wanted: SocketAddr) -> bool {
-    let held = entry.local_address;
-    entry.state == TcpState::Listen
-        && held.port() == wanted.port()
+fn conflicts(held: SocketAddr, wanted: SocketAddr) -> bool {
+    held.port() == wanted.port()
         && (canonical(held.ip()) == canonical(wanted.ip())
             || held.ip().is_unspecified()
             || wanted.ip().is_unspecified())
@@ -99,6 +111,17 @@ mod tests {
                 "{asked}"
             );
         }
+    }
+
+    #[test]
+    fn names_the_process_that_has_a_udp_socket() {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let owner = udp(socket.local_addr().unwrap());
+        assert!(
+            matches!(owner, PortOwner::Process { pid, .. } if pid == me),
+            "{owner}"
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::access_log::AccessLog;
 use crate::health::HealthChecker;
 use crate::health::log::Log;
 use crate::http::Edge;
+use crate::l4::udp::Entrance;
 use crate::listener;
 use crate::liveness::Workers;
 use crate::metrics::Metrics;
@@ -60,6 +61,9 @@ pub enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The kernel refused what every UDP entry point needs.
+    #[error("cannot start the UDP entry points: {0}; check the limit on open files of this process")]
+    Udp(io::Error),
     /// The thread of the health checks or its runtime could not be made.
     #[error(
         "cannot start the health checks: {0}; check the limits on threads and open files of this process"
@@ -97,6 +101,7 @@ impl DataPlane {
         let log = Arc::<Log>::default();
         let checked = (published.clone(), metrics.clone(), log.clone());
         let edge = Arc::new(Edge::new(settings, published, metrics, access_log, log));
+        let entrances = Entrance::all(&edge).map_err(StartError::Udp)?;
         let (stop, stopping) = watch::channel(false);
         let (report, cut) = mpsc::unbounded_channel();
         let mut prepared = Vec::with_capacity(workers.total());
@@ -108,6 +113,7 @@ impl DataPlane {
             prepared.push(Worker::prepare(
                 number,
                 edge.clone(),
+                &entrances,
                 sockets,
                 stopping.clone(),
                 report.clone(),

@@ -25,25 +25,106 @@ pub struct Settings {
     pub served_by_for: Vec<IpNet>,
 }
 
-/// One HTTP entry point.
+/// One entry point.
 #[derive(Clone, Debug)]
 pub struct EntryPoint {
     /// Position among the entry points.
     pub id: EntryPointId,
     /// Name in metrics and logs.
     pub name: Arc<str>,
+    /// What comes in here: connections, for HTTP and TCP routers, or datagrams, for UDP routers.
+    pub protocol: Protocol,
     /// Addresses to listen on; port 0 picks a free one.
     pub addresses: Vec<SocketAddr>,
     /// The key an operator changes when the address is taken (`entryPoints.web.address`).
     pub key: Arc<str>,
     /// Whose `X-Forwarded-*` are believed.
     pub forwarded: ForwardedHeaders,
+    /// Whose PROXY protocol headers are read.
+    pub proxy_protocol: ProxyProtocolTrust,
     /// Limits and deadlines towards clients.
     pub limits: Limits,
+    /// Connections that TCP routers forward.
+    pub tcp: TcpSettings,
+    /// Sessions of UDP routers; without meaning for [`Protocol::Tcp`].
+    pub udp: UdpSettings,
     /// Clients without a limit per source, beside those of `forwarded.trusted_ips`.
     pub exempt_sources: Vec<IpNet>,
     /// TLS options of routers that name none.
     pub default_tls_options: Arc<str>,
+}
+
+/// What an entry point takes. An entry point takes one of them, as in Traefik; the same port may be taken by two entry
+/// points, one of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Connections: HTTP, and what TCP routers forward.
+    #[default]
+    Tcp,
+    /// Datagrams: what UDP routers forward.
+    Udp,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// Traefik's `proxyProtocol` of an entry point. A header from anybody else ends the connection; but where plain TCP
+/// routers are all there is, nothing is read before the back end is connected, and the bytes are the connection's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyProtocolTrust {
+    /// Believe everybody.
+    pub insecure: bool,
+    /// Believe these peers.
+    pub trusted_ips: Vec<IpNet>,
+}
+
+impl ProxyProtocolTrust {
+    /// Whether there is anybody whose header is read. Where there is, a header of anybody else is refused.
+    pub fn is_in_use(&self) -> bool {
+        self.insecure || !self.trusted_ips.is_empty()
+    }
+
+    /// Whether a header of this peer is read.
+    pub fn trusts(&self, peer: std::net::IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.insecure || self.trusted_ips.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// Limits of the connections that TCP routers forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpSettings {
+    /// Longest silence in both directions before a connection is ended; `None`, the default: no limit. Pools of database
+    /// connections and shells are silent for hours and alive, and peers that are gone are found by TCP keep-alive.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// Limits of the sessions of a UDP entry point. A session is what one client address and port sends and gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpSettings {
+    /// Longest silence in both directions before a session is forgotten (Traefik `udp.timeout`, default 3 s).
+    pub timeout: Duration,
+    /// Sessions at once; a further one takes the place of another. Default 65,536.
+    pub max_sessions: usize,
+    /// Sessions at once of one IPv4 address or one IPv6 /64. Default 16,384, a quarter of all, as for connections;
+    /// `None`: no limit.
+    pub max_sessions_per_source: Option<usize>,
+}
+
+impl Default for UdpSettings {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(3),
+            max_sessions: 65_536,
+            max_sessions_per_source: Some(16_384),
+        }
+    }
 }
 
 /// Traefik's `forwardedHeaders`.

@@ -1,12 +1,12 @@
 //! One worker: a thread with its own runtime, listening sockets, connections and upstream pool.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::{Edge, EntryPointState, Proxy, serve_connection};
+use crate::l4::udp::{self, Entrance};
 use crate::liveness::{Workers, message};
 use crate::metrics::{EntryPointMetrics, InFlight, Refusal};
 use crate::server::StartError;
@@ -31,10 +32,37 @@ pub(crate) struct Worker {
     runtime: Runtime,
     proxy: Arc<Proxy>,
     edge: Arc<Edge>,
-    sockets: Vec<(usize, StdListener)>,
+    sockets: Sockets,
     stopping: watch::Receiver<bool>,
     report: mpsc::UnboundedSender<usize>,
     workers: Workers,
+}
+
+/// The sockets of one worker.
+#[derive(Default)]
+struct Sockets {
+    /// With the position of their entry point.
+    connections: Vec<(usize, StdListener)>,
+    /// All of an entry point together.
+    datagrams: Vec<(Arc<Entrance>, Vec<UdpSocket>)>,
+}
+
+impl Sockets {
+    fn sorted(entrances: &[Option<Arc<Entrance>>], all: Vec<(usize, Socket)>) -> Self {
+        let mut sorted = Self::default();
+        for (entry_point, socket) in all {
+            let Some(entrance) = entrances.get(entry_point).and_then(Option::as_ref) else {
+                sorted.connections.push((entry_point, socket.into()));
+                continue;
+            };
+            let same = |(own, _): &&mut (Arc<Entrance>, _)| Arc::ptr_eq(own, entrance);
+            match sorted.datagrams.iter_mut().find(same) {
+                Some((_, sockets)) => sockets.push(socket.into()),
+                None => sorted.datagrams.push((entrance.clone(), vec![socket.into()])),
+            }
+        }
+        sorted
+    }
 }
 
 impl Worker {
@@ -42,7 +70,8 @@ impl Worker {
     pub(crate) fn prepare(
         number: usize,
         edge: Arc<Edge>,
-        sockets: Vec<(usize, StdListener)>,
+        entrances: &[Option<Arc<Entrance>>],
+        sockets: Vec<(usize, Socket)>,
         stopping: watch::Receiver<bool>,
         report: mpsc::UnboundedSender<usize>,
         workers: Workers,
@@ -60,7 +89,7 @@ impl Worker {
             runtime,
             proxy: Arc::new(proxy),
             edge,
-            sockets,
+            sockets: Sockets::sorted(entrances, sockets),
             stopping,
             report,
             workers,
@@ -99,7 +128,7 @@ impl Worker {
 async fn serve(
     proxy: Arc<Proxy>,
     edge: Arc<Edge>,
-    sockets: Vec<(usize, StdListener)>,
+    sockets: Sockets,
     mut stopping: watch::Receiver<bool>,
     lost: impl Fn(&str),
 ) -> usize {
@@ -107,7 +136,13 @@ async fn serve(
     let connections = TaskTracker::new();
     let close = CancellationToken::new();
     let cut = CancellationToken::new();
-    for (entry_point, socket) in sockets {
+    // What UDP entry points do; each ends with the number of sessions it had to cut.
+    let mut datagrams = JoinSet::new();
+    for (entrance, sockets) in sockets.datagrams {
+        let serving = udp::serve(edge.clone(), entrance, sockets, close.clone(), cut.clone());
+        datagrams.spawn(serving);
+    }
+    for (entry_point, socket) in sockets.connections {
         let acceptor = Acceptor {
             entry_point,
             proxy: proxy.clone(),
@@ -130,23 +165,37 @@ async fn serve(
             // An error means that the data plane was dropped: nobody gave time to drain.
             told = stopping.wait_for(|stop| *stop) => break told.is_ok(),
             Some(ended) = accepting.join_next() => lost(&accept_loop_ended(ended)),
+            Some(ended) = datagrams.join_next() => lost(&datagrams_ended(ended)),
         }
     };
     close.cancel();
     while accepting.join_next().await.is_some() {}
     connections.close();
     proxy.drain();
-    if drain
-        && tokio::time::timeout(edge.settings.drain, connections.wait())
-            .await
-            .is_ok()
-    {
-        return 0;
+    let mut sessions = 0;
+    if drain {
+        let over = async {
+            connections.wait().await;
+            sessions += cut_sessions(&mut datagrams).await;
+        };
+        if tokio::time::timeout(edge.settings.drain, over).await.is_ok() {
+            return sessions;
+        }
     }
     let left = connections.len();
     cut.cancel();
     connections.wait().await;
-    left
+    left + sessions + cut_sessions(&mut datagrams).await
+}
+
+/// Waits for the end of all UDP entry points; how many sessions they had to cut.
+async fn cut_sessions(datagrams: &mut JoinSet<io::Result<usize>>) -> usize {
+    let mut cut = 0;
+    while let Some(ended) = datagrams.join_next().await {
+        // An entry point that failed was told of when it did.
+        cut += ended.map_or(0, |ended| ended.unwrap_or_default());
+    }
+    cut
 }
 
 /// Why an accept loop ended that nobody told to.
@@ -154,6 +203,15 @@ fn accept_loop_ended(ended: Result<(), JoinError>) -> String {
     match ended.map_err(JoinError::try_into_panic) {
         Err(Ok(panic)) => format!("has a listener less: it panicked: {}", message(&*panic)),
         _ => "has a listener less, see the log".to_owned(),
+    }
+}
+
+/// Why the datagrams of an entry point are carried no more, though nobody told to stop.
+fn datagrams_ended(ended: Result<io::Result<usize>, JoinError>) -> String {
+    match ended.map_err(JoinError::try_into_panic) {
+        Err(Ok(panic)) => format!("has a UDP entry point less: it panicked: {}", message(&*panic)),
+        Ok(Err(error)) => format!("has a UDP entry point less: {error}"),
+        _ => "has a UDP entry point less, see the log".to_owned(),
     }
 }
 
@@ -310,9 +368,13 @@ impl OpenConnection {
         metrics: Option<&EntryPointMetrics>,
     ) -> Result<Self, Refusal> {
         let place = Place::take(entry_point).ok_or(Refusal::TooManyConnections)?;
-        let of_source = entry_point
-            .admit(client.ip())
-            .map_err(|_| Refusal::TooManyFromSource)?;
+        // Who may say whose connection it is has brought it for somebody else: that one is counted once it is named.
+        let of_source = match entry_point.settings.proxy_protocol.trusts(client.ip()) {
+            true => None,
+            false => entry_point
+                .admit(client.ip())
+                .map_err(|_| Refusal::TooManyFromSource)?,
+        };
         Ok(Self {
             _place: place,
             _of_source: of_source,

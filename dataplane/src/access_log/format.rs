@@ -7,7 +7,7 @@ use std::io::Write as _;
 use http::{HeaderName, Version};
 
 use super::escape;
-use super::record::{AttemptLine, AttemptOutcome, Headers, Record};
+use super::record::{AttemptLine, AttemptOutcome, Headers, Record, StreamRecord, TlsDetails};
 use super::settings::{FieldMode, Format, Modes};
 use super::time::Moment;
 
@@ -88,13 +88,7 @@ impl Formatter {
             object.text("ServiceURL", url);
         }
         object.text("StartUTC", &start.rfc3339_nanos().to_string());
-        if let Some(tls) = &record.tls {
-            object.text("TLSCipher", tls.cipher);
-            if let Some(subject) = &tls.client_subject {
-                object.text("TLSClientSubject", subject);
-            }
-            object.text("TLSVersion", tls.version);
-        }
+        object.tls(record.tls.as_ref());
         object.headers("downstream_", &record.response_headers);
         object.text("entryPointName", &record.entry_point);
         object.always("level", "info");
@@ -106,13 +100,7 @@ impl Formatter {
     }
 
     fn common(&self, line: &mut Vec<u8>, record: &Record, count: Option<u64>) {
-        let field = |name: &str, value: &str| -> String {
-            match self.fields.of(name) {
-                FieldMode::Keep if !value.is_empty() => value.to_owned(),
-                FieldMode::Redact => REDACTED.to_owned(),
-                _ => NONE.to_owned(),
-            }
-        };
+        let field = |name: &str, value: &str| self.field(name, value);
         escape::bare(line, &field("ClientHost", &record.client.ip().to_string()));
         line.extend_from_slice(b" - ");
         escape::bare(
@@ -153,30 +141,135 @@ impl Formatter {
                     field("Duration", &record.duration.as_millis().to_string())
                 ),
             );
-            self.attempts(line, record);
+            self.attempts(line, &record.attempts);
         }
         line.push(b'\n');
     }
 
+    /// Appends the line of a connection.
+    pub(super) fn stream(&self, line: &mut Vec<u8>, record: &StreamRecord, count: u64) {
+        match self.format {
+            Format::Json => self.stream_json(line, record, count),
+            Format::Common => self.stream_common(line, record, Some(count)),
+            Format::GenericClf => self.stream_common(line, record, None),
+        }
+    }
+
+    fn stream_json(&self, line: &mut Vec<u8>, record: &StreamRecord, count: u64) {
+        let start = Moment::new(record.start);
+        let mut object = Object {
+            line,
+            fields: &self.fields,
+            first: true,
+        };
+        object.attempts(&record.attempts);
+        object.number("BytesReceived", record.received);
+        object.number("BytesSent", record.sent);
+        object.text("ClientAddr", &record.client.to_string());
+        object.text("ClientHost", &record.client.ip().to_string());
+        object.text("ClientPort", &record.client.port().to_string());
+        if let Some(duration) = record.connect_duration {
+            object.number("ConnectDuration", duration.as_nanos());
+        }
+        object.number("Duration", record.duration.as_nanos());
+        object.text("End", record.end);
+        if let Some(endpoint) = &record.endpoint {
+            object.text("EndpointName", endpoint);
+        }
+        object.number("RequestCount", count);
+        object.number("RetryAttempts", record.retries);
+        object.text("RouterName", &record.router);
+        if let Some(name) = &record.server_name {
+            object.text("ServerName", name);
+        }
+        if let Some(url) = &record.endpoint_url {
+            object.text(
+                "ServiceAddr",
+                url.split_once("://").map_or(&**url, |(_, address)| address),
+            );
+        }
+        object.text("ServiceName", &record.service);
+        if let Some(url) = &record.endpoint_url {
+            object.text("ServiceURL", url);
+        }
+        object.text("StartUTC", &start.rfc3339_nanos().to_string());
+        object.tls(record.tls.as_ref());
+        object.text("entryPointName", &record.entry_point);
+        object.always("kind", record.kind);
+        object.always("level", "info");
+        object.always("msg", "");
+        object.always("time", &start.rfc3339().to_string());
+        // `level`, `msg` and `time` are always there, so the object was opened.
+        line.extend_from_slice(b"}\n");
+    }
+
+    /// The kind stands for the method, the server name for the path, and how it ended for the status.
+    fn stream_common(&self, line: &mut Vec<u8>, record: &StreamRecord, count: Option<u64>) {
+        let field = |name: &str, value: &str| self.field(name, value);
+        escape::bare(line, &field("ClientHost", &record.client.ip().to_string()));
+        put(
+            line,
+            format_args!(" - - [{}] \"", Moment::new(record.start).common()),
+        );
+        put(line, format_args!("{} ", record.kind));
+        escape::bare(
+            line,
+            &field("ServerName", record.server_name.as_deref().unwrap_or_default()),
+        );
+        line.push(b' ');
+        escape::bare(line, &field("entryPointName", &record.entry_point));
+        line.extend_from_slice(b"\" ");
+        line.extend_from_slice(field("End", record.end).as_bytes());
+        line.push(b' ');
+        line.extend_from_slice(field("BytesSent", &record.sent.to_string()).as_bytes());
+        line.extend_from_slice(b" \"-\" \"-\"");
+        if let Some(count) = count {
+            put(
+                line,
+                format_args!(" {}", field("RequestCount", &count.to_string())),
+            );
+            put_quoted(line, &field("RouterName", &record.router));
+            put_quoted(
+                line,
+                &field("ServiceURL", record.endpoint_url.as_deref().unwrap_or_default()),
+            );
+            put(
+                line,
+                format_args!(
+                    " {}ms received={}",
+                    field("Duration", &record.duration.as_millis().to_string()),
+                    field("BytesReceived", &record.received.to_string())
+                ),
+            );
+            self.attempts(line, &record.attempts);
+        }
+        line.push(b'\n');
+    }
+
+    /// A value as the settings want it.
+    fn field(&self, name: &str, value: &str) -> String {
+        match self.fields.of(name) {
+            FieldMode::Keep if !value.is_empty() => value.to_owned(),
+            FieldMode::Redact => REDACTED.to_owned(),
+            _ => NONE.to_owned(),
+        }
+    }
+
     /// How many attempts there were and how the last one that failed did, after what Traefik writes; a request with
     /// one attempt has nothing here.
-    fn attempts(&self, line: &mut Vec<u8>, record: &Record) {
-        let [_, _, ..] = record.attempts.as_slice() else {
+    fn attempts(&self, line: &mut Vec<u8>, attempts: &[AttemptLine]) {
+        let [_, _, ..] = attempts else {
             return;
         };
         match self.fields.of("Attempts") {
-            FieldMode::Keep => put(line, format_args!(" attempts={}", record.attempts.len())),
+            FieldMode::Keep => put(line, format_args!(" attempts={}", attempts.len())),
             FieldMode::Redact => return put(line, format_args!(" attempts={REDACTED}")),
             FieldMode::Drop => return,
         }
-        let failed = record
-            .attempts
-            .iter()
-            .rev()
-            .find_map(|attempt| match attempt.outcome {
-                AttemptOutcome::Failed(reason) => Some(reason.as_str()),
-                _ => None,
-            });
+        let failed = attempts.iter().rev().find_map(|attempt| match attempt.outcome {
+            AttemptOutcome::Failed(reason) => Some(reason.as_str()),
+            _ => None,
+        });
         if let Some(reason) = failed {
             put(line, format_args!(" failed={reason}"));
         }
@@ -242,6 +335,15 @@ impl Object<'_> {
         }
     }
 
+    fn tls(&mut self, tls: Option<&TlsDetails>) {
+        let Some(tls) = tls else { return };
+        self.text("TLSCipher", tls.cipher);
+        if let Some(subject) = &tls.client_subject {
+            self.text("TLSClientSubject", subject);
+        }
+        self.text("TLSVersion", tls.version);
+    }
+
     /// A list; nothing when there was only one attempt.
     fn attempts(&mut self, attempts: &[AttemptLine]) {
         match (attempts, self.fields.of("Attempts")) {
@@ -256,6 +358,7 @@ impl Object<'_> {
             let duration = attempt.duration.as_nanos();
             match attempt.outcome {
                 AttemptOutcome::Status(status) => put(self.line, format_args!(",\"Status\":{status}")),
+                AttemptOutcome::Connected => self.line.extend_from_slice(b",\"Connected\":true"),
                 AttemptOutcome::Failed(reason) => {
                     put(self.line, format_args!(",\"Failure\":\"{}\"", reason.as_str()));
                 }

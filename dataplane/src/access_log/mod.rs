@@ -28,7 +28,7 @@ use format::Formatter;
 use settings::HeaderModes;
 use writer::{Message, Output, Signals, Writer};
 
-pub use record::{AttemptLine, AttemptOutcome, Headers, Record, TlsDetails};
+pub use record::{AttemptLine, AttemptOutcome, Headers, Record, StreamRecord, TlsDetails};
 pub use settings::{FieldMode, Filters, Format, Modes, Settings};
 
 /// A handle to the log. Cloning shares the queue.
@@ -127,6 +127,13 @@ impl AccessLog {
         shared.filters.pass(status, duration, retries) && scramble(number) <= shared.sampled
     }
 
+    /// The same of a connection; `failed` says that no back end served it.
+    pub fn wants_stream(&self, failed: bool, duration: Duration, retries: u32) -> bool {
+        let Some(shared) = &self.0 else { return false };
+        let number = shared.requests.fetch_add(1, Ordering::Relaxed);
+        shared.filters.pass_stream(failed, duration, retries) && scramble(number) <= shared.sampled
+    }
+
     /// The request headers that the settings keep; free of cost when they keep none.
     pub fn request_headers(&self, headers: &HeaderMap) -> Headers {
         self.select(headers)
@@ -155,9 +162,14 @@ impl AccessLog {
     pub fn record(&self, record: Record) {
         let Some(shared) = &self.0 else { return };
         let line = Message::Line(Box::new((record, shared.requests.load(Ordering::Relaxed))));
-        if shared.queue.try_send(line).is_err() {
-            shared.dropped.inc();
-        }
+        shared.queue(line);
+    }
+
+    /// Queues the record of a connection, as [`Self::record`] does.
+    pub fn record_stream(&self, record: StreamRecord) {
+        let Some(shared) = &self.0 else { return };
+        let line = Message::Stream(Box::new((record, shared.requests.load(Ordering::Relaxed))));
+        shared.queue(line);
     }
 
     /// Opens the file anew after what is queued, as a log rotation wants it. Does not wait.
@@ -170,6 +182,12 @@ impl AccessLog {
 }
 
 impl Shared {
+    fn queue(&self, line: Message) {
+        if self.queue.try_send(line).is_err() {
+            self.dropped.inc();
+        }
+    }
+
     /// A full queue needs no waking: the writer looks at the signals after every line.
     fn wake(&self) {
         self.queue.try_send(Message::Wake).unwrap_or_default();

@@ -62,7 +62,46 @@ pub struct Record {
     pub response_headers: Headers,
 }
 
-/// One attempt at a request.
+/// What is known about a connection, or a session of datagrams, that ended.
+#[derive(Clone, Debug)]
+pub struct StreamRecord {
+    /// `tcp` or `udp`.
+    pub kind: &'static str,
+    /// When it was accepted.
+    pub start: SystemTime,
+    /// From then to its end.
+    pub duration: Duration,
+    /// How long it took to reach a back end, all attempts together.
+    pub connect_duration: Option<Duration>,
+    /// The peer, or the client of a trusted PROXY protocol header.
+    pub client: SocketAddr,
+    /// The entry point's name.
+    pub entry_point: Arc<str>,
+    /// The name that the ClientHello asked for.
+    pub server_name: Option<Box<str>>,
+    /// The router that took it.
+    pub router: Arc<str>,
+    /// Its service.
+    pub service: Arc<str>,
+    /// The endpoint that served it, or was tried last.
+    pub endpoint: Option<Arc<str>>,
+    /// `scheme://host:port` of that endpoint.
+    pub endpoint_url: Option<Arc<str>>,
+    /// Bytes carried from the client to the back end.
+    pub received: u64,
+    /// Bytes carried from the back end to the client.
+    pub sent: u64,
+    /// How it ended.
+    pub end: &'static str,
+    /// Attempts beyond the first.
+    pub retries: u32,
+    /// Every attempt in the order they began; left empty when there was only one.
+    pub attempts: SmallVec<[AttemptLine; 2]>,
+    /// Present where TLS ended here.
+    pub tls: Option<TlsDetails>,
+}
+
+/// One attempt at a request or a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptLine {
     /// The endpoint's name.
@@ -78,6 +117,8 @@ pub struct AttemptLine {
 pub enum AttemptOutcome {
     /// The back end answered with this status, whether or not that was passed on.
     Status(u16),
+    /// The back end took the connection.
+    Connected,
     /// It failed.
     Failed(EndpointFailure),
     /// It was given up before it had an outcome: another attempt answered first, or the client left.

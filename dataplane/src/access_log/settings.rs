@@ -77,6 +77,15 @@ impl Filters {
             || self.min_duration.is_some_and(|min| duration >= min)
             || (self.retried && retries > 0)
     }
+
+    /// A connection has no status: `failed` ones pass when a status of a gateway's failure does.
+    pub(super) fn pass_stream(&self, failed: bool, duration: Duration, retries: u32) -> bool {
+        const BAD_GATEWAY: u16 = 502;
+        let none = self.statuses.is_empty() && self.min_duration.is_none() && !self.retried;
+        none || (failed && self.statuses.iter().any(|range| range.contains(&BAD_GATEWAY)))
+            || self.min_duration.is_some_and(|min| duration >= min)
+            || (self.retried && retries > 0)
+    }
 }
 
 /// What happens to each field or header.

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use prometheus_client::metrics::counter::Counter;
 
 use super::format::Formatter;
-use super::record::Record;
+use super::record::{Record, StreamRecord};
 
 /// A batch is written when it has reached this many bytes, or when nothing more waits.
 const BATCH: usize = 64 * 1024;
@@ -20,6 +20,7 @@ const BATCH: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) enum Message {
     Line(Box<(Record, u64)>),
+    Stream(Box<(StreamRecord, u64)>),
     /// Look at the signals.
     Wake,
 }
@@ -109,6 +110,10 @@ impl Writer {
             match message {
                 Some(Message::Line(line)) => {
                     self.formatter.line(&mut batch, &line.0, line.1);
+                    lines += 1;
+                }
+                Some(Message::Stream(line)) => {
+                    self.formatter.stream(&mut batch, &line.0, line.1);
                     lines += 1;
                 }
                 Some(Message::Wake) => {}

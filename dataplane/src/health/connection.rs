@@ -177,8 +177,8 @@ impl Connection {
     }
 }
 
-/// A connection to the first address that takes one.
-async fn connect(route: &Route<'_>, net: &Net, deadline: Deadline) -> Result<Stream, Failure> {
+/// A connection to the first address that takes one, with TLS where the place wants it.
+pub(super) async fn connect(route: &Route<'_>, net: &Net, deadline: Deadline) -> Result<Stream, Failure> {
     let Place { host, port, .. } = route.place;
     // Half of the time is left for those who were known before.
     let addresses = net.names.addresses(host, *port, deadline.limit / 2).await;
@@ -204,6 +204,11 @@ async fn connect(route: &Route<'_>, net: &Net, deadline: Deadline) -> Result<Str
 /// The peer as requests reach it, but for the time limits, which are the check's own.
 fn peer(route: &Route<'_>, address: std::net::SocketAddr) -> HttpPeer {
     let Place { scheme, host, port } = route.place.clone();
+    let scheme = if scheme == Scheme::Tls {
+        Scheme::Https
+    } else {
+        scheme
+    };
     let endpoint = Endpoint::new(EndpointSpec {
         name: "".into(),
         scheme,

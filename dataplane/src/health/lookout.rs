@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::connection::Net;
 use super::failure::Failure;
 use super::schedule::{self, Found, Jitter};
-use super::target::Target;
+use super::target::{self, Target};
 use crate::Published;
 use crate::http::Trust;
 use crate::liveness::message;
@@ -106,7 +106,7 @@ impl Lookout {
             };
             for endpoint in &service.endpoints {
                 // A stopped or leaving endpoint gets no request, whatever a check would find.
-                if endpoint.condition != Condition::Ready {
+                if endpoint.condition != Condition::Ready || !target::can_be_checked(endpoint, check) {
                     continue;
                 }
                 let identity: Identity = (service.name.clone(), Arc::as_ptr(&endpoint.live).addr());

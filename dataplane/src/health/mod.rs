@@ -2,7 +2,7 @@
 //!
 //! The checker has a thread and a runtime of its own, so that checks go on while the workers are saturated. It follows
 //! the published generation ([`lookout`]): one loop per service and endpoint, which outlives every generation that
-//! leaves it as it is. A loop asks ([`target`]: [`web`], [`grpc`], or a TCP connection alone), tells the table crate what
+//! leaves it as it is. A loop asks ([`target`]: [`web`], [`grpc`] or [`tcp`]), tells the table crate what
 //! it found ([`Service::set_checked`]), and waits ([`schedule`]). What counts as healthy after how many checks is
 //! decided there, not here.
 
@@ -15,6 +15,7 @@ mod lookout;
 mod names;
 mod schedule;
 mod target;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod web;

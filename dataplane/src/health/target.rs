@@ -8,13 +8,12 @@ use constellation_table::{Endpoint, Scheme, Service, Transport};
 use http::{HeaderMap, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
 use super::answer::Rest;
 use super::connection::{Connection, Deadline, Net, Place, Route};
 use super::failure::{Failure, shown};
-use super::{grpc, web};
+use super::{grpc, tcp, web};
 use crate::http::Trust;
 use crate::metrics::CheckOutcome;
 
@@ -23,7 +22,7 @@ pub(super) struct Target {
     pub(super) check: HealthCheck,
     /// Where the first request goes to.
     pub(super) origin: Place,
-    transport: Arc<Transport>,
+    pub(super) transport: Arc<Transport>,
     /// `Err` says why the transport can't be used.
     trust: Arc<Result<Trust, Arc<str>>>,
 }
@@ -76,7 +75,7 @@ impl Target {
             match self.check.mode {
                 CheckMode::Http => web::ask(self, kept, net, deadline).await,
                 CheckMode::Grpc => (grpc::ask(self, kept, net, deadline).await, None),
-                CheckMode::Tcp => (self.connect(net, deadline).await, None),
+                CheckMode::Tcp => (tcp::ask(self, net, deadline).await, None),
             }
         };
         // The steps keep to the deadline themselves and say what they waited for; this is for what lies between them.
@@ -114,18 +113,7 @@ impl Target {
                 Err(_) => {}
             }
         }
-        let trust = self
-            .trust
-            .as_ref()
-            .as_ref()
-            .map_err(|why| Failure::new(CheckOutcome::Settings, why.as_ref()))?;
-        let route = Route {
-            place: &ask.place,
-            transport: &self.transport,
-            trust,
-            h2_only: self.check.mode == CheckMode::Grpc,
-            known: ask.place.host == self.origin.host,
-        };
+        let route = self.route(&ask.place)?;
         let mut connection = Connection::open(&route, net, deadline).await?;
         let answer = connection
             .send(ask.request(connection.is_h2())?, deadline)
@@ -134,23 +122,22 @@ impl Target {
         Ok(answer)
     }
 
-    /// The whole of a TCP check.
-    async fn connect(&self, net: &Net, deadline: Deadline) -> Result<(), Failure> {
-        let Place { host, port, .. } = &self.origin;
-        let addresses = net.names.addresses(host, *port, deadline.limit / 2).await;
-        let addresses = addresses.map_err(|error| Failure::name(host, &error))?;
-        match timeout_at(deadline.at, TcpStream::connect(addresses.as_slice())).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => {
-                net.names.forget(host);
-                Err(Failure::connect(&error))
-            }
-            Err(_) => {
-                net.names.forget(host);
-                Err(Failure::no_connection(deadline.limit))
-            }
-        }
+    /// How a place is reached.
+    pub(super) fn route<'a>(&'a self, place: &'a Place) -> Result<Route<'a>, Failure> {
+        let trust = self.trust.as_ref().as_ref();
+        Ok(Route {
+            place,
+            transport: &self.transport,
+            trust: trust.map_err(|why| Failure::new(CheckOutcome::Settings, why.as_ref()))?,
+            h2_only: self.check.mode == CheckMode::Grpc,
+            known: place.host == self.origin.host,
+        })
     }
+}
+
+/// Whether an endpoint can be checked so. What speaks UDP says nothing about itself, but another port of it may.
+pub(super) fn can_be_checked(endpoint: &Endpoint, check: &HealthCheck) -> bool {
+    endpoint.scheme != Scheme::Udp || (check.mode == CheckMode::Tcp && check.port.is_some())
 }
 
 /// Where the first request goes to.

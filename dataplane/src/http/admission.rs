@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::metrics::QueueRefusal;
+
 /// The places of one service.
 #[derive(Default)]
 pub struct Admission {
@@ -52,6 +54,15 @@ pub enum Refused {
     /// No place became free in time.
     #[error("no place became free within {0:?}")]
     Waited(Duration),
+}
+
+impl From<&Refused> for QueueRefusal {
+    fn from(refused: &Refused) -> Self {
+        match refused {
+            Refused::Full { .. } => Self::Full,
+            Refused::Waited(_) => Self::Timeout,
+        }
+    }
 }
 
 impl Admission {

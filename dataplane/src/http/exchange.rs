@@ -204,11 +204,7 @@ impl Exchange {
         service
             .slot
             .get_or_init(|| ServiceState::new(service, &edge.metrics))?;
-        let runtime = service
-            .live
-            .slot
-            .get_or_init(|| Arc::new(ServiceRuntime::new(service, &edge.metrics)))?;
-        Some(runtime.clone())
+        super::runtime_of(edge, service)
     }
 
     /// The endpoint that answered, or was asked last.

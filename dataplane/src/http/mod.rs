@@ -1,7 +1,7 @@
 //! HTTP: framing checks on the wire, decisions, the exchange with back ends, forwarding headers, own answers.
 //!
-//! The life of a connection: [`serve`] looks at its first bytes (TLS, HTTP/2, HTTP/1), makes its [`io`] and hands it to
-//! pingora, which parses requests. The life of a request: [`io`] checks its bytes by [`framing`] ([`head`], [`chunked`]);
+//! The life of a connection: [`serve`] asks whose it is ([`ends`]), looks at its first bytes (TLS, HTTP/2, HTTP/1), makes
+//! its [`io`] and hands it to pingora, which parses requests. The life of a request: [`io`] checks its bytes by [`framing`] ([`head`], [`chunked`]);
 //! [`routing`] takes one generation and asks the routing core; [`admission`] lets it in; [`race`] gets a response by as many
 //! attempts ([`attempt`], over connections of [`pool`]) as [`retry`] and [`budget`] allow, sending the [`body`] again where
 //! it was kept; [`relay`] hands the response on; [`mirror`] sends copies; [`accounting`] counts and logs. [`proxy`] holds
@@ -17,6 +17,7 @@ mod budget;
 pub mod chunked;
 mod connection;
 mod downstream;
+mod ends;
 mod exchange;
 mod forwarded;
 mod frame_watch;
@@ -59,8 +60,10 @@ use crate::metrics::Metrics;
 use crate::settings::{EntryPoint, Limits, Settings};
 use crate::sources::{Counted, Sources};
 
-pub(crate) use serve::serve_connection;
-pub(crate) use upstream::{Trust, template};
+pub(crate) use retry::{MAX_ATTEMPTS, pause};
+pub(crate) use runtime::ServiceRuntime;
+pub(crate) use serve::{last_call, serve_connection};
+pub(crate) use upstream::{Addresses, IMPATIENT, Names, Trust, template};
 
 /// Between two looks at the idle connections to back ends.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(1);
@@ -123,6 +126,7 @@ impl EntryPointState {
             .forwarded
             .trusted_ips
             .iter()
+            .chain(&settings.proxy_protocol.trusted_ips)
             .chain(&settings.exempt_sources);
         if exempt.any(|net| net.contains(&client)) {
             return Ok(None);
@@ -166,6 +170,12 @@ impl Edge {
     }
 }
 
+/// What is kept of a service over all generations and workers.
+pub(crate) fn runtime_of(edge: &Edge, service: &Service) -> Option<Arc<ServiceRuntime>> {
+    let make = || Arc::new(ServiceRuntime::new(service, &edge.metrics));
+    service.live.slot.get_or_init(make).cloned()
+}
+
 /// Attempts that requests to a service may waste now.
 pub(crate) fn retry_tokens(service: &Service) -> i64 {
     let runtime = service.live.slot.get::<Arc<runtime::ServiceRuntime>>();
@@ -199,9 +209,20 @@ impl Proxy {
         })
     }
 
+    /// Addresses of names, as this worker knows them.
+    pub(crate) fn names(&self) -> &Arc<Names> {
+        &self.app.names
+    }
+
     /// What serves the connections of an entry point.
     fn on(&self, entry_point: &EntryPoint) -> Option<&Arc<EntryPointApp>> {
         self.entry_points.get(usize::from(entry_point.id.0))
+    }
+
+    /// Whether connections of an entry point may be those of a protocol in which the server begins.
+    fn server_may_speak_first(&self, entry_point: &EntryPointState) -> bool {
+        let generation = self.edge.published.load();
+        generation.table.server_may_speak_first(entry_point.settings.id)
     }
 
     /// Ends idle connections, and the others after their current request.

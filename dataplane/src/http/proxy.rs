@@ -13,7 +13,6 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Edge;
-use super::admission::Refused;
 use super::answer::{self, Answer};
 use super::downstream::has_begun;
 use super::exchange::Exchange;
@@ -177,11 +176,7 @@ impl App {
         let _place = match admitted {
             Ok(place) => place,
             Err(refused) => {
-                let reason = match refused {
-                    Refused::Full { .. } => QueueRefusal::Full,
-                    Refused::Waited(_) => QueueRefusal::Timeout,
-                };
-                runtime.metrics.queue_refused(reason);
+                runtime.metrics.queue_refused(QueueRefusal::from(&refused));
                 let answer = answer::BUSY.retry_after(service.retry_after);
                 return self.send(session, exchange, answer).await;
             }

@@ -756,13 +756,8 @@ impl Race<'_> {
 
     /// The pause before the next attempt: none before the second one, then a random part of one that doubles.
     fn pause(&self, exchange: &Exchange) -> Option<Instant> {
-        let retry = &self.policy().retry;
-        let doublings = u32::try_from(exchange.attempts).ok()?.checked_sub(2)?;
-        let longest = retry
-            .backoff
-            .saturating_mul(1 << doublings.min(16))
-            .min(retry.max_backoff);
-        Some(Instant::now() + longest.mul_f64(random_share()))
+        let pause = super::retry::pause(&self.policy().retry, exchange.attempts)?;
+        Some(Instant::now() + pause)
     }
 
     /// The first candidate that was not tried and may be, in leg `from` or a later one.
@@ -1150,14 +1145,6 @@ fn reason(failure: Failure, error: &Error) -> EndpointFailure {
         }
         _ => EndpointFailure::Closed,
     }
-}
-
-/// A random number from 0 to 1.
-fn random_share() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    let bits = RandomState::new().hash_one(()) >> 40;
-    let bits = u32::try_from(bits).unwrap_or(0);
-    f64::from(bits) / f64::from(1u32 << 24)
 }
 
 #[cfg(test)]

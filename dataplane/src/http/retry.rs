@@ -1,11 +1,14 @@
 //! Whether a failed attempt is followed by another one: one pure function.
 
+use std::time::Duration;
+
+use constellation_table::policy::Retry;
 use http::Method;
 
 use crate::metrics::GaveUp;
 
 /// Attempts at one request, all together. Enough to walk past a dead half of a large service, and an end for loops.
-pub(super) const MAX_ATTEMPTS: usize = 16;
+pub(crate) const MAX_ATTEMPTS: usize = 16;
 
 /// Attempts at one endpoint that closes one connection after the other.
 const MAX_AGAIN: usize = 4;
@@ -121,6 +124,25 @@ pub(super) fn retry_verdict(attempt: &Attempt) -> Verdict {
         Failure::NotProcessed if attempt.made < MAX_AGAIN => Verdict::Again,
         _ => Verdict::GiveUp(status, GaveUp::Candidates),
     }
+}
+
+/// The pause before the next attempt when so many were made: none before the second one, then a random part of one that
+/// doubles.
+pub(crate) fn pause(retry: &Retry, made: usize) -> Option<Duration> {
+    let doublings = u32::try_from(made).ok()?.checked_sub(2)?;
+    let longest = retry
+        .backoff
+        .saturating_mul(1 << doublings.min(16))
+        .min(retry.max_backoff);
+    Some(longest.mul_f64(random_share()))
+}
+
+/// A random number from 0 to 1.
+fn random_share() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let bits = RandomState::new().hash_one(()) >> 40;
+    let bits = u32::try_from(bits).unwrap_or(0);
+    f64::from(bits) / f64::from(1u32 << 24)
 }
 
 #[cfg(test)]

@@ -22,13 +22,13 @@ const MIN_SAMPLES: u32 = 50;
 
 /// What the data plane keeps of a service.
 #[derive(Debug)]
-pub(super) struct ServiceRuntime {
+pub(crate) struct ServiceRuntime {
     pub(super) budget: Arc<Budget>,
     pub(super) latency: Latency,
     /// Response heads of all its endpoints.
     pub(super) answers: AtomicU64,
-    pub(super) admission: Arc<Admission>,
-    pub(super) metrics: ServiceMetrics,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) metrics: ServiceMetrics,
 }
 
 impl ServiceRuntime {

@@ -21,11 +21,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{Connection, TlsSession};
+use super::ends::Ends;
 use super::framing::RequestStream;
 use super::head::HeadLimits;
 use super::io::{Io, SocketInfo, Transport};
 use super::refusal::Refusal;
 use super::{EntryPointState, Proxy};
+use crate::l4::tcp;
 use crate::metrics::{HandshakeOutcome, TlsVersion};
 use crate::tls;
 
@@ -54,6 +56,28 @@ pub(crate) async fn serve_connection(
         return;
     };
     let limits = entry_point.settings.limits;
+    let deadline = Instant::now() + limits.header_timeout;
+    let mut first = Vec::new();
+    let mut ends = Ends::of(client, local);
+    if entry_point.settings.proxy_protocol.is_in_use() {
+        // In a box: most entry points have no use for its size.
+        let asking = Box::pin(ends.ask(&proxy, &entry_point, &mut socket, &mut first, deadline));
+        let asked = tokio::select! {
+            biased;
+            asked = asking => asked,
+            () = last_call(stopping.clone()) => return,
+        };
+        match asked {
+            Some(told) => ends = told,
+            None => return,
+        }
+    }
+    let Ends {
+        client,
+        local,
+        tlvs,
+        _of_source,
+    } = ends;
     let tell = proxy
         .edge
         .settings
@@ -61,20 +85,30 @@ pub(crate) async fn serve_connection(
         .iter()
         .any(|net| net.contains(&client.ip().to_canonical()));
     let connection = Connection::new(entry_point.settings.clone(), client, local, tell);
-    let deadline = Instant::now() + limits.header_timeout;
-    let mut first = Vec::new();
-    let mut stop = stopping.clone();
-    let stopped = async {
-        // An error means that the data plane was dropped; the connection is cut from outside then.
-        if stop.wait_for(|stop| *stop).await.is_ok() {
-            tokio::time::sleep(LAST_CALL).await;
+    if proxy.edge.published.load().table.has_tcp(entry_point.settings.id) {
+        let arrival = tcp::Arrival {
+            socket,
+            first,
+            client: connection.client,
+            local: connection.local,
+            tlvs,
+            deadline,
+            stopping: stopping.clone(),
+        };
+        // In boxes: connections of HTTP have no use for their size.
+        match Box::pin(tcp::enter(&proxy, &entry_point, arrival)).await {
+            tcp::Entered::Http(back, read) => (socket, first) = (back, read),
+            tcp::Entered::Stream(stream) => {
+                return Box::pin(tcp::serve(&proxy, &entry_point, stream)).await;
+            }
+            tcp::Entered::Over => return,
         }
-    };
+    }
     let protocol = tokio::select! {
         // Who was accepted is heard, also while we drain.
         biased;
         protocol = timeout_at(deadline, detect(&mut socket, &mut first)) => protocol,
-        () = stopped => return,
+        () = last_call(stopping.clone()) => return,
     };
     let protocol = match protocol {
         Ok(Ok(Some(protocol))) => protocol,
@@ -107,6 +141,14 @@ pub(crate) async fn serve_connection(
     }
 }
 
+/// Waits until we drain, and a new connection has had the time to say something after that.
+pub(crate) async fn last_call(mut stopping: watch::Receiver<bool>) {
+    // An error means that the data plane was dropped; the connection is cut from outside then.
+    if stopping.wait_for(|stop| *stop).await.is_ok() {
+        tokio::time::sleep(LAST_CALL).await;
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Protocol {
     Tls,
@@ -117,8 +159,10 @@ enum Protocol {
 /// Reads until the protocol is clear. `None` at the end of the stream.
 async fn detect(socket: &mut TcpStream, first: &mut Vec<u8>) -> io::Result<Option<Protocol>> {
     first.reserve(FIRST_READ);
+    let mut known = !first.is_empty();
     loop {
-        if socket.read_buf(first).await? == 0 {
+        // What was read to look for a TCP router may be enough.
+        if !std::mem::take(&mut known) && socket.read_buf(first).await? == 0 {
             return Ok(None);
         }
         if first.first() == Some(&TLS_HANDSHAKE) {

@@ -22,7 +22,7 @@ use crate::metrics::{EndpointMetrics, Metrics};
 /// Concurrent requests on one HTTP/2 connection to a back end; the back end's own limit counts as well.
 const H2_STREAMS: usize = 100;
 /// While other candidates remain, a candidate that does not answer a SYN in this time is passed over.
-const IMPATIENT: Duration = Duration::from_secs(1);
+pub(crate) const IMPATIENT: Duration = Duration::from_secs(1);
 /// Idle connections kept for an endpoint where nobody says otherwise: Traefik's default.
 const MAX_IDLE: i64 = 200;
 /// How long a connection above the limit of idle ones is kept. Under load it is used again long before.
@@ -35,7 +35,7 @@ const MAX_ADDRESSES: usize = 8;
 const MAX_NAMES: usize = 10_000;
 
 /// The addresses of an endpoint, in the order to try.
-pub(super) type Addresses = SmallVec<[SocketAddr; 2]>;
+pub(crate) type Addresses = SmallVec<[SocketAddr; 2]>;
 
 /// What hangs on a service: its endpoints as the data plane reaches them, in definition order.
 pub(super) struct ServiceState {
@@ -104,6 +104,8 @@ impl EndpointState {
             Scheme::Http => ("http", 80),
             Scheme::H2c => ("h2c", 80),
             Scheme::Https => ("https", 443),
+            // No HTTP router leads to such a service.
+            Scheme::Tcp | Scheme::Tls | Scheme::Udp => ("tcp", 0),
         };
         let authority = if endpoint.port == default_port {
             bracketed.clone()
@@ -229,7 +231,7 @@ pub(crate) fn template(
         user_timeout: Duration::ZERO,
     });
     match endpoint.scheme {
-        Scheme::Http => options.set_http_version(1, 1),
+        Scheme::Http | Scheme::Tcp | Scheme::Tls | Scheme::Udp => options.set_http_version(1, 1),
         Scheme::H2c => options.set_http_version(2, 2),
         Scheme::Https if transport.disable_http2 => options.set_http_version(1, 1),
         Scheme::Https => options.set_http_version(2, 1),
@@ -326,7 +328,7 @@ fn unusable(transport: &Transport, why: &str) -> Arc<str> {
 
 /// Addresses of names, remembered for a few seconds; one per worker.
 #[derive(Debug, Default)]
-pub(super) struct Names(Mutex<HashMap<(Box<str>, u16), Known>>);
+pub(crate) struct Names(Mutex<HashMap<(Box<str>, u16), Known>>);
 
 #[derive(Debug)]
 struct Known {
@@ -336,7 +338,12 @@ struct Known {
 
 impl Names {
     /// Looks up a name. When the resolver fails, the last good answer goes on.
-    async fn lookup(&self, host: &str, port: u16, limit: Option<Duration>) -> io::Result<Addresses> {
+    pub(crate) async fn lookup(
+        &self,
+        host: &str,
+        port: u16,
+        limit: Option<Duration>,
+    ) -> io::Result<Addresses> {
         let key = (Box::from(host), port);
         let now = Instant::now();
         let stale = {
@@ -384,7 +391,7 @@ impl Names {
     }
 
     /// A connection to an address of this name failed: ask again next time.
-    pub(super) fn forget(&self, host: &str, port: u16) {
+    pub(crate) fn forget(&self, host: &str, port: u16) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = known.get_mut(&(Box::from(host), port)) {
             entry.until = Instant::now();

@@ -260,7 +260,7 @@ label_enum! {
     pub enum CheckOutcome {
         /// The answer was the wanted one.
         Healthy = "healthy",
-        /// Another status, of HTTP or gRPC.
+        /// Another status, of HTTP or gRPC, or another answer to what a TCP check says.
         Status = "status",
         /// The endpoint's name has no address.
         Name = "name",
@@ -278,6 +278,50 @@ label_enum! {
         Protocol = "protocol",
         /// The check can't be made as it is configured.
         Settings = "settings",
+    }
+}
+
+label_enum! {
+    /// How the connection of a TCP router ended.
+    pub enum StreamEnd {
+        /// Both sides ended it.
+        Complete = "complete",
+        /// The client broke it.
+        ClientReset = "client_reset",
+        /// The back end broke it.
+        ServerReset = "server_reset",
+        /// No byte came for too long.
+        Idle = "idle",
+        /// One direction outlived the other one for too long.
+        HalfOpen = "half_open",
+        /// The endpoint has left, and the time after that was over.
+        Departed = "departed",
+        /// The node stopped, and the time to drain was over.
+        Cut = "cut",
+        /// The router's list of addresses does not name the client's.
+        NotAllowed = "not_allowed",
+        /// The client's address had as many connections as it may.
+        InFlight = "in_flight",
+        /// The service had as many connections as it admits.
+        ServiceFull = "service_full",
+        /// The TLS handshake with the client failed.
+        Handshake = "handshake",
+        /// No endpoint could be tried.
+        Unavailable = "unavailable",
+        /// No endpoint could be reached.
+        Unreachable = "unreachable",
+        /// The client left before there was a connection to a back end.
+        ClientLeft = "client_left",
+    }
+}
+
+label_enum! {
+    /// A side of a connection.
+    pub enum StreamSide {
+        /// The client's.
+        Client = "client",
+        /// The back end's.
+        Server = "server",
     }
 }
 
@@ -316,6 +360,54 @@ label_enum! {
         Timeout = "timeout",
         /// The connection ended.
         Closed = "closed",
+    }
+}
+
+label_enum! {
+    /// How the session of a UDP router ended.
+    pub enum SessionEnd {
+        /// Nothing came from either side for the time-out.
+        Idle = "idle",
+        /// It gave its place to another one before its back end had replied.
+        EvictedUnanswered = "evicted_unanswered",
+        /// It gave its place to another one.
+        Evicted = "evicted",
+        /// No endpoint could be reached.
+        Unreachable = "unreachable",
+        /// Its endpoint has left, and the time after that was over.
+        Departed = "departed",
+        /// The node stopped, and the time to drain was over.
+        Cut = "cut",
+    }
+}
+
+label_enum! {
+    /// Why a datagram went nowhere.
+    pub enum DatagramDrop {
+        /// The entry point has no router.
+        NoRoute = "no_route",
+        /// No endpoint can serve.
+        Unavailable = "unavailable",
+        /// It says that it comes from the entry point itself, or from no port.
+        Forged = "forged",
+        /// The client's address has as many sessions as it may.
+        Source = "source",
+        /// More sessions began than may in that time.
+        Rate = "rate",
+        /// There was no descriptor, port or memory for another session.
+        Shortage = "shortage",
+        /// The node is draining, and this would have been a new session.
+        Draining = "draining",
+        /// It was longer than there was room for.
+        Truncated = "truncated",
+        /// The back end refused it, and nobody else could be asked.
+        Refused = "refused",
+        /// It waited for the address of a back end, with more than is kept.
+        Waiting = "waiting",
+        /// The kernel had no room to send it.
+        Full = "full",
+        /// The kernel did not send it for another reason: too long for the way, no way, a filter.
+        Unsent = "unsent",
     }
 }
 
@@ -359,6 +451,21 @@ pub(super) struct RequestLabels {
 pub(super) struct TrafficLabels {
     pub(super) entry_point: Name,
     pub(super) service: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StreamLabels {
+    pub(super) entry_point: Name,
+    pub(super) router: Name,
+    pub(super) service: Name,
+    pub(super) outcome: StreamEnd,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StreamSideLabels {
+    pub(super) entry_point: Name,
+    pub(super) service: Name,
+    pub(super) by: StreamSide,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -424,6 +531,20 @@ pub(super) struct OutcomeLabels {
     pub(super) service: Name,
     /// Of an enum.
     pub(super) outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SessionLabels {
+    pub(super) entry_point: Name,
+    pub(super) router: Name,
+    pub(super) service: Name,
+    pub(super) reason: SessionEnd,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DatagramDropLabels {
+    pub(super) entry_point: Name,
+    pub(super) reason: DatagramDrop,
 }
 
 #[cfg(test)]

@@ -6,12 +6,14 @@
 //! from what serves. Series of routers, services and endpoints that a generation no longer has are dropped by
 //! [`Metrics::retire`].
 
+mod datagrams;
 mod failover;
 mod family;
 mod generation;
 mod handles;
 mod labels;
 mod process;
+mod streams;
 
 #[cfg(test)]
 mod tests;
@@ -22,26 +24,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::{Duration, SystemTime};
 
-use constellation_table::{Action, EntryPointId, Router, Snapshot, Transition};
+use constellation_table::{Action, EntryPointId, Router, Snapshot, TcpRouter, Transition, UdpRouter};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use datagrams::DatagramFamilies;
 use failover::FailoverFamilies;
 use family::{DurationHistogram, Family};
 use labels::{
     EndpointFailureLabels, EndpointLabels, EntryPointLabels, HandshakeLabels, HealthCheckLabels, Name,
     RefusalLabels, RequestLabels, TrafficLabels,
 };
+use streams::StreamFamilies;
 
+pub use datagrams::{Carried, DropMetrics, UdpRouteMetrics, UdpRouterMetrics};
 pub use failover::ServiceMetrics;
 pub use generation::register_generation;
 pub use handles::{EndpointMetrics, EntryPointMetrics, Finished, InFlight, RouteMetrics, RouterMetrics};
 pub use labels::{
-    CheckOutcome, EndpointFailure, GaveUp, HandshakeOutcome, HedgeOutcome, Method, Protocol, QueueRefusal,
-    Refusal, RetryOutcome, TlsVersion,
+    CheckOutcome, DatagramDrop, EndpointFailure, GaveUp, HandshakeOutcome, HedgeOutcome, Method, Protocol,
+    QueueRefusal, Refusal, RetryOutcome, SessionEnd, StreamEnd, StreamSide, TlsVersion,
 };
 pub use process::{register_build, register_process};
+pub use streams::{StreamBytes, StreamRouteMetrics, StreamRouterMetrics};
 
 /// The media type of [`encode`]'s output.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -84,6 +90,8 @@ struct Families {
     endpoint_failures: Family<EndpointFailureLabels, Counter>,
     failover: FailoverFamilies,
     health_checks: Family<HealthCheckLabels, Counter>,
+    streams: StreamFamilies,
+    datagrams: DatagramFamilies,
 }
 
 impl Metrics {
@@ -156,6 +164,38 @@ impl Metrics {
         }
     }
 
+    /// The counters of a TCP router, to be kept in its slot.
+    pub fn stream_router(&self, router: &TcpRouter) -> StreamRouterMetrics {
+        let name = Name::new(&router.spec.name);
+        let service = Name::new(router.spec.target.name());
+        let on = |id: &EntryPointId| {
+            let entry_point = self.entry_point_names.get(usize::from(id.0))?;
+            Some((*id, self.families.streams.route(entry_point, &name, &service)))
+        };
+        StreamRouterMetrics {
+            routes: router.spec.entry_points.iter().filter_map(on).collect(),
+        }
+    }
+
+    /// The counters of a UDP router, to be kept in its slot.
+    pub fn udp_router(&self, router: &UdpRouter) -> UdpRouterMetrics {
+        let name = Name::new(&router.spec.name);
+        let service = Name::new(router.spec.target.name());
+        let on = |id: &EntryPointId| {
+            let entry_point = self.entry_point_names.get(usize::from(id.0))?;
+            let route = self.families.datagrams.route(entry_point, &name, &service);
+            Some((*id, Arc::new(route)))
+        };
+        UdpRouterMetrics {
+            routes: router.spec.entry_points.iter().filter_map(on).collect(),
+        }
+    }
+
+    /// Counts datagrams of an entry point that went nowhere.
+    pub fn udp_drops(&self, entry_point: &Arc<str>) -> DropMetrics {
+        self.families.datagrams.drops(&Name::new(entry_point))
+    }
+
     /// The counters of an endpoint, to be kept in its slot.
     pub fn endpoint(&self, service: &Arc<str>, endpoint: &Arc<str>) -> EndpointMetrics {
         let labels = EndpointLabels {
@@ -199,6 +239,8 @@ impl Metrics {
     pub fn retire(&self, snapshot: &Snapshot) {
         let families = &self.families;
         families.failover.retire(snapshot);
+        families.streams.retire(snapshot);
+        families.datagrams.retire(snapshot);
         let service = |name: &Name| name.0.is_empty() || snapshot.service(&name.0).is_some();
         let endpoint = |service: &Name, endpoint: &Name| {
             let service = snapshot.service(&service.0);
@@ -355,6 +397,8 @@ impl Families {
             self.endpoint_failures.clone(),
         );
         self.failover.register(registry);
+        self.streams.register(registry);
+        self.datagrams.register(registry);
         registry.register(
             "constellation_endpoint_health_checks",
             "Active health checks that ended, by outcome",

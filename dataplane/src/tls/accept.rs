@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use constellation_table::EntryPointId;
-use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::view::TlsRefusal;
+use super::view::{TlsRefusal, TlsView};
 use crate::Published;
 use crate::access_log::TlsDetails;
 use crate::metrics::{HandshakeOutcome, TlsVersion};
@@ -77,6 +77,32 @@ pub async fn accept<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
+    accept_with(io, entry_point, published, TlsView::server_config).await
+}
+
+/// The same for a connection that a TCP router takes.
+pub(crate) async fn accept_stream<IO>(
+    io: IO,
+    entry_point: EntryPointId,
+    published: &Published,
+) -> Result<Accepted<IO>, HandshakeError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    accept_with(io, entry_point, published, TlsView::stream_config).await
+}
+
+type Choose = fn(&TlsView, EntryPointId, Option<&str>) -> Result<Arc<ServerConfig>, TlsRefusal>;
+
+async fn accept_with<IO>(
+    io: IO,
+    entry_point: EntryPointId,
+    published: &Published,
+    choose: Choose,
+) -> Result<Accepted<IO>, HandshakeError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
     let mut start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io)
         .await
         .map_err(HandshakeError::Failed)?;
@@ -88,10 +114,7 @@ where
             .tls
             .options_name_for(entry_point, name.unwrap_or_default())
             .into();
-        generation
-            .tls
-            .server_config(entry_point, name)
-            .map(|config| (config, options))
+        choose(&generation.tls, entry_point, name).map(|config| (config, options))
     };
     let (config, options) = match choice {
         Ok(choice) => choice,

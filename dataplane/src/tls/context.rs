@@ -90,8 +90,18 @@ struct CachedOptions {
     /// Everything but certificates; also holds what sessions resume from.
     base: ServerConfig,
     sni_strict: bool,
-    /// The base with the certificates of `index`.
-    served: Option<(Arc<CertificateIndex>, Arc<ServerConfig>)>,
+    /// Nobody named application protocols.
+    alpn_of_http: bool,
+    /// The base with the certificates of an index.
+    served: Option<Served>,
+}
+
+#[derive(Clone, Debug)]
+struct Served {
+    of: Arc<CertificateIndex>,
+    config: Arc<ServerConfig>,
+    /// For streams, which do not speak HTTP unless somebody says so.
+    stream: Arc<ServerConfig>,
 }
 
 impl TlsContext {
@@ -209,14 +219,15 @@ impl TlsContext {
                 usable.insert(Arc::clone(name), None);
                 continue;
             };
-            let served = options.served.take().filter(|(of, _)| Arc::ptr_eq(of, index));
-            let (_, config) = options.served.insert(served.unwrap_or_else(|| {
-                let mut config = options.base.clone();
-                config.cert_resolver = Arc::clone(index) as _;
-                (Arc::clone(index), Arc::new(config))
-            }));
+            let served = options
+                .served
+                .take()
+                .filter(|served| Arc::ptr_eq(&served.of, index));
+            let served = served.unwrap_or_else(|| Served::new(&options, index));
+            let served = options.served.insert(served);
             let entry = UsableOptions {
-                config: Arc::clone(config),
+                config: Arc::clone(&served.config),
+                stream: Arc::clone(&served.stream),
                 sni_strict: options.sni_strict,
             };
             usable.insert(Arc::clone(name), Some(entry));
@@ -278,8 +289,25 @@ impl TlsContext {
             fingerprint: options.fingerprint,
             base,
             sni_strict: options.sni_strict,
+            alpn_of_http: options.alpn_of_http,
             served: None,
         })
+    }
+}
+
+impl Served {
+    fn new(options: &CachedOptions, index: &Arc<CertificateIndex>) -> Self {
+        let mut config = options.base.clone();
+        config.cert_resolver = Arc::clone(index) as _;
+        let mut stream = config.clone();
+        if options.alpn_of_http {
+            stream.alpn_protocols.clear();
+        }
+        Self {
+            of: Arc::clone(index),
+            config: Arc::new(config),
+            stream: Arc::new(stream),
+        }
     }
 }
 

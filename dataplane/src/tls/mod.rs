@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
+pub(crate) use accept::accept_stream;
 pub use accept::{Accepted, HandshakeError, accept};
 pub use certificate::CertificateInfo;
 pub use client_auth::{ClientAuthError, ClientAuthSpec};

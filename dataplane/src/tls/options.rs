@@ -94,6 +94,8 @@ pub(super) struct Options {
     pub(super) client_auth: ClientAuth,
     pub(super) sni_strict: bool,
     pub(super) alpn: Vec<Vec<u8>>,
+    /// Nobody named protocols: those above are the ones of HTTP.
+    pub(super) alpn_of_http: bool,
     pub(super) tickets: bool,
     /// SHA-256 of the name and everything above: what session tickets are bound to, and when to make anew.
     pub(super) fingerprint: [u8; 32],
@@ -123,6 +125,7 @@ impl Options {
             client_auth,
             sni_strict: spec.sni_strict,
             alpn: alpn(spec)?,
+            alpn_of_http: spec.alpn_protocols.is_none(),
             tickets: !spec.disable_session_tickets,
             fingerprint,
         };

@@ -76,6 +76,8 @@ struct NamedOptions {
 #[derive(Clone, Debug)]
 pub(super) struct UsableOptions {
     pub(super) config: Arc<ServerConfig>,
+    /// For streams: with application protocols only where somebody named them.
+    pub(super) stream: Arc<ServerConfig>,
     pub(super) sni_strict: bool,
 }
 
@@ -133,6 +135,26 @@ impl TlsView {
         entry_point: EntryPointId,
         server_name: Option<&str>,
     ) -> Result<Arc<ServerConfig>, TlsRefusal> {
+        let usable = self.usable(entry_point, server_name)?;
+        Ok(Arc::clone(&usable.config))
+    }
+
+    /// The same for a connection that a TCP router takes. Without `alpnProtocols` it negotiates none: the protocols of
+    /// HTTP would be promised in the name of a back end that speaks something else.
+    pub fn stream_config(
+        &self,
+        entry_point: EntryPointId,
+        server_name: Option<&str>,
+    ) -> Result<Arc<ServerConfig>, TlsRefusal> {
+        let usable = self.usable(entry_point, server_name)?;
+        Ok(Arc::clone(&usable.stream))
+    }
+
+    fn usable(
+        &self,
+        entry_point: EntryPointId,
+        server_name: Option<&str>,
+    ) -> Result<&UsableOptions, TlsRefusal> {
         let name = server_name.unwrap_or_default();
         let options = self.options_for(entry_point, name);
         let refused = || TlsRefusal::Options {
@@ -147,7 +169,7 @@ impl TlsView {
                 options: Arc::clone(&options.name),
             });
         }
-        Ok(Arc::clone(&usable.config))
+        Ok(usable)
     }
 
     /// The name of the TLS options that apply to a host on an entry point. A request whose host has other options than

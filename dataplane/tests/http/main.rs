@@ -13,6 +13,7 @@ mod health;
 mod hostile;
 mod limits;
 mod protocols;
+mod proxied;
 mod proxying;
 mod retrying;
 mod shutdown;

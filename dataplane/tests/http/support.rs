@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use constellation_dataplane::access_log::AccessLog;
 use constellation_dataplane::metrics::Metrics;
-use constellation_dataplane::settings::{EntryPoint, ForwardedHeaders, Limits, Settings};
+use constellation_dataplane::settings::{
+    EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, Settings, TcpSettings, UdpSettings,
+};
 use constellation_dataplane::table::{
     Action, Condition, Endpoint, EndpointSpec, EntryPointId, Router, RouterSpec, Rule, Scheme, Service,
     ServiceSpec, Snapshot, Transport,
@@ -43,9 +45,11 @@ pub(crate) struct Plan {
     pub(crate) routes: Vec<(&'static str, Service)>,
     pub(crate) limits: Limits,
     pub(crate) forwarded: ForwardedHeaders,
+    pub(crate) proxy_protocol: ProxyProtocolTrust,
     pub(crate) served_by_for: Vec<&'static str>,
     pub(crate) exempt_sources: Vec<&'static str>,
     pub(crate) drain: Duration,
+    pub(crate) access_log: AccessLog,
 }
 
 impl Default for Plan {
@@ -54,9 +58,11 @@ impl Default for Plan {
             routes: Vec::new(),
             limits: Limits::default(),
             forwarded: ForwardedHeaders::default(),
+            proxy_protocol: ProxyProtocolTrust::default(),
             served_by_for: Vec::new(),
             exempt_sources: Vec::new(),
             drain: Duration::from_secs(10),
+            access_log: AccessLog::off(),
         }
     }
 }
@@ -82,10 +88,14 @@ impl Plan {
             entry_points: vec![EntryPoint {
                 id: EntryPointId(0),
                 name: "web".into(),
+                protocol: Protocol::Tcp,
                 addresses,
                 key: "entryPoints.web.address".into(),
                 forwarded: self.forwarded,
+                proxy_protocol: self.proxy_protocol,
                 limits: self.limits,
+                tcp: TcpSettings::default(),
+                udp: UdpSettings::default(),
                 exempt_sources: self
                     .exempt_sources
                     .iter()
@@ -103,7 +113,7 @@ impl Plan {
                 .collect(),
         };
         let published = Published::new(generation(1, self.routes));
-        let plane = DataPlane::start(settings, published.clone(), Arc::new(metrics), AccessLog::off())?;
+        let plane = DataPlane::start(settings, published.clone(), Arc::new(metrics), self.access_log)?;
         let address = plane.bound()[0].1;
         Ok(Node {
             plane,

@@ -18,14 +18,14 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::support::{Backend, Node, Plan, endpoint, generation_with, service, soon, spec};
 
 /// A certificate that signs itself, so that it is its own authority.
-struct Identity {
+pub(crate) struct Identity {
     chain: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
     chain_pem: String,
     key_pem: String,
 }
 
-fn identity(names: &[&str]) -> Identity {
+pub(crate) fn identity(names: &[&str]) -> Identity {
     let made = rcgen::generate_simple_self_signed(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())
         .unwrap();
     Identity {
@@ -42,6 +42,11 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 
 /// A node whose TLS routers know `a.test` and, under other options, `b.test`; a plain router knows `plain.test`.
 async fn node(backend: &Backend, identity: &Identity) -> Node {
+    node_of(Plan::default(), backend, identity)
+}
+
+/// The same, with what else a plan says.
+pub(crate) fn node_of(plan: Plan, backend: &Backend, identity: &Identity) -> Node {
     let context = TlsContext::new(&[]).unwrap();
     let entry_point = EntryPointId(0);
     let (view, problems) = context.build(&TlsSpec {
@@ -78,13 +83,23 @@ async fn node(backend: &Backend, identity: &Identity) -> Node {
         ("Host(`b.test`)", to("b"), true),
         ("Host(`plain.test`)", to("plain"), false),
     ];
-    let node = Plan::default().start();
+    let node = plan.start();
     node.published.publish(generation_with(2, routes, view));
     node
 }
 
 async fn tls_client(
     node: &Node,
+    identity: &Identity,
+    name: &'static str,
+    alpn: &[u8],
+) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let socket = TcpStream::connect(node.address).await.unwrap();
+    tls_over(socket, identity, name, alpn).await
+}
+
+pub(crate) async fn tls_over(
+    socket: TcpStream,
     identity: &Identity,
     name: &'static str,
     alpn: &[u8],
@@ -97,7 +112,6 @@ async fn tls_client(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
-    let socket = TcpStream::connect(node.address).await.unwrap();
     let name = ServerName::try_from(name).unwrap();
     soon(
         "the handshake",
@@ -108,7 +122,7 @@ async fn tls_client(
 }
 
 /// The whole answer to one request that ends the connection.
-async fn ask(stream: &mut tokio_rustls::client::TlsStream<TcpStream>, host: &str) -> String {
+pub(crate) async fn ask(stream: &mut tokio_rustls::client::TlsStream<TcpStream>, host: &str) -> String {
     let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

@@ -6,6 +6,7 @@ mod hostile;
 mod many;
 mod requests;
 mod secured;
+mod talk;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};

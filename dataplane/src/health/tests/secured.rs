@@ -1,13 +1,14 @@
 //! TLS as the service's transport wants it.
 
 use constellation_table::Pem;
-use constellation_table::policy::CheckMode;
+use constellation_table::policy::{CheckMode, TcpExchange};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::metrics::CheckOutcome;
 
 /// A certificate that signs itself, so that it is its own authority.
 struct Identity {
@@ -247,4 +248,36 @@ async fn what_speaks_no_tls_is_told() {
     }));
     let found = reason_with(once(), endpoint(Scheme::Https, address), Transport::default()).await;
     assert!(found.starts_with("TLS failed: "), "{found}");
+}
+
+/// The handshake is a part of the check, with or without words after it.
+#[tokio::test]
+async fn a_tcp_check_of_an_endpoint_with_tls_speaks_through_it() {
+    let us = identity("db.test");
+    let (address, _hellos, _server) = server(&us, None, &[]).await;
+    let answered = TcpExchange {
+        send: (*b"PING\r\n\r\n").into(),
+        expect: (*b"HTTP/1.1 200 ").into(),
+    };
+    let trusted = Transport {
+        server_name: Some("db.test".into()),
+        root_cas: vec![us.chain_pem.clone()],
+        ..Transport::default()
+    };
+    for exchange in [answered, TcpExchange::default()] {
+        let check = HealthCheck {
+            mode: CheckMode::Tcp,
+            exchange,
+            ..once()
+        };
+        for (transport, expected) in [
+            (trusted.clone(), None),
+            (Transport::default(), Some(CheckOutcome::Tls)),
+        ] {
+            let endpoints = vec![endpoint(Scheme::Tls, address)];
+            let mut watched = Watched::start(vec![service(check.clone(), endpoints, transport)]);
+            let (_, result) = watched.next().await;
+            assert_eq!(result.err().map(|failure| failure.outcome), expected);
+        }
+    }
 }

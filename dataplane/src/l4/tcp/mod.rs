@@ -1,0 +1,248 @@
+//! The life of a connection that a TCP router takes.
+//!
+//! [`enter`] is asked about each new connection of an entry point that has TCP routers. It reads as little as the
+//! decision needs ([`opening`]), in Traefik's order:
+//!
+//! 1. No TLS router of any kind: plain TCP routers are asked before a byte is read, so that protocols in which the
+//!    server speaks first work. Whatever comes goes to the router as it is, TLS too.
+//! 2. A PostgreSQL client that asks for TLS is answered in its protocol; what follows is a ClientHello.
+//! 3. A ClientHello is read whole: its name and protocols decide between TCP routers and HTTPS.
+//! 4. Anything else is for plain TCP routers, or HTTP.
+//!
+//! A connection that a router takes passes its middlewares ([`guard`]), has its TLS ended here where the router says so,
+//! gets a back end ([`connect`], by way of [`backend`]), is carried ([`session`], [`super::relay`]), and is counted and
+//! logged ([`account`]). It keeps nothing of the generation that decided it but its service and endpoint; so a change of
+//! the configuration does not touch it.
+
+mod account;
+mod backend;
+mod connect;
+mod guard;
+mod opening;
+mod session;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use constellation_table::{
+    Choice, ConnectionMeta, ProxyProtocolVersion, Service, Snapshot, TcpDecision, TcpRouter, Transport, Turn,
+    decide_tcp,
+};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::hello::ClientHello;
+use super::proxy_protocol::{self, Addresses, ProxyHeader, Tlvs};
+use crate::http::{Edge, EntryPointState, Names, Proxy, last_call};
+use crate::metrics::StreamEnd;
+use account::Account;
+use connect::{Line, Preface};
+use opening::{Opened, Opening};
+use session::Session;
+
+/// A connection that was accepted.
+pub(crate) struct Arrival {
+    /// The connection.
+    pub(crate) socket: TcpStream,
+    /// Bytes that were read from it.
+    pub(crate) first: Vec<u8>,
+    /// The peer, or the client of a trusted PROXY protocol header.
+    pub(crate) client: SocketAddr,
+    /// Where the client connected to.
+    pub(crate) local: SocketAddr,
+    /// What else a trusted PROXY protocol header says.
+    pub(crate) tlvs: Tlvs,
+    /// When it must have said what it wants.
+    pub(crate) deadline: Instant,
+    /// Turns true when we drain.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// What becomes of a connection.
+pub(crate) enum Entered {
+    /// It is HTTP's: the connection, and all bytes that were read from it.
+    Http(TcpStream, Vec<u8>),
+    /// A router has taken it: to be given to [`serve`].
+    Stream(Box<Stream>),
+    /// It was refused.
+    Over,
+}
+
+/// What a worker needs to serve streams.
+#[derive(Clone, Copy)]
+struct Scene<'a> {
+    edge: &'a Arc<Edge>,
+    names: &'a Arc<Names>,
+    entry_point: &'a Arc<EntryPointState>,
+}
+
+/// A connection that a router has taken. It outlives the generation of the decision.
+pub(crate) struct Stream {
+    router: Arc<TcpRouter>,
+    verdict: Verdict,
+    arrival: Arrival,
+    opening: Opening,
+}
+
+type Decided = (Arc<TcpRouter>, Verdict);
+
+enum Verdict {
+    Forward { service: Arc<Service>, line: Line },
+    Refused,
+}
+
+/// Decides about a connection of an entry point that has TCP routers.
+pub(crate) async fn enter(
+    proxy: &Proxy,
+    entry_point: &Arc<EntryPointState>,
+    mut arrival: Arrival,
+) -> Entered {
+    let scene = Scene::new(proxy, entry_point);
+    if let Some((router, verdict)) = scene.decide_unheard(&arrival) {
+        return Entered::Stream(Box::new(Stream {
+            router,
+            verdict,
+            arrival,
+            opening: Opening::default(),
+        }));
+    }
+    let stopping = arrival.stopping.clone();
+    let opened = tokio::select! {
+        // Who was accepted is heard, also while we drain.
+        biased;
+        opened = opening::read(&mut arrival, entry_point.settings.limits.handshake_timeout) => opened,
+        () = last_call(stopping) => return Entered::Over,
+    };
+    let opening = match opened {
+        Opened::Ready(opening) => opening,
+        Opened::Refused(refusal) => {
+            if let (Some(refusal), Some(metrics)) =
+                (refusal, scene.edge.metrics.entry_point(entry_point.settings.id))
+            {
+                metrics.refused(refusal);
+            }
+            return Entered::Over;
+        }
+    };
+    match scene.decide(&arrival, opening.tls, opening.hello.as_ref()) {
+        Some((router, verdict)) => Entered::Stream(Box::new(Stream {
+            router,
+            verdict,
+            arrival,
+            opening,
+        })),
+        // HTTP does not speak PostgreSQL's preamble, so that the client would not know what it hears.
+        None if opening.postgres => {
+            tracing::debug!(client = %arrival.client, "no TCP router for this PostgreSQL client");
+            Entered::Over
+        }
+        None => Entered::Http(arrival.socket, arrival.first),
+    }
+}
+
+/// Serves a connection that a router has taken, to its end. Whoever drops the future cuts the connection.
+pub(crate) async fn serve(proxy: &Proxy, entry_point: &Arc<EntryPointState>, stream: Box<Stream>) {
+    let scene = Scene::new(proxy, entry_point);
+    let Stream {
+        router,
+        verdict,
+        arrival,
+        opening,
+    } = *stream;
+    let Some(mut account) = Account::open(&scene, &router, &arrival, &opening) else {
+        return;
+    };
+    let (service, line) = match verdict {
+        Verdict::Forward { service, line } => (service, line),
+        Verdict::Refused => return account.close(StreamEnd::NotAllowed),
+    };
+    account.goes_to(&service);
+    let place = match guard::enter(&router, arrival.client.ip()) {
+        Ok(place) => place,
+        Err(guard::Full) => return account.close(StreamEnd::InFlight),
+    };
+    let mut session = Box::new(Session::new(router, service, line, arrival, opening));
+    let end = session.run(&scene, &mut account).await;
+    // Before the client learns of the end: it may come again at once.
+    drop(place);
+    account.close(end);
+    drop(session);
+}
+
+/// The PROXY protocol header that a back end gets before the client's bytes.
+fn outgoing_header(transport: &Transport, preface: &Preface) -> Option<Vec<u8>> {
+    let version = match transport.stream.proxy_protocol? {
+        ProxyProtocolVersion::V1 => proxy_protocol::Version::V1,
+        ProxyProtocolVersion::V2 => proxy_protocol::Version::V2,
+    };
+    let header = ProxyHeader {
+        addresses: Some(Addresses::new(preface.client, preface.local)),
+        tlvs: preface.tlvs.clone(),
+    };
+    Some(proxy_protocol::encode(version, &header))
+}
+
+impl<'a> Scene<'a> {
+    fn new(proxy: &'a Proxy, entry_point: &'a Arc<EntryPointState>) -> Self {
+        Self {
+            edge: &proxy.edge,
+            names: proxy.names(),
+            entry_point,
+        }
+    }
+
+    /// The router for a connection of which nothing was read, where that is enough.
+    fn decide_unheard(&self, arrival: &Arrival) -> Option<Decided> {
+        let generation = self.edge.published.load();
+        let unheard = generation
+            .table
+            .server_may_speak_first(self.entry_point.settings.id);
+        unheard.then(|| self.decide_in(&generation.table, arrival, false, None))?
+    }
+
+    fn decide(&self, arrival: &Arrival, tls: bool, hello: Option<&ClientHello>) -> Option<Decided> {
+        let generation = self.edge.published.load();
+        self.decide_in(&generation.table, arrival, tls, hello)
+    }
+
+    fn decide_in(
+        &self,
+        table: &Snapshot,
+        arrival: &Arrival,
+        tls: bool,
+        hello: Option<&ClientHello>,
+    ) -> Option<Decided> {
+        let alpn = hello.map(ClientHello::alpn).unwrap_or_default();
+        let meta = ConnectionMeta {
+            entry_point: self.entry_point.settings.id,
+            tls,
+            server_name: hello
+                .and_then(|hello| hello.server_name.as_deref())
+                .unwrap_or_default(),
+            alpn: &alpn,
+            client: arrival.client.ip(),
+            now: std::time::Instant::now(),
+            turn: Turn::Take,
+        };
+        let (router, verdict) = match decide_tcp(table, &meta) {
+            TcpDecision::Http => return None,
+            TcpDecision::Forward { router, choice } => {
+                let Choice {
+                    service,
+                    candidates,
+                    via,
+                } = choice;
+                let further = via.map(|via| via.further).unwrap_or_default();
+                let legs = further.into_iter().map(|leg| (leg.service, leg.candidates));
+                let verdict = Verdict::Forward {
+                    service: service.clone(),
+                    line: Line::new([(service, candidates)].into_iter().chain(legs)),
+                };
+                (router, verdict)
+            }
+            TcpDecision::Refused { router, .. } => (router, Verdict::Refused),
+        };
+        Some((router.clone(), verdict))
+    }
+}

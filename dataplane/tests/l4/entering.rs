@@ -1,0 +1,126 @@
+//! Which router takes a connection, and which connections are refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use constellation_dataplane::settings::Limits;
+use constellation_dataplane::table::{InFlightConn, IpAllowList, Slot, TcpMiddleware, TcpTls};
+use tokio::io::AsyncWriteExt;
+
+use super::support::{Backend, Plan, Stream, exact, exchange, rest, until};
+
+#[tokio::test]
+async fn a_server_may_speak_first() {
+    let backend = Backend::greets("220 ready\r\n").await;
+    let node = Plan::streams(vec![Stream::to(&[backend.address])]).start();
+    let mut client = node.connect().await;
+    assert_eq!(exact(&mut client, 11).await, b"220 ready\r\n");
+    client.write_all(b"HELO").await.unwrap();
+    assert_eq!(exact(&mut client, 4).await, b"HELO");
+}
+
+/// Without any TLS router what looks like TLS goes to the plain router as it is.
+#[tokio::test]
+async fn a_plain_router_gets_everything_where_nothing_ends_tls() {
+    let backend = Backend::echo("plain:").await;
+    let node = Plan::streams(vec![Stream::to(&[backend.address])]).start();
+    for bytes in [b"\x16\x03\x01\0\x01\0".as_slice(), b"GET / HTTP/1.1\r\n\r\n"] {
+        let answer = exchange(node.connect().await, bytes).await.unwrap();
+        assert_eq!(answer.as_bytes(), [b"plain:", bytes].concat());
+    }
+}
+
+#[tokio::test]
+async fn http_beside_a_plain_router_for_some_clients() {
+    let (stream, web) = (Backend::echo("stream:").await, Backend::http("web").await);
+    let node = Plan {
+        streams: vec![Stream {
+            rule: "ClientIP(`127.0.0.2`)",
+            ..Stream::to(&[stream.address])
+        }],
+        http: vec![("PathPrefix(`/`)", web.address, false)],
+        ..Plan::default()
+    }
+    .start();
+    let get = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = exchange(node.connect_from("127.0.0.2").await, get).await.unwrap();
+    assert!(answer.starts_with("stream:GET /"), "{answer}");
+    // Byte by byte, too: what was read for the decision is not read again.
+    let mut client = node.connect_from("127.0.0.3").await;
+    for byte in get {
+        client.write_all(&[*byte]).await.unwrap();
+    }
+    let answer = String::from_utf8(rest(&mut client).await.unwrap()).unwrap();
+    assert!(answer.ends_with("\r\n\r\nweb"), "{answer}");
+}
+
+#[tokio::test]
+async fn who_is_not_on_the_list_is_turned_away() {
+    let backend = Backend::echo("").await;
+    let list = IpAllowList {
+        name: "tcp/some@test".into(),
+        source_range: vec!["127.0.0.2/32".parse().unwrap()],
+    };
+    let node = Plan::streams(vec![Stream {
+        middlewares: vec![TcpMiddleware::IpAllowList(Arc::new(list))],
+        ..Stream::to(&[backend.address])
+    }])
+    .start();
+    let mut refused = node.connect_from("127.0.0.3").await;
+    assert_eq!(rest(&mut refused).await.unwrap(), b"");
+    let admitted = exchange(node.connect_from("127.0.0.2").await, b"hello").await;
+    assert_eq!(admitted.unwrap(), "hello");
+    assert_eq!(backend.connections(), 1);
+    assert_eq!(node.ended("not_allowed"), 1.0);
+    let (_, log) = node.stop().await;
+    let ends: Vec<_> = log.iter().map(|line| line["End"].as_str().unwrap()).collect();
+    assert_eq!(ends, ["not_allowed", "complete"]);
+}
+
+#[tokio::test]
+async fn one_client_has_so_many_connections() {
+    let backend = Backend::greets("hi").await;
+    let limit = InFlightConn {
+        name: "tcp/two@test".into(),
+        amount: 2,
+        slot: Slot::default(),
+    };
+    let node = Plan::streams(vec![Stream {
+        middlewares: vec![TcpMiddleware::InFlightConn(Arc::new(limit))],
+        ..Stream::to(&[backend.address])
+    }])
+    .start();
+    let (mut first, mut second) = (node.connect().await, node.connect().await);
+    assert_eq!(exact(&mut first, 2).await, b"hi");
+    assert_eq!(exact(&mut second, 2).await, b"hi");
+    assert_eq!(rest(&mut node.connect().await).await.unwrap(), b"");
+    let mut other = node.connect_from("127.0.0.2").await;
+    assert_eq!(exact(&mut other, 2).await, b"hi");
+    assert_eq!(node.ended("in_flight"), 1.0);
+    drop(first);
+    until("the first to end", || node.ended("complete") == 1.0).await;
+    assert_eq!(exact(&mut node.connect().await, 2).await, b"hi");
+}
+
+/// TLS routers need a byte to decide; who says nothing is let go.
+#[tokio::test]
+async fn a_silent_client_is_let_go() {
+    let backend = Backend::greets("hi").await;
+    let node = Plan {
+        streams: vec![
+            Stream::to(&[backend.address]),
+            Stream::named("HostSNI(`a.test`)", TcpTls::Passthrough, backend.address),
+        ],
+        limits: Limits {
+            header_timeout: Duration::from_millis(200),
+            ..Limits::default()
+        },
+        ..Plan::default()
+    }
+    .start();
+    assert_eq!(rest(&mut node.connect().await).await.unwrap(), b"");
+    assert_eq!(backend.connections(), 0);
+    let mut client = node.connect().await;
+    client.write_all(b"x").await.unwrap();
+    assert_eq!(exact(&mut client, 3).await, b"hix");
+}
