@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use constellation_config::{Config, DockerProvider, Loaded};
+use constellation_config::{Config, DockerProvider, Loaded, Protocol};
 use constellation_dataplane::access_log::{AccessLog, AccessLogWriter};
 use constellation_dataplane::metrics::{self, Metrics};
 use constellation_dataplane::tls::{TlsContext, TlsSpec};
@@ -259,7 +259,8 @@ impl Node {
                 .config
                 .entry_points
                 .iter()
-                .filter(|e| e.tls.is_some() == tls && e.redirection.is_none());
+                .filter(|e| e.tls.is_some() == tls && e.redirection.is_none())
+                .filter(|e| e.protocol == Protocol::Tcp);
             let names: Vec<&str> = of_kind.map(|e| e.name.as_str()).collect();
             let mut listeners = self.facts.entry_points.iter();
             listeners
@@ -384,6 +385,7 @@ fn entry_point_facts(config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Arc<[
         bound.map(|(_, address)| *address).collect()
     };
     let entry_points = config.entry_points.iter().map(|entry_point| EntryPointFacts {
+        protocol: entry_point.protocol,
         name: entry_point.name.as_str().into(),
         addresses: of(&entry_point.name),
     });
@@ -493,6 +495,10 @@ fn changed_sections(running: &Config, now: &Config) -> Vec<&'static str> {
         (
             "serversTransport",
             running.servers_transport != now.servers_transport,
+        ),
+        (
+            "tcpServersTransport",
+            running.tcp_servers_transport != now.tcp_servers_transport,
         ),
         ("proxy", running.proxy != now.proxy),
         ("shutdown", running.shutdown != now.shutdown),

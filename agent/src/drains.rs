@@ -9,7 +9,7 @@ use std::sync::Arc;
 use constellation_table::Condition;
 use tokio::sync::watch;
 
-use crate::sources::{Contribution, ServerOrigin};
+use crate::sources::{Contribution, Section, ServerOrigin};
 
 /// An endpoint that is drained.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,13 +101,9 @@ fn over(drains: &DrainSet, reading: &Arc<Contribution>) -> Arc<Contribution> {
         if provider != reading.provider {
             continue;
         }
-        let definition = reading.dynamic.http.services.get(service);
-        let Some(balancer) = definition.and_then(|definition| definition.load_balancer.as_ref()) else {
-            continue;
-        };
-        for server in &balancer.servers {
-            let origin = reading.origins.get(service).and_then(|of| of.get(&server.url));
-            let name = origin.map_or(server.url.as_str(), |origin| &origin.name);
+        for server in servers(reading, service) {
+            let origin = reading.origins.get(service).and_then(|of| of.get(server));
+            let name = origin.map_or(server, |origin| &origin.name);
             let ready = origin.is_none_or(|origin| origin.condition == Condition::Ready);
             if name == &*drained.endpoint && ready {
                 let origin = ServerOrigin {
@@ -115,11 +111,29 @@ fn over(drains: &DrainSet, reading: &Arc<Contribution>) -> Arc<Contribution> {
                     condition: Condition::Draining(REASON.into()),
                 };
                 let origins = Arc::make_mut(&mut out).origins.entry(service.to_owned());
-                origins.or_default().insert(server.url.clone(), origin);
+                origins.or_default().insert(server.to_owned(), origin);
             }
         }
     }
     out
+}
+
+/// The servers of a service as written; `service` is its name among those of all sections.
+fn servers<'a>(reading: &'a Contribution, service: &str) -> Vec<&'a str> {
+    let dynamic = &reading.dynamic;
+    let tcp = service.strip_prefix(Section::Tcp.prefix());
+    let tcp = tcp.and_then(|name| dynamic.tcp.services.get(name)?.load_balancer.as_ref());
+    let udp = service.strip_prefix(Section::Udp.prefix());
+    let udp = udp.and_then(|name| dynamic.udp.services.get(name)?.load_balancer.as_ref());
+    let http = dynamic.http.services.get(service);
+    let http = http.and_then(|definition| definition.load_balancer.as_ref());
+    let http = http.into_iter().flat_map(|balancer| &balancer.servers);
+    let tcp = tcp.into_iter().flat_map(|balancer| &balancer.servers);
+    let udp = udp.into_iter().flat_map(|balancer| &balancer.servers);
+    http.map(|server| server.url.as_str())
+        .chain(tcp.map(|server| server.address.as_str()))
+        .chain(udp.map(|server| server.address.as_str()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -200,5 +214,28 @@ mod tests {
         let after = overlay.lay(&drains.now(), &readings);
         assert!(Arc::ptr_eq(&after[1], &readings[1]));
         assert_eq!(after[0], out[0]);
+    }
+
+    #[test]
+    fn endpoints_of_streams_are_drained_like_any() {
+        let dynamic: Dynamic = serde_json::from_value(json!({
+            "http": {"services": {"s": {"loadBalancer": {"servers": [{"url": "http://10.0.0.1"}]}}}},
+            "tcp": {"services": {"s": {"loadBalancer": {"servers": [{"address": "10.0.0.1:1"}]}}}},
+            "udp": {"services": {"s": {"loadBalancer": {"servers": [{"address": "10.0.0.1:1"}]}}}},
+        }))
+        .unwrap();
+        let reading = Arc::new(Contribution {
+            provider: "file",
+            dynamic,
+            ..Contribution::default()
+        });
+        for service in ["tcp/s", "udp/s"] {
+            let drains = Drains::default();
+            drains.drain(drained(&format!("{service}@file"), "10.0.0.1:1"));
+            let out = Overlay::default().lay(&drains.now(), std::slice::from_ref(&reading));
+            assert_eq!(out[0].origins.keys().collect::<Vec<_>>(), [service]);
+            let origin = &out[0].origins[service]["10.0.0.1:1"];
+            assert_eq!(origin.condition, Condition::Draining(REASON.into()));
+        }
     }
 }

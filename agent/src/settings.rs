@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use constellation_config::{AccessLogFormat, Config, FieldMode};
 use constellation_dataplane::access_log;
-use constellation_dataplane::settings::{EntryPoint, ForwardedHeaders, Limits, Settings};
+use constellation_dataplane::settings::{
+    EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, Settings, TcpSettings, UdpSettings,
+};
 use constellation_table::EntryPointId;
 
 /// Longer than any connection lives; stands for "no limit" where the data plane wants a time.
@@ -32,11 +34,19 @@ fn of_entry_point(entry_point: &constellation_config::EntryPoint, id: u16) -> En
     EntryPoint {
         id: EntryPointId(id),
         name: entry_point.name.as_str().into(),
+        protocol: match entry_point.protocol {
+            constellation_config::Protocol::Tcp => Protocol::Tcp,
+            constellation_config::Protocol::Udp => Protocol::Udp,
+        },
         addresses: entry_point.addresses.clone(),
         key: entry_point.address_key().into(),
         forwarded: ForwardedHeaders {
             insecure: entry_point.forwarded_headers.insecure,
             trusted_ips: entry_point.forwarded_headers.trusted_ips.clone(),
+        },
+        proxy_protocol: ProxyProtocolTrust {
+            insecure: entry_point.proxy_protocol.insecure,
+            trusted_ips: entry_point.proxy_protocol.trusted_ips.clone(),
         },
         limits: Limits {
             header_timeout: timeouts.header,
@@ -55,7 +65,20 @@ fn of_entry_point(entry_point: &constellation_config::EntryPoint, id: u16) -> En
             rate_grace: limits.rate_grace,
             max_requests_per_connection: limits.max_requests_per_connection,
         },
-        exempt_sources: limits.exempt_sources.clone(),
+        tcp: TcpSettings {
+            idle_timeout: timeouts.tcp_idle,
+        },
+        udp: UdpSettings {
+            timeout: entry_point.udp.timeout,
+            max_sessions: entry_point.udp.max_sessions,
+            max_sessions_per_source: entry_point.udp.max_sessions_per_source,
+        },
+        // A balancer that says whose connections it brings brings those of many.
+        exempt_sources: [&limits.exempt_sources, &entry_point.proxy_protocol.trusted_ips]
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect(),
         default_tls_options: "default".into(),
     }
 }
@@ -106,11 +129,16 @@ mod tests {
         let mut config = Config::default();
         config.entry_points[1].limits.max_headers = 7;
         config.entry_points[1].timeouts.idle = None;
+        config.entry_points[1].protocol = constellation_config::Protocol::Udp;
+        config.entry_points[1].udp.max_sessions = 9;
         let settings = of(&config);
         let ids: Vec<u16> = settings.entry_points.iter().map(|e| e.id.0).collect();
         assert_eq!(ids, [0, 1]);
         assert_eq!(settings.entry_points[1].limits.max_headers, 7);
         assert_eq!(settings.entry_points[1].limits.idle_timeout, FOR_EVER);
+        assert_eq!(settings.entry_points[1].protocol, Protocol::Udp);
+        assert_eq!(settings.entry_points[1].udp.max_sessions, 9);
+        assert_eq!(settings.entry_points[0].protocol, Protocol::Tcp);
         assert_eq!(&*settings.entry_points[0].key, "entryPoints.web.address");
     }
 }

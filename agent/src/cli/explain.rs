@@ -88,6 +88,7 @@ fn ask_files(args: &ExplainArgs, file: &Path) -> Result<Explanation, Failure> {
     }
     let entry_points = config.entry_points.iter().map(|entry_point| EntryPointFacts {
         name: entry_point.name.as_str().into(),
+        protocol: entry_point.protocol,
         addresses: entry_point.addresses.clone(),
     });
     let entry_points: Vec<EntryPointFacts> = entry_points.collect();

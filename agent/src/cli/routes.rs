@@ -28,11 +28,14 @@ struct Routes {
 #[derive(Debug, Deserialize)]
 struct Route {
     name: String,
+    protocol: String,
     reason: Option<String>,
     rule: String,
     priority: Option<i64>,
     entry_points: Vec<String>,
     tls: Option<bool>,
+    #[serde(default)]
+    passthrough: bool,
     service: Option<String>,
     redirect_to: Option<String>,
     endpoints: usize,
@@ -57,6 +60,7 @@ fn render(routes: &[Route]) -> String {
     let rows: Vec<_> = served.into_iter().map(row).collect();
     let header = [
         "ROUTER",
+        "PROTOCOL",
         "ENTRY POINTS",
         "TLS",
         "PRIORITY",
@@ -76,7 +80,7 @@ fn render(routes: &[Route]) -> String {
     text
 }
 
-fn row(route: &Route) -> [String; 7] {
+fn row(route: &Route) -> [String; 8] {
     let service = match (&route.service, &route.redirect_to) {
         (Some(service), _) => service.clone(),
         (None, Some(target)) => format!("-> {target}"),
@@ -89,14 +93,25 @@ fn row(route: &Route) -> [String; 7] {
     };
     [
         route.name.clone(),
+        route.protocol.clone(),
         route.entry_points.join(","),
-        if route.tls == Some(true) { "yes" } else { "no" }.to_owned(),
+        match (route.tls, route.passthrough) {
+            (Some(true), true) => "passthrough",
+            (Some(true), false) => "yes",
+            (Some(false), _) => "no",
+            (None, _) => "-",
+        }
+        .to_owned(),
         route
             .priority
             .map_or_else(|| "-".to_owned(), |priority| priority.to_string()),
         service,
         ready,
-        route.rule.clone(),
+        if route.rule.is_empty() {
+            "-".to_owned()
+        } else {
+            route.rule.clone()
+        },
     ]
 }
 
@@ -109,20 +124,27 @@ mod tests {
     #[test]
     fn served_routes_make_a_table_and_the_others_say_why() {
         let answer = json!({"generation": 3, "routes": [
-            {"name": "a@file", "status": "enabled", "rule": "Host(`a`)", "priority": 9, "entry_points": ["web", "alt"],
+            {"name": "a@file", "protocol": "http", "status": "enabled", "rule": "Host(`a`)", "priority": 9, "entry_points": ["web", "alt"],
              "tls": false, "service": "s@file", "endpoints": 2, "ready_endpoints": 1},
-            {"name": "r@internal", "status": "enabled", "rule": "PathPrefix(`/`)", "priority": 1, "entry_points": ["web"],
+            {"name": "r@internal", "protocol": "http", "status": "enabled", "rule": "PathPrefix(`/`)", "priority": 1, "entry_points": ["web"],
              "tls": true, "service": null, "redirect_to": "https:8443", "endpoints": 0, "ready_endpoints": 0},
-            {"name": "b@docker", "status": "disabled", "reason": "it has no rule", "rule": "", "priority": null,
+            {"name": "tcp/db@file", "protocol": "tcp", "status": "enabled", "rule": "HostSNI(`db`)", "priority": 13,
+             "entry_points": ["pg"], "tls": true, "passthrough": true, "service": "tcp/db@file", "endpoints": 1,
+             "ready_endpoints": 1},
+            {"name": "udp/dns@file", "protocol": "udp", "status": "enabled", "rule": "", "priority": null,
+             "entry_points": ["dns"], "tls": null, "service": "udp/dns@file", "endpoints": 1, "ready_endpoints": 0},
+            {"name": "b@docker", "protocol": "http", "status": "disabled", "reason": "it has no rule", "rule": "", "priority": null,
              "entry_points": [], "tls": null, "service": null, "endpoints": 0, "ready_endpoints": 0},
         ]});
         let Routes { routes } = serde_json::from_value(answer).unwrap();
         assert_eq!(
             render(&routes),
             "\
-ROUTER      ENTRY POINTS  TLS  PRIORITY  SERVICE        READY  RULE
-a@file      web,alt       no   9         s@file         1/2    Host(`a`)
-r@internal  web           yes  1         -> https:8443  -      PathPrefix(`/`)
+ROUTER        PROTOCOL  ENTRY POINTS  TLS          PRIORITY  SERVICE        READY  RULE
+a@file        http      web,alt       no           9         s@file         1/2    Host(`a`)
+r@internal    http      web           yes          1         -> https:8443  -      PathPrefix(`/`)
+tcp/db@file   tcp       pg            passthrough  13        tcp/db@file    1/1    HostSNI(`db`)
+udp/dns@file  udp       dns           -            -         udp/dns@file   0/1    -
 not served: b@docker: it has no rule
 "
         );

@@ -48,6 +48,7 @@ struct Status {
 struct EntryPoint {
     name: String,
     address: SocketAddr,
+    protocol: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,9 +100,10 @@ fn render(text: &mut String, control: &str, status: &Status) -> std::fmt::Result
     writeln!(text, "config file  {file}")?;
     writeln!(text, "control      {control}")?;
     for entry_point in &status.entry_points {
+        let datagrams = if entry_point.protocol == "udp" { "/udp" } else { "" };
         writeln!(
             text,
-            "listening    {} on {}",
+            "listening    {} on {}{datagrams}",
             entry_point.name, entry_point.address
         )?;
     }
@@ -139,7 +141,10 @@ mod tests {
             "service": "constellation", "node": "edge-1", "domain": "example.test", "region": null,
             "priority": 7, "version": "0.1.0", "status": "degraded", "draining": false,
             "uptime_seconds": 61, "config_file": null, "generation": 4, "routers": 2, "services": 2,
-            "healthy_services": 1, "entry_points": [{"name": "web", "address": "127.0.0.1:8000"}],
+            "healthy_services": 1, "entry_points": [
+                {"name": "web", "address": "127.0.0.1:8000", "protocol": "tcp"},
+                {"name": "dns", "address": "127.0.0.1:53", "protocol": "udp"},
+            ],
             "sources": [{"name": "file", "connected": true, "error": null},
                         {"name": "docker", "connected": false, "error": "no socket"}],
             "problems": [{"subject": "router a@file", "message": "it has no rule"}], "last_reload_error": null,
@@ -160,6 +165,7 @@ up           1m 1s
 config file  none
 control      http://127.0.0.1:8080
 listening    web on 127.0.0.1:8000
+listening    dns on 127.0.0.1:53/udp
 serving      2 routers, 1 of 2 services healthy, generation 4
 source       file: connected
 source       docker: no socket

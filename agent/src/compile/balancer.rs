@@ -68,23 +68,40 @@ fn health(check: &HealthCheck, warnings: &mut Vec<String>) -> HealthCheckOptions
         follow_redirects: Some(check.follow_redirects.unwrap_or(true)),
         headers: Some(check.headers.clone()),
         hostname: given(&check.hostname),
-        interval: time("interval", check.interval.as_deref(), INTERVALS, warnings),
-        unhealthy_interval: time(
-            "unhealthyInterval",
-            check.unhealthy_interval.as_deref(),
-            INTERVALS,
-            warnings,
-        ),
-        timeout: time("timeout", check.timeout.as_deref(), TIMEOUTS, warnings),
         method: given(&check.method),
         mode: Some(mode),
         // Traefik asks for the health of the whole server, whatever the path.
         path: given(&check.path).filter(|_| mode == CheckMode::Http),
-        port: number("port", check.port, 1, 65_535, "the server's port", warnings),
+        port: check_port(check.port, warnings),
         status: number("status", check.status, 100, 599, "200 to 399", warnings),
         scheme: scheme(check.scheme.as_deref(), warnings),
+        ..check_times(
+            check.interval.as_deref(),
+            check.unhealthy_interval.as_deref(),
+            check.timeout.as_deref(),
+            warnings,
+        )
+    }
+}
+
+/// The times of a check, and nothing else of it.
+pub(super) fn check_times(
+    interval: Option<&str>,
+    unhealthy_interval: Option<&str>,
+    timeout: Option<&str>,
+    warnings: &mut Vec<String>,
+) -> HealthCheckOptions {
+    HealthCheckOptions {
+        interval: time("interval", interval, INTERVALS, warnings),
+        unhealthy_interval: time("unhealthyInterval", unhealthy_interval, INTERVALS, warnings),
+        timeout: time("timeout", timeout, TIMEOUTS, warnings),
         ..HealthCheckOptions::default()
     }
+}
+
+/// The port of a check, where it is not the server's.
+pub(super) fn check_port(port: Option<i64>, warnings: &mut Vec<String>) -> Option<u16> {
+    number("port", port, 1, 65_535, "the server's port", warnings)
 }
 
 fn scheme(text: Option<&str>, warnings: &mut Vec<String>) -> Option<CheckScheme> {

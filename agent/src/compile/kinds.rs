@@ -140,7 +140,7 @@ impl Kind<'_> {
         services: &[Vec<ServiceEntry>],
         warnings: &mut Vec<String>,
     ) -> Result<Target, String> {
-        if let Some(refusal) = names::refusal(self.name) {
+        if let Some(refusal) = names::http_refusal(self.name) {
             return Err(refusal);
         }
         let (provider, position) = self.place;

@@ -6,7 +6,7 @@
 //! object that can't be used is left out with a [`Problem`] that says why; it never hurts another one.
 //!
 //! One file per kind of object: [`transports`] -> [`services`] (with [`server`], [`balancer`], [`options`] and
-//! [`policy`]) -> [`kinds`] -> [`routers`] (with [`rules`]) and [`tls`]. [`passes`] runs them over a reading with [`carry`], which walks the new document beside the old one.
+//! [`policy`]) -> [`kinds`] -> [`routers`] (with [`rules`]) and [`tls`]; [`streams`] for TCP and UDP. [`passes`] runs them over a reading with [`carry`], which walks the new document beside the old one.
 //! [`starting()`] is what serves before the first compile.
 
 mod balancer;
@@ -24,6 +24,7 @@ mod server;
 mod services;
 mod starting;
 mod statics;
+mod streams;
 mod tls;
 mod transports;
 
@@ -40,6 +41,7 @@ use self::references::References;
 use self::routers::{RouterCompiler, RouterEntry};
 use self::rules::RuleCache;
 use self::services::ServiceEntry;
+use self::streams::Streams;
 use self::tls::OptionNames;
 use self::transports::TransportEntry;
 use crate::report::DisabledRouter;
@@ -106,6 +108,7 @@ pub struct Compiler {
     option_names: OptionNames,
     tls: TlsSpec,
     reread: bool,
+    streams: Streams,
 }
 
 /// What the last compile made of one source's reading; every list is in the order of the reading's map.
@@ -131,6 +134,7 @@ impl Compiler {
             option_names: OptionNames::default(),
             tls: TlsSpec::default(),
             reread: false,
+            streams: Streams::default(),
         }
     }
 
@@ -259,6 +263,16 @@ impl Compiler {
         generation: u64,
         mut changes: Changes,
     ) -> Compiled {
+        let streams = self
+            .streams
+            .compile(
+                contributions,
+                &self.statics,
+                &mut self.files,
+                self.reread,
+                &mut changes,
+            )
+            .clone();
         let mut problems: Vec<Problem> = Vec::new();
         let mut disabled = Vec::new();
         let mut routers = self.redirections.clone();
@@ -267,20 +281,6 @@ impl Compiler {
         for provider in &self.providers {
             let contribution = &provider.contribution;
             problems.extend(contribution.problems.iter().cloned());
-            for (section, present) in [
-                ("tcp", contribution.dynamic.tcp.is_some()),
-                ("udp", contribution.dynamic.udp.is_some()),
-            ] {
-                if present {
-                    problems.push(Problem {
-                        subject: format!("provider {}", contribution.provider),
-                        message: format!(
-                            "the section {section} is not served by this version: its routers and services are \
-                             left out"
-                        ),
-                    });
-                }
-            }
             for entry in &provider.transports {
                 let error = entry.outcome.as_ref().err();
                 report(
@@ -314,13 +314,23 @@ impl Compiler {
             }
         }
         options::without_effect(contributions, &mut problems);
-        let tls = tls::gather(contributions, &served_tls, &self.statics, &mut problems);
+        services.extend(streams.services);
+        problems.extend(streams.problems);
+        disabled.extend(streams.disabled);
+        let tls = tls::gather(
+            contributions,
+            &served_tls,
+            &streams.tls,
+            &self.statics,
+            &mut problems,
+        );
         self.files.end();
         changes.tls = tls != self.tls || std::mem::take(&mut self.reread);
         self.tls = tls.clone();
         disabled.sort_by(|a, b| a.name.cmp(&b.name));
         let mut compiled = Compiled {
-            snapshot: Snapshot::build(generation, self.statics.entry_points.len(), routers, services),
+            snapshot: Snapshot::build(generation, self.statics.entry_points.len(), routers, services)
+                .with_streams(streams.tcp, streams.udp),
             tls,
             problems: Vec::new(),
             disabled,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::sources::Section;
+
 /// The qualified name of an object that `provider` defines.
 pub(super) fn qualify(name: &str, provider: &str) -> Arc<str> {
     let mut qualified = String::with_capacity(name.len() + 1 + provider.len());
@@ -40,6 +42,19 @@ pub(super) fn refusal(name: &str) -> Option<String> {
     }
 }
 
+/// The same for an object of the section `http`: what begins like the names of another section would be taken for one.
+pub(super) fn http_refusal(name: &str) -> Option<String> {
+    let mut others = [Section::Tcp, Section::Udp].into_iter();
+    match others.find(|section| name.starts_with(section.prefix())) {
+        Some(section) => Some(format!(
+            "the name {name:?} begins with {:?}, as those of {} objects do in lists: choose another one",
+            section.prefix(),
+            section.name()
+        )),
+        None => refusal(name),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +79,19 @@ mod tests {
         assert!(refusal("a").is_none());
         assert!(refusal("").is_some());
         assert!(refusal("a@docker").is_some_and(|m| m.contains("a@docker")));
+    }
+
+    #[test]
+    fn names_of_http_objects_are_not_those_of_others() {
+        for (name, refused) in [
+            ("a", false),
+            ("tcp", false),
+            ("a/tcp/b", false),
+            ("tcp/a", true),
+            ("udp/", true),
+            ("a@b", true),
+        ] {
+            assert_eq!(http_refusal(name).is_some(), refused, "{name}");
+        }
     }
 }

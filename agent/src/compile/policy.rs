@@ -69,7 +69,14 @@ fn health_check(options: &HealthCheckOptions, warnings: &mut Vec<String>) -> Opt
     let mode = match options.mode {
         None | Some(CheckMode::Http) => policy::CheckMode::Http,
         Some(CheckMode::Grpc) => policy::CheckMode::Grpc,
-        Some(CheckMode::Tcp) => policy::CheckMode::Tcp,
+        Some(CheckMode::Tcp | CheckMode::Redis) => policy::CheckMode::Tcp,
+    };
+    let exchange = match options.mode {
+        Some(CheckMode::Redis) => policy::TcpExchange::redis(),
+        _ => policy::TcpExchange {
+            send: options.send.as_deref().unwrap_or_default().as_bytes().into(),
+            expect: options.expect.as_deref().unwrap_or_default().as_bytes().into(),
+        },
     };
     let path = match path(options.path.as_deref().unwrap_or_default(), mode) {
         Ok(path) => path,
@@ -95,6 +102,7 @@ fn health_check(options: &HealthCheckOptions, warnings: &mut Vec<String>) -> Opt
             .status
             .and_then(|status| http::StatusCode::from_u16(status).ok()),
         follow_redirects: options.follow_redirects.unwrap_or(default.follow_redirects),
+        exchange,
         interval,
         unhealthy_interval: limit(options.unhealthy_interval)
             .map_or(interval, |time| time.max(Duration::from_millis(100))),

@@ -10,7 +10,7 @@ use super::rules::RuleCache;
 use super::statics::{INTERNAL, Statics};
 
 /// Priorities above this are the node's own, as in Traefik.
-const HIGHEST_PRIORITY: i64 = i64::MAX - 1000;
+pub(super) const HIGHEST_PRIORITY: i64 = i64::MAX - 1000;
 
 /// What compile made of one router definition.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl<'a> RouterCompiler<'a> {
         qualified: &Arc<str>,
         warnings: &mut Vec<String>,
     ) -> Result<Vec<Served>, Disabled> {
-        if let Some(refusal) = names::refusal(name) {
+        if let Some(refusal) = names::http_refusal(name) {
             return Err(Disabled::by_definition(refusal));
         }
         let entry_points = self.entry_points(definition, warnings)?;
@@ -173,6 +173,7 @@ impl<'a> RouterCompiler<'a> {
         let mut unknown = Vec::new();
         for name in &definition.entry_points {
             match self.statics.id_of(name) {
+                Some(id) if self.statics.is_udp(id) => unknown.push(format!("{name:?} for TCP")),
                 Some(id) if !known.contains(&id) => known.push(id),
                 Some(_) => {}
                 None => unknown.push(format!("{name:?}")),
@@ -181,7 +182,8 @@ impl<'a> RouterCompiler<'a> {
         if unknown.is_empty() {
             return Ok(known);
         }
-        let existing: Vec<&str> = self.statics.entry_points.iter().map(|e| &*e.name).collect();
+        let fitting = self.statics.entry_points.iter().filter(|e| !e.udp);
+        let existing: Vec<&str> = fitting.map(|e| &*e.name).collect();
         let message = format!(
             "there is no entry point {}: write one of {}, or define it under entryPoints",
             unknown.join(", "),

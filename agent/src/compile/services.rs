@@ -105,7 +105,7 @@ impl ServiceInput<'_> {
         previous: Option<&ServiceEntry>,
         warnings: &mut Vec<String>,
     ) -> Result<Arc<Service>, String> {
-        if let Some(refusal) = names::refusal(self.name) {
+        if let Some(refusal) = names::http_refusal(self.name) {
             return Err(refusal);
         }
         let balancer = load_balancer(self.definition)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use constellation_config::dynamic::ServiceOptions;
 use constellation_config::{Config, EntryPointTls, RedirectionTarget};
-use constellation_table::{EntryPointId, Policy, Redirect, Timeouts, Transport};
+use constellation_table::{EntryPointId, Policy, Redirect, StreamTransport, Timeouts, Transport};
 
 use super::pem::PemFiles;
 use super::policy;
@@ -20,6 +20,8 @@ pub struct Statics {
     pub entry_points: Vec<EntryPointRules>,
     /// The transport of services that name none.
     pub default_transport: Arc<Transport>,
+    /// The transport of TCP services that name none.
+    pub default_stream_transport: Arc<Transport>,
     /// Seconds of `Retry-After` while no endpoint of a service can serve.
     pub retry_after: u32,
     /// Options of services, as far as a service says nothing else.
@@ -35,6 +37,8 @@ pub struct EntryPointRules {
     pub name: Arc<str>,
     /// Whether routers that name no entry point are served here (`asDefault`).
     pub as_default: bool,
+    /// Whether it takes datagrams.
+    pub udp: bool,
     /// Makes routers without `tls` TLS routers (`http.tls`).
     pub tls: Option<EntryPointTls>,
     /// Redirects every request to another entry point.
@@ -61,6 +65,7 @@ impl Statics {
         let entry_points = config.entry_points.iter().map(|entry_point| EntryPointRules {
             name: entry_point.name.as_str().into(),
             as_default: entry_point.as_default,
+            udp: entry_point.protocol == constellation_config::Protocol::Udp,
             tls: entry_point.tls.clone(),
             redirection: entry_point
                 .redirection
@@ -70,23 +75,36 @@ impl Statics {
         Ok(Self {
             entry_points: entry_points.collect(),
             default_transport: Arc::new(default_transport(&config.servers_transport)?),
+            default_stream_transport: Arc::new(default_stream_transport(&config.tcp_servers_transport)?),
             retry_after: u32::try_from(config.proxy.retry_after.as_secs()).unwrap_or(u32::MAX),
             default_policy: Arc::new(default_policy(&config.service_defaults)?),
             service_defaults: config.service_defaults.clone(),
         })
     }
 
-    /// Where routers without `entryPoints` are served: the default entry points, or all when none is marked.
+    /// Where HTTP and TCP routers without `entryPoints` are served: the default entry points, or all when none is
+    /// marked; never those for datagrams.
     pub(super) fn default_entry_points(&self) -> Vec<EntryPointId> {
-        let marked: Vec<_> = self
-            .ids()
+        let streams = || self.ids().filter(|(_, entry_point)| !entry_point.udp);
+        let marked: Vec<_> = streams()
             .filter_map(|(id, entry_point)| entry_point.as_default.then_some(id))
             .collect();
         if marked.is_empty() {
-            self.ids().map(|(id, _)| id).collect()
+            streams().map(|(id, _)| id).collect()
         } else {
             marked
         }
+    }
+
+    /// Where UDP routers without `entryPoints` are served: everywhere that datagrams are taken.
+    pub(super) fn udp_entry_points(&self) -> Vec<EntryPointId> {
+        let datagrams = self.ids().filter(|(_, entry_point)| entry_point.udp);
+        datagrams.map(|(id, _)| id).collect()
+    }
+
+    /// Whether an entry point takes datagrams.
+    pub(super) fn is_udp(&self, id: EntryPointId) -> bool {
+        self.entry_point(id).is_some_and(|entry_point| entry_point.udp)
     }
 
     /// Every entry point with its id.
@@ -155,6 +173,32 @@ fn port_of(name: &str, config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Opt
     })
 }
 
+fn default_stream_transport(
+    options: &constellation_config::TcpServersTransport,
+) -> Result<Transport, String> {
+    let mut files = PemFiles::default();
+    let root_cas = options.root_cas.iter().map(|path| {
+        files
+            .load(&path.to_string_lossy())
+            .map_err(|error| format!("tcpServersTransport.tls.rootCAs: {error}"))
+    });
+    Ok(Transport {
+        name: format!("tcp/default@{INTERNAL}").into(),
+        insecure_skip_verify: options.insecure_skip_verify,
+        root_cas: root_cas.collect::<Result<_, _>>()?,
+        timeouts: Timeouts {
+            dial: Some(options.dial_timeout),
+            ..Timeouts::default()
+        },
+        stream: StreamTransport {
+            proxy_protocol: None,
+            termination_delay: options.termination_delay,
+            dial_keep_alive: options.dial_keep_alive,
+        },
+        ..Transport::default()
+    })
+}
+
 fn default_transport(options: &constellation_config::ServersTransport) -> Result<Transport, String> {
     let mut files = PemFiles::default();
     let root_cas = options.root_cas.iter().map(|path| {
@@ -175,6 +219,7 @@ fn default_transport(options: &constellation_config::ServersTransport) -> Result
             response_header: options.response_header_timeout,
             idle: options.idle_conn_timeout,
         },
+        stream: Default::default(),
     })
 }
 

@@ -14,6 +14,7 @@ use constellation_table::EntryPointId;
 use super::names;
 use super::routers::Served;
 use super::statics::Statics;
+use super::streams::TlsHosts;
 use crate::sources::{Contribution, Problem};
 
 /// Name of the options and of the store that apply where none is named.
@@ -52,6 +53,7 @@ impl OptionNames {
 pub(super) fn gather(
     contributions: &[Arc<Contribution>],
     served: &[&Served],
+    streams: &[TlsHosts],
     statics: &Statics,
     problems: &mut Vec<Problem>,
 ) -> TlsSpec {
@@ -86,7 +88,9 @@ pub(super) fn gather(
             });
         }
     }
-    spec.hosts = hosts(served, statics, problems);
+    let routers = served.iter().map(|served| Ending::of(served));
+    let routers: Vec<Ending<'_>> = routers.chain(streams.iter().map(Ending::of_stream)).collect();
+    spec.hosts = hosts(&routers, statics, problems);
     spec
 }
 
@@ -150,14 +154,14 @@ fn stores(contribution: &Contribution, spec: &mut TlsSpec, problems: &mut Vec<Pr
 
 /// The options of each host that routers with options name. Routers that disagree about a host leave it with the
 /// default options, as in Traefik: which of them a connection wants is not known before its request is.
-fn hosts(served: &[&Served], statics: &Statics, problems: &mut Vec<Problem>) -> Vec<HostOptions> {
+fn hosts(served: &[Ending<'_>], statics: &Statics, problems: &mut Vec<Problem>) -> Vec<HostOptions> {
     let mut chosen: HashMap<(EntryPointId, &str), Choice<'_>> = HashMap::new();
     for router in served.iter().filter(|served| served.options.is_some()) {
-        for_each_host(router, |entry_point, host| {
+        router.for_each_host(|entry_point, host| {
             chosen
                 .entry((entry_point, host))
                 .or_insert_with(|| Choice {
-                    options: router.options.as_ref(),
+                    options: router.options,
                     routers: Vec::new(),
                     conflict: false,
                 })
@@ -168,7 +172,7 @@ fn hosts(served: &[&Served], statics: &Statics, problems: &mut Vec<Problem>) -> 
         return Vec::new();
     }
     for router in served.iter().filter(|served| served.options.is_none()) {
-        for_each_host(router, |entry_point, host| {
+        router.for_each_host(|entry_point, host| {
             if let Some(choice) = chosen.get_mut(&(entry_point, host)) {
                 choice.add(router);
             }
@@ -201,13 +205,13 @@ fn hosts(served: &[&Served], statics: &Statics, problems: &mut Vec<Problem>) -> 
 
 struct Choice<'a> {
     options: Option<&'a Arc<str>>,
-    routers: Vec<&'a Served>,
+    routers: Vec<&'a Ending<'a>>,
     conflict: bool,
 }
 
 impl<'a> Choice<'a> {
-    fn add(&mut self, router: &'a Served) {
-        self.conflict |= router.options.as_ref() != self.options;
+    fn add(&mut self, router: &'a Ending<'a>) {
+        self.conflict |= router.options != self.options;
         self.routers.push(router);
     }
 
@@ -218,8 +222,8 @@ impl<'a> Choice<'a> {
             .routers
             .iter()
             .map(|router| {
-                let options = router.options.as_deref().unwrap_or(DEFAULT);
-                format!("{}: {options}", router.router.spec.name)
+                let options = router.options.map_or(DEFAULT, AsRef::as_ref);
+                format!("{}: {options}", router.name)
             })
             .collect();
         parts.sort();
@@ -232,11 +236,39 @@ impl<'a> Choice<'a> {
     }
 }
 
-fn for_each_host<'a>(served: &'a Served, mut each: impl FnMut(EntryPointId, &'a str)) {
-    let spec = &served.router.spec;
-    for host in spec.rule.hosts() {
-        for entry_point in &spec.entry_points {
-            each(*entry_point, host);
+/// A router behind which TLS ends here.
+struct Ending<'a> {
+    name: &'a str,
+    entry_points: &'a [EntryPointId],
+    hosts: Vec<&'a str>,
+    options: Option<&'a Arc<str>>,
+}
+
+impl<'a> Ending<'a> {
+    fn of(served: &'a Served) -> Self {
+        let spec = &served.router.spec;
+        Self {
+            name: &spec.name,
+            entry_points: &spec.entry_points,
+            hosts: spec.rule.hosts(),
+            options: served.options.as_ref(),
+        }
+    }
+
+    fn of_stream(hosts: &'a TlsHosts) -> Self {
+        Self {
+            name: &hosts.router,
+            entry_points: &hosts.entry_points,
+            hosts: hosts.hosts.iter().map(String::as_str).collect(),
+            options: hosts.options.as_ref(),
+        }
+    }
+
+    fn for_each_host(&self, mut each: impl FnMut(EntryPointId, &'a str)) {
+        for host in &self.hosts {
+            for entry_point in self.entry_points {
+                each(*entry_point, host);
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn compile(
             definition.certificates.len()
         ));
     }
-    let outcome = match names::refusal(name) {
+    let outcome = match names::http_refusal(name) {
         Some(refusal) => Err(refusal),
         None => build(qualified.clone(), definition, default, files).map(|transport| {
             previous
@@ -114,6 +114,7 @@ fn build(
                 default.timeouts.idle,
             )?,
         },
+        stream: Default::default(),
     })
 }
 

@@ -142,7 +142,7 @@ async fn summary(State(state): State<ControlState>) -> Json<Summary> {
         requests_in_flight: state.metrics.in_flight(),
         open_connections: state.metrics.open_connections(),
         generation: generation.table.generation(),
-        routers: generation.table.routers().len(),
+        routers: super::routes::count(&generation.table),
         services: generation.table.services().len(),
         problems: report.problems.len(),
         reload_failures: report.failures,

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use constellation_config::Protocol;
 use constellation_table::{EntryPointId, Explanation, RequestMeta, Snapshot, Turn, host, path};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
@@ -13,6 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 pub struct EntryPointFacts {
     /// Its name.
     pub name: Arc<str>,
+    /// What it takes.
+    pub protocol: Protocol,
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
 }
@@ -64,6 +67,19 @@ pub enum QuestionError {
     /// The proxy would answer 400 before routing.
     #[error("such a request is answered with 400 before any router sees it: {0}")]
     Refused(String),
+}
+
+impl QuestionError {
+    fn no_entry_point(name: &str, protocol: Protocol, entry_points: &[EntryPointFacts]) -> Self {
+        let fitting = entry_points
+            .iter()
+            .filter(|entry_point| entry_point.protocol == protocol);
+        let known: Vec<&str> = fitting.map(|entry_point| &*entry_point.name).collect();
+        Self::EntryPoint {
+            name: name.to_owned(),
+            known: known.join(", "),
+        }
+    }
 }
 
 impl Question {
@@ -164,27 +180,16 @@ impl Question {
         tls: bool,
     ) -> Result<EntryPointId, QuestionError> {
         let id = |position: usize| EntryPointId(u16::try_from(position).unwrap_or(u16::MAX));
-        let named = |name: &str| {
-            entry_points
-                .iter()
-                .position(|entry_point| entry_point.name.eq_ignore_ascii_case(name))
-        };
+        let named = |name: &str| named(entry_points, Protocol::Tcp, name);
         if let Some(name) = &self.entry_point {
-            let known = || {
-                entry_points
-                    .iter()
-                    .map(|e| &*e.name)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            };
-            return named(name).map(id).ok_or_else(|| QuestionError::EntryPoint {
-                name: name.clone(),
-                known: known(),
-            });
+            return named(name)
+                .map(id)
+                .ok_or_else(|| QuestionError::no_entry_point(name, Protocol::Tcp, entry_points));
         }
         let port = port.unwrap_or(if tls { 443 } else { 80 });
         let listening = |entry_point: &EntryPointFacts| {
-            entry_point.addresses.iter().any(|address| address.port() == port)
+            entry_point.protocol == Protocol::Tcp
+                && entry_point.addresses.iter().any(|address| address.port() == port)
         };
         let kind = || {
             let router = table.routers().iter().find(|router| router.spec.tls == tls)?;
@@ -196,4 +201,11 @@ impl Question {
             .or_else(|| named(if tls { "websecure" } else { "web" }));
         Ok(position.map(id).or_else(kind).unwrap_or(EntryPointId(0)))
     }
+}
+
+/// The position of the entry point of that name and protocol.
+fn named(entry_points: &[EntryPointFacts], protocol: Protocol, name: &str) -> Option<usize> {
+    entry_points.iter().position(|entry_point| {
+        entry_point.protocol == protocol && entry_point.name.eq_ignore_ascii_case(name)
+    })
 }

@@ -1,13 +1,16 @@
-//! `/api/v1/routes`: every router, best first, and those that are defined but not served.
+//! `/api/v1/routes`: every router, best first within its protocol, and those that are defined but not served.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use constellation_table::{Action, Router, Target};
+use constellation_table::{
+    Action, EntryPointId, Router, Service, Snapshot, Target, TcpMiddleware, TcpRouter, TcpTls, UdpRouter,
+};
 use serde::Serialize;
 
 use super::ControlState;
 use super::services::ready;
+use crate::sources::Section;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Routes {
@@ -15,9 +18,11 @@ pub(super) struct Routes {
     routes: Vec<Route>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Route {
     name: String,
+    /// `http`, `tcp` or `udp`.
+    protocol: &'static str,
     /// `enabled`, or `disabled` with a reason.
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,6 +31,11 @@ struct Route {
     priority: Option<i64>,
     entry_points: Vec<Arc<str>>,
     tls: Option<bool>,
+    /// The TLS goes to the server as it is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    passthrough: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    middlewares: Vec<Arc<str>>,
     service: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     redirect_to: Option<String>,
@@ -33,45 +43,50 @@ struct Route {
     ready_endpoints: usize,
 }
 
+/// How many routers a table serves.
+pub(super) fn count(table: &Snapshot) -> usize {
+    table.routers().len() + table.all_tcp_routers().len() + table.all_udp_routers().len()
+}
+
 impl Routes {
     pub(super) fn read(state: &ControlState) -> Self {
         let generation = state.published.load_full();
         let report = Arc::clone(&state.report.borrow());
         let disabled = report.disabled.iter().map(|disabled| Route {
+            protocol: protocol_of(&disabled.name).name(),
             name: disabled.name.clone(),
             status: "disabled",
             reason: Some(disabled.reason.clone()),
             rule: disabled.rule.clone(),
-            priority: None,
-            entry_points: Vec::new(),
-            tls: None,
-            service: None,
-            redirect_to: None,
-            endpoints: 0,
-            ready_endpoints: 0,
+            ..Route::default()
         });
-        let served = generation
-            .table
-            .routers()
+        let table = &generation.table;
+        let http = table.routers().iter().map(|router| Route::http(router, state));
+        let tcp = table
+            .all_tcp_routers()
             .iter()
-            .map(|router| Route::of(router, state));
+            .map(|router| Route::tcp(router, state));
+        let udp = table
+            .all_udp_routers()
+            .iter()
+            .map(|router| Route::udp(router, state));
         Self {
-            generation: generation.table.generation(),
-            routes: served.chain(disabled).collect(),
+            generation: table.generation(),
+            routes: http.chain(tcp).chain(udp).chain(disabled).collect(),
         }
     }
 }
 
+/// The section of an object, by its name among those of all sections.
+fn protocol_of(name: &str) -> Section {
+    let mut others = [Section::Tcp, Section::Udp].into_iter();
+    let found = others.find(|section| name.starts_with(section.prefix()));
+    found.unwrap_or(Section::Http)
+}
+
 impl Route {
-    fn of(router: &Router, state: &ControlState) -> Self {
-        let (spec, now) = (&router.spec, Instant::now());
-        let name = |id: usize| {
-            state
-                .entry_points
-                .get(id)
-                .map(|entry_point| Arc::clone(&entry_point.name))
-        };
-        let services = router.target().map(Target::services).unwrap_or_default();
+    fn http(router: &Router, state: &ControlState) -> Self {
+        let spec = &router.spec;
         let redirect_to = match &spec.action {
             Action::Redirect(redirect) => Some(redirect.port.map_or_else(
                 || redirect.scheme.to_string(),
@@ -79,23 +94,62 @@ impl Route {
             )),
             Action::Forward(_) => None,
         };
-        let endpoints = || services.iter().flat_map(|service| &service.endpoints);
         Self {
-            name: spec.name.to_string(),
-            status: "enabled",
-            reason: None,
+            protocol: Section::Http.name(),
             rule: spec.rule.text().to_owned(),
             priority: Some(spec.priority),
-            entry_points: spec
-                .entry_points
-                .iter()
-                .filter_map(|id| name(usize::from(id.0)))
-                .collect(),
             tls: Some(spec.tls),
-            service: router.target().map(|target| Arc::clone(target.name())),
             redirect_to,
-            endpoints: endpoints().count(),
+            ..Self::enabled(&spec.name, &spec.entry_points, router.target(), state)
+        }
+    }
+
+    fn tcp(router: &TcpRouter, state: &ControlState) -> Self {
+        let spec = &router.spec;
+        let middlewares = spec.middlewares.iter().map(|middleware| match middleware {
+            TcpMiddleware::IpAllowList(list) => Arc::clone(&list.name),
+            TcpMiddleware::InFlightConn(limit) => Arc::clone(&limit.name),
+        });
+        Self {
+            protocol: Section::Tcp.name(),
+            rule: spec.rule.text().to_owned(),
+            priority: Some(spec.priority),
+            tls: Some(spec.tls.is_some()),
+            passthrough: spec.tls == Some(TcpTls::Passthrough),
+            middlewares: middlewares.collect(),
+            ..Self::enabled(&spec.name, &spec.entry_points, Some(&spec.target), state)
+        }
+    }
+
+    fn udp(router: &UdpRouter, state: &ControlState) -> Self {
+        let spec = &router.spec;
+        Self {
+            protocol: Section::Udp.name(),
+            ..Self::enabled(&spec.name, &spec.entry_points, Some(&spec.target), state)
+        }
+    }
+
+    /// What routers of all protocols have.
+    fn enabled(
+        name: &str,
+        entry_points: &[EntryPointId],
+        target: Option<&Target>,
+        state: &ControlState,
+    ) -> Self {
+        let now = Instant::now();
+        let facts = |id: &EntryPointId| state.entry_points.get(usize::from(id.0));
+        let entry_points = entry_points.iter().filter_map(facts);
+        let services: Vec<&Arc<Service>> = target.map(Target::services).unwrap_or_default();
+        Self {
+            name: name.to_owned(),
+            status: "enabled",
+            entry_points: entry_points
+                .map(|entry_point| Arc::clone(&entry_point.name))
+                .collect(),
+            service: target.map(|target| Arc::clone(target.name())),
+            endpoints: services.iter().map(|service| service.endpoints.len()).sum(),
             ready_endpoints: services.iter().map(|service| ready(service, now)).sum(),
+            ..Self::default()
         }
     }
 }

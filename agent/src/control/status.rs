@@ -53,6 +53,8 @@ pub(super) struct Status {
 struct EntryPoint {
     name: Arc<str>,
     address: SocketAddr,
+    /// `tcp` or `udp`.
+    protocol: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,6 +84,11 @@ impl Status {
         let overall = Health::ready(state, now).status;
         let services = generation.table.services();
         let facts = &state.facts;
+        let protocol = |name: &Arc<str>| {
+            let mut entry_points = state.entry_points.iter();
+            let found = entry_points.find(|entry_point| entry_point.name == *name);
+            found.map(|entry_point| entry_point.protocol).unwrap_or_default()
+        };
         Self {
             service: "constellation",
             nodes: 1,
@@ -108,13 +115,14 @@ impl Status {
             generation: generation.table.generation(),
             published: report.published.map(rfc3339),
             compile_seconds: report.compile_duration.map(|duration| duration.as_secs_f64()),
-            routers: generation.table.routers().len(),
+            routers: super::routes::count(&generation.table),
             entry_points: facts
                 .entry_points
                 .iter()
                 .map(|(name, address)| EntryPoint {
                     name: Arc::clone(name),
                     address: *address,
+                    protocol: protocol(name).to_string(),
                 })
                 .collect(),
             sources: report

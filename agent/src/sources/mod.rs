@@ -49,14 +49,51 @@ pub struct Contribution {
     pub provider: &'static str,
     /// Routers, services, transports, TLS: names without provider suffix.
     pub dynamic: Dynamic,
-    /// What is known of servers beyond their URL: service name -> server URL -> origin. A server that is absent here
-    /// is ready and named by its URL.
+    /// What is known of servers beyond their URL or address: service -> server -> origin, the service by
+    /// [`Section::key`], the server by its URL or address as written. A server that is absent here is ready and named by
+    /// its URL or address.
     pub origins: BTreeMap<String, BTreeMap<String, ServerOrigin>>,
     /// What could not be used, for `status`, `routes` and the log. A problem never hurts the other objects.
     pub problems: Vec<Problem>,
     /// Changes when something the objects only point at has changed, such as the content of a certificate file. A
     /// compile that keeps what it made from an unchanged object makes it anew when this differs.
     pub revision: u64,
+}
+
+/// A section of a document: services of different ones may have the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Section {
+    /// `http`.
+    Http,
+    /// `tcp`.
+    Tcp,
+    /// `udp`.
+    Udp,
+}
+
+impl Section {
+    /// The section's key in documents and labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+
+    /// What stands in front of the names of its objects wherever those of all sections stand together.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Http => "",
+            Self::Tcp => "tcp/",
+            Self::Udp => "udp/",
+        }
+    }
+
+    /// The name of one of its objects among those of all sections.
+    pub fn key(self, name: &str) -> String {
+        format!("{}{name}", self.prefix())
+    }
 }
 
 /// Where a server of a service comes from and whether it can serve.

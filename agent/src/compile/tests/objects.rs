@@ -220,16 +220,6 @@ fn what_works_with_a_limitation_warns_and_is_served() {
 }
 
 #[test]
-fn unserved_sections_are_named() {
-    let compiled = compiler().compile(&[reading("file", json!({"tcp": {}, "udp": {}}))], 1);
-    let messages: Vec<&str> = compiled.problems.iter().map(|p| p.message.as_str()).collect();
-    assert!(
-        matches!(messages.as_slice(), [tcp, udp] if tcp.contains("tcp") && udp.contains("udp")),
-        "{messages:?}"
-    );
-}
-
-#[test]
 fn priorities_are_explicit_or_the_byte_length_of_the_rule() {
     let prioritised = |priority: i64| json!({"rule": "Host(`a.test`)", "service": "s", "priority": priority});
     let compiled = compiler().compile(

@@ -119,8 +119,9 @@ async fn status_has_what_clients_of_a_cluster_know_and_more() {
         ("service", json!("constellation")),
         ("nodes", json!(1)),
         ("healthy_nodes", json!(1)),
-        ("services", json!(2)),
-        ("healthy_services", json!(1)),
+        ("services", json!(4)),
+        ("healthy_services", json!(3)),
+        ("routers", json!(5)),
         ("raft_leader", Value::Null),
         ("cluster_version", json!("1.2.3")),
         ("node", json!("edge-1")),
@@ -133,7 +134,11 @@ async fn status_has_what_clients_of_a_cluster_know_and_more() {
         ("published", json!("1970-01-01T00:00:00Z")),
         (
             "entry_points",
-            json!([{"name": "web", "address": "127.0.0.1:8000"}, {"name": "websecure", "address": "127.0.0.1:8443"}]),
+            json!([
+                {"name": "web", "address": "127.0.0.1:8000", "protocol": "tcp"},
+                {"name": "websecure", "address": "127.0.0.1:8443", "protocol": "tcp"},
+                {"name": "dns", "address": "127.0.0.1:5353", "protocol": "udp"},
+            ]),
         ),
         (
             "sources",
@@ -169,7 +174,7 @@ async fn routes_are_listed_with_their_state() {
     assert_eq!(
         routes["routes"][0],
         json!({
-            "name": "app@docker", "status": "enabled", "rule": rule, "priority": rule.len(),
+            "name": "app@docker", "protocol": "http", "status": "enabled", "rule": rule, "priority": rule.len(),
             "entry_points": ["websecure"], "tls": true, "service": "app@docker", "endpoints": 2, "ready_endpoints": 1,
         })
     );
@@ -183,6 +188,21 @@ async fn routes_are_listed_with_their_state() {
             .unwrap()
     };
     assert_eq!(named("web-to-websecure@internal")["redirect_to"], "https:8443");
+    assert_eq!(
+        named("tcp/db@docker"),
+        json!({
+            "name": "tcp/db@docker", "protocol": "tcp", "status": "enabled", "rule": "HostSNI(`db.test`)", "priority": 18,
+            "entry_points": ["websecure"], "tls": true, "passthrough": true, "middlewares": ["tcp/lan@docker"],
+            "service": "tcp/db@docker", "endpoints": 1, "ready_endpoints": 1,
+        })
+    );
+    assert_eq!(
+        named("udp/dns@docker"),
+        json!({
+            "name": "udp/dns@docker", "protocol": "udp", "status": "enabled", "rule": "", "priority": null,
+            "entry_points": ["dns"], "tls": null, "service": "udp/dns@docker", "endpoints": 1, "ready_endpoints": 1,
+        })
+    );
     assert_eq!(
         (&named("bad@docker")["status"], &named("bad@docker")["reason"]),
         (&json!("disabled"), &json!("no rule"))
@@ -224,6 +244,15 @@ async fn services_are_found_by_either_name() {
             assert_eq!(endpoint[key], expected, "{endpoint}");
         }
         assert_eq!(endpoint["standing"]["breaker"]["state"], "closed", "{endpoint}");
+    }
+    for path in ["tcp%2Fdb@docker", "tcp%2Fdb"] {
+        let (code, service) = node.get(&format!("/api/v1/services/{path}")).await;
+        assert_eq!(
+            (code, &service["service_name"]),
+            (StatusCode::OK, &json!("tcp/db@docker")),
+            "{path}"
+        );
+        assert_eq!(service["endpoints"][0]["url"], "tcp://10.0.0.2:80");
     }
     let (code, problem) = node.get("/api/v1/services/none").await;
     assert_eq!(code, StatusCode::NOT_FOUND);
@@ -301,6 +330,6 @@ async fn metrics_come_as_openmetrics_and_as_a_summary() {
     let (_, summary) = node.get("/api/v1/metrics").await;
     assert_eq!(
         (&summary["requests"], &summary["generation"], &summary["routers"]),
-        (&json!(0), &json!(3), &json!(3))
+        (&json!(0), &json!(3), &json!(5))
     );
 }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, to_bytes};
-use constellation_config::Secret;
+use constellation_config::{Protocol, Secret};
 use constellation_dataplane::metrics::{self, Metrics};
 use constellation_dataplane::tls::{TlsContext, TlsSpec};
 use constellation_dataplane::{Generation, Published, Workers};
 use constellation_table::{
-    Action, Condition, Endpoint, EndpointSpec, EntryPointId, Redirect, Router, RouterSpec, Rule, Scheme,
-    Service, ServiceSpec, Slot, Snapshot, Transport,
+    Action, Condition, Endpoint, EndpointSpec, EntryPointId, IpAllowList, Redirect, Router, RouterSpec, Rule,
+    Scheme, Service, ServiceSpec, Slot, Snapshot, TcpMiddleware, TcpRouter, TcpRouterSpec, TcpRule, TcpTls,
+    Transport, UdpRouter, UdpRouterSpec,
 };
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, Response, StatusCode};
@@ -67,11 +68,20 @@ impl Node {
                 version: "1.2.3",
                 started: UNIX_EPOCH,
                 config_file: Some("/etc/constellation.yaml".to_owned()),
-                entry_points: vec![("web".into(), address(8000)), ("websecure".into(), address(8443))],
+                entry_points: vec![
+                    ("web".into(), address(8000)),
+                    ("websecure".into(), address(8443)),
+                    ("dns".into(), address(5353)),
+                ],
             }),
-            entry_points: [("web", 8000), ("websecure", 8443)]
+            entry_points: [("web", 8000), ("websecure", 8443), ("dns", 5353)]
                 .map(|(name, port)| EntryPointFacts {
                     name: name.into(),
+                    protocol: if name == "dns" {
+                        Protocol::Udp
+                    } else {
+                        Protocol::Tcp
+                    },
                     addresses: vec![address(port)],
                 })
                 .into(),
@@ -135,10 +145,10 @@ fn report() -> Report {
 }
 
 fn table() -> Snapshot {
-    let endpoint = |name: &str, condition| {
+    let endpoint_of = |scheme, name: &str, condition| {
         Arc::new(Endpoint::new(EndpointSpec {
             name: name.into(),
-            scheme: Scheme::Http,
+            scheme,
             host: "10.0.0.2".into(),
             port: 80,
             base_path: "".into(),
@@ -148,6 +158,7 @@ fn table() -> Snapshot {
             locality: Default::default(),
         }))
     };
+    let endpoint = |name: &str, condition| endpoint_of(Scheme::Http, name, condition);
     let service = |name: &str, endpoints| {
         let transport = Arc::new(Transport {
             name: "default@internal".into(),
@@ -214,7 +225,28 @@ fn table() -> Snapshot {
             Action::Redirect(to_https),
         ),
     ];
-    Snapshot::build(3, 2, routers, vec![app, down])
+    let of_streams = |name: &str, scheme| service(name, vec![endpoint_of(scheme, "one", Condition::Ready)]);
+    let db = of_streams("tcp/db@docker", Scheme::Tcp);
+    let dns = of_streams("udp/dns@docker", Scheme::Udp);
+    let lan = IpAllowList {
+        name: "tcp/lan@docker".into(),
+        source_range: vec!["127.0.0.0/8".parse().unwrap()],
+    };
+    let tcp = Arc::new(TcpRouter::new(TcpRouterSpec {
+        name: "tcp/db@docker".into(),
+        entry_points: vec![EntryPointId(1)],
+        tls: Some(TcpTls::Passthrough),
+        rule: Arc::new(TcpRule::parse("HostSNI(`db.test`)").unwrap()),
+        priority: 18,
+        target: db.clone().into(),
+        middlewares: vec![TcpMiddleware::IpAllowList(Arc::new(lan))],
+    }));
+    let udp = Arc::new(UdpRouter::new(UdpRouterSpec {
+        name: "udp/dns@docker".into(),
+        entry_points: vec![EntryPointId(2)],
+        target: dns.clone().into(),
+    }));
+    Snapshot::build(3, 3, routers, vec![app, down, db, dns]).with_streams(vec![tcp], vec![udp])
 }
 
 fn condition<'v>(health: &'v Value, name: &str) -> &'v Value {

@@ -10,6 +10,7 @@ use super::container::{Addresses, Container, NetworkMode, State};
 use super::labels::ContainerOptions;
 use super::name::normalize;
 use super::policy::Policy;
+use crate::sources::Section;
 
 /// How many containers may stand in a row, each using the next one's network.
 const MAX_NETWORK_HOPS: usize = 4;
@@ -23,15 +24,54 @@ pub(super) struct Place {
     pub(super) port: String,
 }
 
+impl Place {
+    /// As Go's JoinHostPort: brackets around what has a colon.
+    pub(super) fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What is to be found: the server of a service.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) section: Section,
+    pub(super) service: &'a str,
+    /// The label's port; empty when there is none.
+    pub(super) port: &'a str,
+}
+
+impl Wanted<'_> {
+    /// The label's port, else the lowest that is exposed. HTTP takes the lowest number whatever the protocol, as Traefik
+    /// does for all; TCP and UDP services take one of their own protocol where there is one.
+    pub(super) fn port(&self, container: &Container) -> Option<String> {
+        if !self.port.is_empty() {
+            return Some(self.port.to_owned());
+        }
+        let lowest = container.ports.first();
+        let fitting = container.ports.iter().find(|port| match self.section {
+            Section::Http => true,
+            Section::Tcp => !port.udp,
+            Section::Udp => port.udp,
+        });
+        fitting.or(lowest).map(|port| port.number.to_string())
+    }
+}
+
 /// Why a container can't be reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unreachable {
     /// No label, nothing exposed.
     #[error(
         "port is missing: the container exposes none; set the label \
-         `traefik.http.services.{service}.loadbalancer.server.port`"
+         `traefik.{section}.services.{service}.loadbalancer.server.port`"
     )]
     Port {
+        /// `http`, `tcp` or `udp`.
+        section: &'static str,
         /// The service whose server lacks a port.
         service: String,
     },
@@ -43,25 +83,18 @@ pub(super) enum Unreachable {
 /// The containers that another one may borrow its network from, by id and by name.
 pub(super) type Neighbours<'a> = BTreeMap<&'a str, &'a Container>;
 
-/// Finds the place of `container`; `port` is the label's, empty when there is none. What deserves a look is added to
-/// `remarks`.
+/// Finds the place of `container`. What deserves a look is added to `remarks`.
 pub(super) fn locate(
     container: &Container,
     options: &ContainerOptions,
     policy: &Policy,
     neighbours: &Neighbours<'_>,
-    service: &str,
-    port: &str,
+    wanted: Wanted<'_>,
     remarks: &mut Vec<String>,
 ) -> Result<Place, Unreachable> {
-    let lowest = container.ports.first().map(u16::to_string);
-    let port = if port.is_empty() {
-        lowest
-    } else {
-        Some(port.to_owned())
-    };
+    let port = wanted.port(container);
     if policy.use_bind_port_ip
-        && let Some(place) = bound(container, port.as_deref())
+        && let Some(place) = bound(container, port.as_deref(), wanted.section)
     {
         return Ok(place);
     }
@@ -76,15 +109,24 @@ pub(super) fn locate(
     match port {
         Some(port) => Ok(Place { host, port }),
         None => Err(Unreachable::Port {
-            service: service.to_owned(),
+            section: wanted.section.name(),
+            service: wanted.service.to_owned(),
         }),
     }
 }
 
 /// The host's side of the port, if it is bound to one address of the host.
-fn bound(container: &Container, port: Option<&str>) -> Option<Place> {
-    let port: u16 = port?.parse().ok()?;
-    let binding = container.bindings.iter().find(|binding| binding.port == port)?;
+fn bound(container: &Container, port: Option<&str>, section: Section) -> Option<Place> {
+    let number: u16 = port?.parse().ok()?;
+    let mut bindings = container
+        .bindings
+        .iter()
+        .filter(|binding| binding.port.number == number);
+    let binding = match section {
+        Section::Http => bindings.next(),
+        Section::Tcp => bindings.find(|binding| !binding.port.udp),
+        Section::Udp => bindings.find(|binding| binding.port.udp),
+    }?;
     let host = binding.host_ip.trim_matches(['[', ']']);
     (!matches!(host, "" | "0.0.0.0" | "::")).then(|| Place {
         host: host.to_owned(),

@@ -36,8 +36,8 @@ pub struct Container {
     pub stop_timeout: Option<i64>,
     /// The health check's verdict.
     pub health: Health,
-    /// Ports the container exposes; protocols don't matter to their order.
-    pub ports: BTreeSet<u16>,
+    /// Ports the container exposes.
+    pub ports: BTreeSet<Port>,
     /// Host bindings of ports.
     pub bindings: Vec<Binding>,
     /// Whose network stack it uses.
@@ -102,11 +102,20 @@ pub enum Health {
     Unhealthy,
 }
 
+/// A port of a container: `80/tcp`. They are in the order of their numbers, whatever the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// From 1.
+    pub number: u16,
+    /// `/udp`; all else counts as TCP, as where nothing stands.
+    pub udp: bool,
+}
+
 /// A host port that leads to a container port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Binding {
     /// In the container.
-    pub port: u16,
+    pub port: Port,
     /// Empty or unspecified: all addresses of the host.
     pub host_ip: String,
     /// On the host.
@@ -158,11 +167,11 @@ impl Container {
             },
             None => NetworkMode::Own,
         };
-        let mut ports = port_numbers(published.keys());
+        let mut ports = self::ports(published.keys());
         // The engine empties this table when a container stops; what the image and the command line say remains.
         if state != State::Running && network_mode == NetworkMode::Own {
-            ports.extend(port_numbers(config.exposed_ports.iter().flatten()));
-            ports.extend(port_numbers(
+            ports.extend(self::ports(config.exposed_ports.iter().flatten()));
+            ports.extend(self::ports(
                 host.port_bindings.iter().flat_map(|bindings| bindings.keys()),
             ));
         }
@@ -277,20 +286,25 @@ fn life(state: ContainerState) -> (State, Health) {
     (life, health)
 }
 
-/// `80/tcp` and `53/udp` alike; what isn't a port is left out.
-fn port_numbers<'a>(ports: impl Iterator<Item = &'a String>) -> BTreeSet<u16> {
-    ports.filter_map(|port| port_number(port)).collect()
+/// What isn't a port is left out.
+fn ports<'a>(texts: impl Iterator<Item = &'a String>) -> BTreeSet<Port> {
+    texts.filter_map(|text| port(text)).collect()
 }
 
-fn port_number(port: &str) -> Option<u16> {
-    let number = port.split_once('/').map_or(port, |(number, _)| number);
-    number.parse().ok().filter(|number| *number > 0)
+/// `80/tcp`, `53/udp` or `80`.
+fn port(text: &str) -> Option<Port> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let number = number.parse().ok().filter(|number| *number > 0)?;
+    Some(Port {
+        number,
+        udp: protocol.eq_ignore_ascii_case("udp"),
+    })
 }
 
 fn bindings(ports: PortMap) -> Vec<Binding> {
     let mut bindings = Vec::new();
-    for (port, hosts) in ports {
-        let Some(port) = port_number(&port) else { continue };
+    for (text, hosts) in ports {
+        let Some(port) = port(&text) else { continue };
         for host in hosts.into_iter().flatten() {
             bindings.push(Binding {
                 port,

@@ -1,12 +1,12 @@
 //! One container to the routers, services and middlewares that it defines. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use constellation_config::dynamic::{LoadBalancer, Router, Server, Service, ServiceOptions, TlsStore};
 use serde_json::Value;
 
-use super::address::{Neighbours, Place, Unreachable, locate};
+use super::address::{Neighbours, Place, Unreachable, Wanted, locate};
 use super::container::{Container, State};
 use super::labels::{
     ContainerOptions, LabelError, LabelledOptions, LabelledRoutes, LabelledServer, LabelledService,
@@ -14,6 +14,12 @@ use super::labels::{
 use super::name::service_name;
 use super::policy::Policy;
 use super::template::Model;
+use crate::sources::Section;
+
+mod contract;
+mod streams;
+
+pub(super) use self::streams::{TcpDefinition, UdpDefinition};
 
 /// What a container defines.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,8 +30,10 @@ pub(super) struct Definition {
     pub(super) services: BTreeMap<String, Service>,
     pub(super) middlewares: BTreeMap<String, Value>,
     pub(super) stores: BTreeMap<String, TlsStore>,
+    pub(super) tcp: TcpDefinition,
+    pub(super) udp: UdpDefinition,
     /// Options of services, of this container's or of others.
-    pub(super) options: BTreeMap<String, Arc<ServiceOptions>>,
+    pub(super) options: BTreeMap<(Section, String), Arc<ServiceOptions>>,
     /// What deserves a look although the container is used.
     pub(super) remarks: Vec<String>,
 }
@@ -51,6 +59,32 @@ enum Refusal {
     UrlAndPort(String),
     #[error("service `{service}`: {error}")]
     Unreachable { service: String, error: Unreachable },
+}
+
+/// A container and what decides where it is reached.
+struct Site<'a> {
+    container: &'a Container,
+    options: &'a ContainerOptions,
+    policy: &'a Policy,
+    neighbours: &'a Neighbours<'a>,
+}
+
+impl Site<'_> {
+    /// Where the server of a service is.
+    fn locate(&self, wanted: Wanted<'_>, remarks: &mut Vec<String>) -> Result<Place, Refusal> {
+        locate(
+            self.container,
+            self.options,
+            self.policy,
+            self.neighbours,
+            wanted,
+            remarks,
+        )
+        .map_err(|error| Refusal::Unreachable {
+            service: wanted.section.key(wanted.service),
+            error,
+        })
+    }
 }
 
 /// Reads the labels of `container` and finds its address.
@@ -83,25 +117,57 @@ fn definition(
 ) -> Result<Definition, Refusal> {
     let routes = LabelledRoutes::read(&container.labels)?;
     let mut remarks = Vec::new();
-    if routes.tcp || routes.udp {
-        remarks.push(
-            "its `traefik.tcp` and `traefik.udp` labels are read but not served by this version".to_owned(),
-        );
-        if routes.routers.is_empty() && routes.services.is_empty() && routes.middlewares.is_empty() {
-            return Ok(Definition {
-                remarks,
-                ..Definition::default()
-            });
-        }
-    }
-    let options_of_services = LabelledOptions::read(&container.labels);
-    let unused = options_of_services.errors.iter();
+    let mut labelled_options = LabelledOptions::read(&container.labels);
+    let unused = labelled_options.errors.iter();
     remarks.extend(unused.map(|error| format!("{error}\n    the option is not used, its default counts")));
     let name = service_name(&container.name, &container.labels);
-    let mut labelled = routes.services;
+    let site = Site {
+        container,
+        options,
+        policy,
+        neighbours,
+    };
+    let only_streams = (routes.tcp.defines() || routes.udp.defines())
+        && routes.routers.is_empty()
+        && routes.services.is_empty()
+        && routes.middlewares.is_empty();
+    let tcp = streams::tcp(routes.tcp, &name, &site, &mut remarks)?;
+    let udp = streams::udp(routes.udp, &name, &site, &mut remarks)?;
+    contract::check(container, &tcp, &mut labelled_options.services, &mut remarks);
+    let mut definition = Definition {
+        middlewares: routes.middlewares,
+        stores: routes.stores,
+        tcp,
+        udp,
+        options: labelled_options.services,
+        ..Definition::default()
+    };
+    if !only_streams {
+        let model = Model {
+            name: &name,
+            container_name: &container.name,
+            labels: &container.labels,
+        };
+        definition.services = http_services(routes.services, &name, &site, &mut remarks)?;
+        definition.routers = http_routers(routes.routers, &definition.services, policy, &model, &mut remarks);
+    }
+    // Several services of one container say the same about its network.
+    let mut said = BTreeSet::new();
+    remarks.retain(|remark| said.insert(remark.clone()));
+    definition.remarks = remarks;
+    Ok(definition)
+}
+
+/// The services, or a default one.
+fn http_services(
+    mut labelled: BTreeMap<String, LabelledService>,
+    name: &str,
+    site: &Site<'_>,
+    remarks: &mut Vec<String>,
+) -> Result<BTreeMap<String, Service>, Refusal> {
     if labelled.is_empty() {
         labelled.insert(
-            name.clone(),
+            name.to_owned(),
             LabelledService {
                 load_balancer: Some(LoadBalancer::default()),
                 ..LabelledService::default()
@@ -110,37 +176,30 @@ fn definition(
     }
     let mut services = BTreeMap::new();
     for (service, labelled) in labelled {
-        let defined = complete_service(&service, labelled, |port| {
-            locate(
-                container,
-                options,
-                policy,
-                neighbours,
-                &service,
-                port,
-                &mut remarks,
-            )
-        })?;
+        let defined = complete_service(&service, labelled, site, remarks)?;
         services.insert(service, defined);
     }
-    // Several services of one container say the same about its network.
-    remarks.dedup();
-    let mut routers = routes.routers;
+    Ok(services)
+}
+
+/// The routers that can be completed, or a default one.
+fn http_routers(
+    mut routers: BTreeMap<String, Router>,
+    services: &BTreeMap<String, Service>,
+    policy: &Policy,
+    model: &Model<'_>,
+    remarks: &mut Vec<String>,
+) -> BTreeMap<String, Router> {
     if routers.is_empty() {
         if services.len() > 1 {
             remarks
                 .push("it has several services and no router, so it gets no route; add a router".to_owned());
         } else {
-            routers.insert(name.clone(), Router::default());
+            routers.insert(model.name.to_owned(), Router::default());
         }
     }
-    let model = Model {
-        name: &name,
-        container_name: &container.name,
-        labels: &container.labels,
-    };
     routers.retain(
-        |router_name, router| match complete_router(router, &services, policy, &model) {
+        |router_name, router| match complete_router(router, services, policy, model) {
             Ok(()) => true,
             Err(reason) => {
                 remarks.push(format!("router `{router_name}` is dropped: {reason}"));
@@ -148,20 +207,14 @@ fn definition(
             }
         },
     );
-    Ok(Definition {
-        routers,
-        services,
-        middlewares: routes.middlewares,
-        stores: routes.stores,
-        options: options_of_services.services,
-        remarks,
-    })
+    routers
 }
 
 fn complete_service(
     name: &str,
     labelled: LabelledService,
-    locate: impl FnOnce(&str) -> Result<Place, Unreachable>,
+    site: &Site<'_>,
+    remarks: &mut Vec<String>,
 ) -> Result<Service, Refusal> {
     let Some(mut balancer) = labelled.load_balancer else {
         return Err(Refusal::NoLoadBalancer(name.to_owned()));
@@ -174,17 +227,14 @@ fn complete_service(
         preserve_path,
     } = labelled.server;
     let url = if url.is_empty() {
-        let place = locate(&port).map_err(|error| Refusal::Unreachable {
-            service: name.to_owned(),
-            error,
-        })?;
+        let wanted = Wanted {
+            section: Section::Http,
+            service: name,
+            port: &port,
+        };
+        let place = site.locate(wanted, remarks)?;
         let scheme = if scheme.is_empty() { "http" } else { &scheme };
-        // As Go's JoinHostPort: brackets around what has a colon.
-        if place.host.contains(':') {
-            format!("{scheme}://[{}]:{}", place.host, place.port)
-        } else {
-            format!("{scheme}://{}:{}", place.host, place.port)
-        }
+        format!("{scheme}://{}", place.address())
     } else if scheme.is_empty() && port.is_empty() {
         url
     } else {
@@ -219,18 +269,26 @@ fn complete_router(
             return Err("it has no rule, and providers.docker.defaultRule gives an empty one".to_owned());
         }
     }
-    if router.service.is_empty() {
-        let mut names = services.keys();
-        match (names.next(), names.next()) {
-            (Some(only), None) => router.service.clone_from(only),
-            _ => {
-                let names: Vec<&str> = services.keys().map(String::as_str).collect();
-                return Err(format!(
-                    "it cannot be linked automatically with several services ({}); set its `service`",
-                    names.join(", ")
-                ));
-            }
+    link(&mut router.service, services)
+}
+
+/// Gives a router without service the only one that there is.
+fn link<S>(service: &mut String, services: &BTreeMap<String, S>) -> Result<(), String> {
+    if !service.is_empty() {
+        return Ok(());
+    }
+    let mut names = services.keys();
+    match (names.next(), names.next()) {
+        (Some(only), None) => {
+            service.clone_from(only);
+            Ok(())
+        }
+        _ => {
+            let names: Vec<&str> = services.keys().map(String::as_str).collect();
+            Err(format!(
+                "it cannot be linked automatically with several services ({}); set its `service`",
+                names.join(", ")
+            ))
         }
     }
-    Ok(())
 }

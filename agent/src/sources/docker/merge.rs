@@ -8,13 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use constellation_config::dynamic::{Dynamic, LoadBalancer, Router, Service, ServiceOptions};
+use constellation_config::dynamic::{Dynamic, ServiceOptions, TcpMiddleware, TlsStore};
 use constellation_table::Condition;
-use tracing::debug;
 
+use self::objects::{Claim, HttpObjects, Owned, Shared, TcpObjects, UdpObjects, insert, objects};
 use super::container::Container;
 use super::definition::Definition;
-use crate::sources::{Contribution, Problem, ServerOrigin};
+use crate::sources::{Contribution, Problem, Section};
+
+mod objects;
 
 /// The name of the provider, which qualifies everything labels define.
 pub(super) const PROVIDER: &str = "docker";
@@ -25,22 +27,16 @@ pub(super) struct Part<'a> {
     pub(super) definition: Definition,
 }
 
-/// A named object and the container that defined it first.
-struct Owned<T> {
-    object: T,
-    owner: String,
-}
-
 #[derive(Default)]
 struct Merger {
-    routers: BTreeMap<String, Owned<Router>>,
-    services: BTreeMap<String, Owned<Service>>,
+    http: HttpObjects,
+    tcp: TcpObjects,
+    udp: UdpObjects,
     middlewares: BTreeMap<String, Owned<serde_json::Value>>,
-    options: BTreeMap<String, Owned<Arc<ServiceOptions>>>,
-    origins: BTreeMap<String, BTreeMap<String, ServerOrigin>>,
-    /// Kind and name of what was defined differently, with the names of the containers.
-    conflicts: BTreeMap<(&'static str, String), BTreeSet<String>>,
-    dynamic: Dynamic,
+    tcp_middlewares: BTreeMap<String, Owned<TcpMiddleware>>,
+    options: BTreeMap<(Section, String), Owned<Arc<ServiceOptions>>>,
+    shared: Shared,
+    stores: BTreeMap<String, TlsStore>,
 }
 
 /// Merges. The order of `parts` doesn't matter.
@@ -72,11 +68,7 @@ pub(super) fn merge(mut parts: Vec<Part<'_>>, mut problems: Vec<Problem>) -> Con
         merger.add_serving(part);
     }
     merger.cancel_conflicts(&mut problems);
-    let mut claimed = merger
-        .routers
-        .values()
-        .map(|router| Claim::of(&router.object))
-        .collect();
+    let mut claimed = merger.claims();
     for part in idle {
         problems.extend(remarks(&part));
         merger.add_options(&part, None);
@@ -87,30 +79,39 @@ pub(super) fn merge(mut parts: Vec<Part<'_>>, mut problems: Vec<Problem>) -> Con
 
 impl Merger {
     fn add_serving(&mut self, part: Part<'_>) {
-        let owner = &part.container.name;
-        for (name, service) in part.definition.services {
-            self.add_origin(&name, &service, part.container);
-            match self.services.get_mut(&name) {
-                Some(known) if mergeable(&known.object, &service) => add_servers(&mut known.object, service),
-                Some(known) => conflict(&mut self.conflicts, "service", &name, &known.owner, owner),
-                None => insert(&mut self.services, name, service, owner),
-            }
+        let Part {
+            container,
+            definition,
+        } = part;
+        let owner = &container.name;
+        let shared = &mut self.shared;
+        self.http
+            .add(definition.routers, definition.services, container, shared);
+        let (tcp, udp) = (definition.tcp, definition.udp);
+        self.tcp.add(tcp.routers, tcp.services, container, shared);
+        self.udp.add(udp.routers, udp.services, container, shared);
+        for (name, middleware) in definition.middlewares {
+            let key = Section::Http.key(&name);
+            shared.add_equal(&mut self.middlewares, "middleware", key, name, middleware, owner);
         }
-        for (name, router) in part.definition.routers {
-            match self.routers.get(&name) {
-                Some(known) if known.object == router => {}
-                Some(known) => conflict(&mut self.conflicts, "router", &name, &known.owner, owner),
-                None => insert(&mut self.routers, name, router, owner),
-            }
+        for (name, middleware) in tcp.middlewares {
+            let key = Section::Tcp.key(&name);
+            shared.add_equal(
+                &mut self.tcp_middlewares,
+                "middleware",
+                key,
+                name,
+                middleware,
+                owner,
+            );
         }
-        for (name, middleware) in part.definition.middlewares {
-            match self.middlewares.get(&name) {
-                Some(known) if known.object == middleware => {}
-                Some(known) => conflict(&mut self.conflicts, "middleware", &name, &known.owner, owner),
-                None => insert(&mut self.middlewares, name, middleware, owner),
-            }
-        }
-        self.dynamic.tls.stores.extend(part.definition.stores);
+        self.stores.extend(definition.stores);
+    }
+
+    /// What the routers of those that serve compete for.
+    fn claims(&self) -> BTreeSet<Claim> {
+        let claims = self.http.claims().chain(self.tcp.claims());
+        claims.chain(self.udp.claims()).collect()
     }
 
     /// Options cost no route: where containers differ the first counts, and of those that serve that is said.
@@ -125,26 +126,31 @@ impl Merger {
             }
         }
         if let Some(problems) = problems {
-            problems.extend(differing.into_iter().map(|(name, first)| Problem {
-                subject: format!("options of service {name}@{PROVIDER}"),
+            problems.extend(differing.into_iter().map(|((section, name), first)| Problem {
+                subject: format!("options of service {}@{PROVIDER}", section.key(name)),
                 message: format!(
-                    "the labels constellation.http.services.{name} of the containers {first} and {owner} differ: those of \
-                     {first} count; make them the same"
+                    "the labels constellation.{}.services.{name} of the containers {first} and {owner} differ: those of \
+                     {first} count; make them the same",
+                    section.name()
                 ),
             }));
         }
     }
 
     fn cancel_conflicts(&mut self, problems: &mut Vec<Problem>) {
-        for ((kind, name), owners) in &self.conflicts {
-            match *kind {
-                "service" => drop((self.services.remove(name), self.origins.remove(name))),
-                "router" => drop(self.routers.remove(name)),
-                _ => drop(self.middlewares.remove(name)),
-            }
+        let shared = &mut self.shared;
+        self.http.cancel(shared);
+        self.tcp.cancel(shared);
+        self.udp.cancel(shared);
+        let conflicts = &shared.conflicts;
+        let stays =
+            |section: Section, name: &String| !conflicts.contains_key(&("middleware", section.key(name)));
+        self.middlewares.retain(|name, _| stays(Section::Http, name));
+        self.tcp_middlewares.retain(|name, _| stays(Section::Tcp, name));
+        for ((kind, key), owners) in &shared.conflicts {
             let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
             problems.push(Problem {
-                subject: format!("{kind} {name}@{PROVIDER}"),
+                subject: format!("{kind} {key}@{PROVIDER}"),
                 message: format!(
                     "defined multiple times with different configurations, so it is dropped: by containers {}; make \
                      their labels the same, or give each its own name",
@@ -155,146 +161,64 @@ impl Merger {
     }
 
     fn fill_gaps(&mut self, part: Part<'_>, claimed: &mut BTreeSet<Claim>) {
-        let owner = &part.container.name;
-        for (name, service) in part.definition.services {
-            if self.conflicts.contains_key(&("service", name.clone())) {
-                continue;
-            }
-            match self.services.get_mut(&name) {
-                Some(known) if mergeable(&known.object, &service) => {
-                    add_servers(&mut known.object, service.clone());
-                    self.add_origin(&name, &service, part.container);
-                }
-                Some(known) => debug!(
-                    service = name,
-                    container = owner,
-                    serves = known.owner,
-                    "superseded"
-                ),
-                None => {
-                    self.add_origin(&name, &service, part.container);
-                    insert(&mut self.services, name, service, owner);
-                }
-            }
+        let Part {
+            container,
+            definition,
+        } = part;
+        let owner = &container.name;
+        let shared = &mut self.shared;
+        let (tcp, udp) = (definition.tcp, definition.udp);
+        self.http.fill(
+            definition.routers,
+            definition.services,
+            container,
+            shared,
+            claimed,
+        );
+        self.tcp
+            .fill(tcp.routers, tcp.services, container, shared, claimed);
+        self.udp
+            .fill(udp.routers, udp.services, container, shared, claimed);
+        for (name, middleware) in definition.middlewares {
+            let key = Section::Http.key(&name);
+            shared.add_missing(&mut self.middlewares, "middleware", key, name, middleware, owner);
         }
-        for (name, router) in part.definition.routers {
-            let cancelled = self.conflicts.contains_key(&("router", name.clone()));
-            if !cancelled && !self.routers.contains_key(&name) && claimed.insert(Claim::of(&router)) {
-                insert(&mut self.routers, name, router, owner);
-            }
-        }
-        for (name, middleware) in part.definition.middlewares {
-            let cancelled = self.conflicts.contains_key(&("middleware", name.clone()));
-            if !cancelled && !self.middlewares.contains_key(&name) {
-                insert(&mut self.middlewares, name, middleware, owner);
-            }
-        }
-    }
-
-    /// The first container at a URL says how it is: a ready one comes before one that isn't.
-    fn add_origin(&mut self, service: &str, definition: &Service, container: &Container) {
-        let servers = definition
-            .load_balancer
-            .iter()
-            .flat_map(|balancer| &balancer.servers);
-        for server in servers {
-            let origins = self.origins.entry(service.to_owned()).or_default();
-            origins.entry(server.url.clone()).or_insert_with(|| ServerOrigin {
-                name: Arc::from(container.name.as_str()),
-                condition: container.condition(),
-            });
+        for (name, middleware) in tcp.middlewares {
+            let key = Section::Tcp.key(&name);
+            shared.add_missing(
+                &mut self.tcp_middlewares,
+                "middleware",
+                key,
+                name,
+                middleware,
+                owner,
+            );
         }
     }
 
     fn finish(self, problems: Vec<Problem>) -> Contribution {
-        let mut dynamic = self.dynamic;
-        dynamic.http.routers = objects(self.routers).map(shared).collect();
-        dynamic.http.services = objects(self.services).map(shared).collect();
+        let mut dynamic = Dynamic::default();
+        (dynamic.http.routers, dynamic.http.services) = self.http.finish();
+        (dynamic.tcp.routers, dynamic.tcp.services) = self.tcp.finish();
+        (dynamic.udp.routers, dynamic.udp.services) = self.udp.finish();
         dynamic.http.middlewares = objects(self.middlewares).collect();
-        dynamic.constellation.http.services = objects(self.options).collect();
+        dynamic.tcp.middlewares = objects(self.tcp_middlewares).collect();
+        dynamic.tls.stores = self.stores;
+        let extensions = &mut dynamic.constellation;
+        for ((section, name), options) in objects(self.options) {
+            let of_section = match section {
+                Section::Http => &mut extensions.http,
+                Section::Tcp => &mut extensions.tcp,
+                Section::Udp => &mut extensions.udp,
+            };
+            of_section.services.insert(name, options);
+        }
         Contribution {
             provider: PROVIDER,
             dynamic,
-            origins: self.origins,
+            origins: self.shared.origins,
             problems,
             revision: 0,
-        }
-    }
-}
-
-fn insert<T>(objects: &mut BTreeMap<String, Owned<T>>, name: String, object: T, owner: &str) {
-    let owner = owner.to_owned();
-    objects.insert(name, Owned { object, owner });
-}
-
-fn objects<T>(owned: BTreeMap<String, Owned<T>>) -> impl Iterator<Item = (String, T)> {
-    owned.into_iter().map(|(name, owned)| (name, owned.object))
-}
-
-fn shared<T>((name, object): (String, T)) -> (String, Arc<T>) {
-    (name, Arc::new(object))
-}
-
-fn conflict(
-    conflicts: &mut BTreeMap<(&'static str, String), BTreeSet<String>>,
-    kind: &'static str,
-    name: &str,
-    first: &str,
-    second: &str,
-) {
-    let owners = conflicts.entry((kind, name.to_owned())).or_default();
-    owners.insert(first.to_owned());
-    owners.insert(second.to_owned());
-}
-
-/// Whether two services differ in nothing but their servers.
-fn mergeable(a: &Service, b: &Service) -> bool {
-    let bare = |service: &Service| {
-        let balancer = service.load_balancer.as_ref().map(|balancer| LoadBalancer {
-            servers: Vec::new(),
-            strategy: balancer.strategy.clone().filter(|strategy| strategy != "wrr"),
-            ..balancer.clone()
-        });
-        Service {
-            load_balancer: balancer,
-            ..service.clone()
-        }
-    };
-    bare(a) == bare(b)
-}
-
-fn add_servers(known: &mut Service, service: Service) {
-    let Some(known) = &mut known.load_balancer else {
-        return;
-    };
-    for server in service
-        .load_balancer
-        .into_iter()
-        .flat_map(|balancer| balancer.servers)
-    {
-        if known.servers.iter().all(|known| known.url != server.url) {
-            known.servers.push(server);
-        }
-    }
-}
-
-/// The requests a router competes for. Two routers with the same claim at the same priority would leave it to chance,
-/// or to their names, whether a request meets the container that serves.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Claim {
-    rule: String,
-    priority: i64,
-    tls: bool,
-    entry_points: BTreeSet<String>,
-}
-
-impl Claim {
-    fn of(router: &Router) -> Self {
-        Self {
-            rule: router.rule.clone(),
-            priority: router.priority,
-            tls: router.tls.is_some(),
-            entry_points: router.entry_points.iter().cloned().collect(),
         }
     }
 }

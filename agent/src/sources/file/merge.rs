@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use constellation_config::dynamic::{CertificatePair, Dynamic};
-use serde_json::Value;
 
 use super::PROVIDER;
 use crate::sources::Problem;
@@ -80,13 +79,67 @@ impl Merger {
             |d| &d.constellation.http.services,
             |d| &mut d.constellation.http.services,
         );
+        scribe.add(
+            "TCP router",
+            into,
+            document,
+            |d| &d.tcp.routers,
+            |d| &mut d.tcp.routers,
+        );
+        scribe.add(
+            "TCP service",
+            into,
+            document,
+            |d| &d.tcp.services,
+            |d| &mut d.tcp.services,
+        );
+        scribe.add(
+            "TCP middleware",
+            into,
+            document,
+            |d| &d.tcp.middlewares,
+            |d| &mut d.tcp.middlewares,
+        );
+        scribe.add(
+            "TCP serversTransport",
+            into,
+            document,
+            |d| &d.tcp.servers_transports,
+            |d| &mut d.tcp.servers_transports,
+        );
+        scribe.add(
+            "UDP router",
+            into,
+            document,
+            |d| &d.udp.routers,
+            |d| &mut d.udp.routers,
+        );
+        scribe.add(
+            "UDP service",
+            into,
+            document,
+            |d| &d.udp.services,
+            |d| &mut d.udp.services,
+        );
+        scribe.add(
+            "options of TCP service",
+            into,
+            document,
+            |d| &d.constellation.tcp.services,
+            |d| &mut d.constellation.tcp.services,
+        );
+        scribe.add(
+            "options of UDP service",
+            into,
+            document,
+            |d| &d.constellation.udp.services,
+            |d| &mut d.constellation.udp.services,
+        );
         for pair in &document.tls.certificates {
             if !into.tls.certificates.iter().any(|known| same_pair(known, pair)) {
                 into.tls.certificates.push(pair.clone());
             }
         }
-        merge_raw(&mut into.tcp, document.tcp.as_ref());
-        merge_raw(&mut into.udp, document.udp.as_ref());
         self.documents.push((path.to_owned(), document.clone()));
     }
 
@@ -152,25 +205,4 @@ impl Scribe<'_> {
 
 fn same_pair(a: &CertificatePair, b: &CertificatePair) -> bool {
     a.cert_file == b.cert_file && a.key_file == b.key_file
-}
-
-/// Sections that are kept as written: objects by kind and name, the first one counts.
-fn merge_raw(into: &mut Option<Value>, from: Option<&Value>) {
-    match (into.as_mut(), from) {
-        (_, None) => {}
-        (None, Some(from)) => *into = Some(from.clone()),
-        (Some(Value::Object(into)), Some(Value::Object(from))) => {
-            for (kind, objects) in from {
-                let known = into
-                    .entry(kind.clone())
-                    .or_insert_with(|| Value::Object(serde_json::Map::new()));
-                if let (Value::Object(known), Value::Object(objects)) = (known, objects) {
-                    for (name, object) in objects {
-                        known.entry(name.clone()).or_insert_with(|| object.clone());
-                    }
-                }
-            }
-        }
-        (Some(_), Some(_)) => {}
-    }
 }

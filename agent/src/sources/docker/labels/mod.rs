@@ -8,6 +8,7 @@
 mod decode;
 mod middleware_schema;
 mod schema;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -15,9 +16,17 @@ mod tree;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use constellation_config::dynamic::{LoadBalancer, Router, ServiceOptions, TlsStore, options_from_labels};
+use constellation_config::dynamic::{
+    Extensions, LoadBalancer, Router, ServiceOptions, TlsStore, options_from_labels,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+use crate::sources::Section;
+
+pub use self::streams::{
+    LabelledTcp, LabelledTcpServer, LabelledTcpService, LabelledUdp, LabelledUdpService,
+};
 
 /// The root of our own labels.
 const OPTIONS: &str = "constellation";
@@ -61,10 +70,10 @@ pub struct LabelledRoutes {
     pub middlewares: BTreeMap<String, Value>,
     /// TLS stores by name.
     pub stores: BTreeMap<String, TlsStore>,
-    /// Whether there are TCP routers or services.
-    pub tcp: bool,
-    /// Whether there are UDP routers or services.
-    pub udp: bool,
+    /// TCP routers, services and middlewares.
+    pub tcp: LabelledTcp,
+    /// UDP routers and services.
+    pub udp: LabelledUdp,
 }
 
 /// A service as labels can define it.
@@ -123,8 +132,8 @@ impl LabelledRoutes {
         let mut sections = decode::object(&root, &schema::ROUTES, tree::ROOT)?;
         let mut http = section(sections.remove("http"));
         let mut routes = Self {
-            tcp: defines(sections.get("tcp")),
-            udp: defines(sections.get("udp")),
+            tcp: LabelledTcp::read(section(sections.remove("tcp")))?,
+            udp: LabelledUdp::read(section(sections.remove("udp")))?,
             ..Self::default()
         };
         for (name, router) in section(http.remove("routers")) {
@@ -150,8 +159,8 @@ impl LabelledRoutes {
 /// container its routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelledOptions {
-    /// By the name of the service.
-    pub services: BTreeMap<String, Arc<ServiceOptions>>,
+    /// By the section and the name of the service.
+    pub services: BTreeMap<(Section, String), Arc<ServiceOptions>>,
     /// One text for each label that can't be used.
     pub errors: Vec<String>,
 }
@@ -169,8 +178,14 @@ impl LabelledOptions {
         }
         let salvaged = options_from_labels(decode::raw(&tree));
         errors.extend(salvaged.errors.iter().map(ToString::to_string));
+        let Extensions { http, tcp, udp } = salvaged.options;
+        let of_sections = [(Section::Http, http), (Section::Tcp, tcp), (Section::Udp, udp)];
+        let services = of_sections.into_iter().flat_map(|(section, options)| {
+            let services = options.services.into_iter();
+            services.map(move |(name, options)| ((section, name), options))
+        });
         Self {
-            services: salvaged.options.services,
+            services: services.collect(),
             errors,
         }
     }
@@ -204,15 +219,4 @@ fn section(value: Option<Value>) -> Map<String, Value> {
         Some(Value::Object(section)) => section,
         _ => Map::new(),
     }
-}
-
-fn defines(section: Option<&Value>) -> bool {
-    let named = |kind| {
-        section
-            .and_then(|section| section.get(kind))
-            .and_then(Value::as_object)
-    };
-    ["routers", "services"]
-        .into_iter()
-        .any(|kind| named(kind).is_some_and(|named| !named.is_empty()))
 }

@@ -234,7 +234,8 @@ static TCP_LOAD_BALANCER: Object = group(&[
     field(
         "server",
         Single(&group(&[
-            field("address", Text),
+            // The container's own address replaces it.
+            field("address", Ignored),
             field("port", Text),
             field("tls", Flag),
         ])),
@@ -270,7 +271,7 @@ static UDP: Object = group(&[
                 "loadBalancer",
                 Group(&group(&[field(
                     "server",
-                    Single(&group(&[field("address", Text), field("port", Text)])),
+                    Single(&group(&[field("address", Ignored), field("port", Text)])),
                 )])),
             ),
             field("weighted", Ignored),

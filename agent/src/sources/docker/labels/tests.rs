@@ -19,7 +19,7 @@ fn read(pairs: &[(&str, &str)]) -> Result<Value, String> {
     let routes = LabelledRoutes::read(&labels(pairs)).map_err(|error| error.to_string())?;
     let mut value = json!({
         "routers": routes.routers, "middlewares": routes.middlewares, "stores": routes.stores,
-        "services": {}, "tcp": routes.tcp, "udp": routes.udp,
+        "services": {}, "tcp": routes.tcp.defines(), "udp": routes.udp.defines(),
     });
     for (name, service) in routes.services {
         value["services"][&name] = json!({
@@ -290,11 +290,11 @@ fn reads_what_traefik_reads() {
 fn sees_that_there_are_tcp_and_udp_routes() {
     let read = |key: &str, value: &str| LabelledRoutes::read(&labels(&[(key, value)])).unwrap();
     let tcp = read("traefik.tcp.routers.r.rule", "HostSNI(`*`)");
-    assert!(tcp.tcp && !tcp.udp);
+    assert!(tcp.tcp.defines() && !tcp.udp.defines());
     let udp = read("traefik.udp.services.s.loadbalancer.server.port", "53");
-    assert!(udp.udp && !udp.tcp);
+    assert!(udp.udp.defines() && !udp.tcp.defines());
     let none = read("traefik.tcp.middlewares.m.inflightconn.amount", "3");
-    assert!(!none.tcp && !none.udp);
+    assert!(!none.tcp.defines() && !none.udp.defines());
 }
 
 #[test]

@@ -107,17 +107,6 @@ fn default_rules() {
 }
 
 #[test]
-fn tells_what_is_not_served() {
-    let labels = [("traefik.tcp.routers.r.rule", "HostSNI(`*`)"), RULE];
-    let contribution = contribution(&provider(), vec![inspection("web", "10.0.0.1", &labels)]);
-    assert_eq!(routers(&contribution), ["web Host(`a.test`) -> web"]);
-    assert_eq!(
-        problems(&contribution),
-        ["container web: its `traefik.tcp` and `traefik.udp` labels are read but not served by this version"]
-    );
-}
-
-#[test]
 fn replicas_share_one_service() {
     let labels = [
         RULE,

@@ -6,6 +6,7 @@ mod fake;
 mod lifecycle;
 mod merge;
 mod options;
+mod streams;
 mod tls;
 
 use std::collections::BTreeMap;
