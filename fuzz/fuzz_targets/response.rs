@@ -14,7 +14,9 @@ use std::time::{Duration, SystemTime};
 
 use constellation_dataplane::access_log::AccessLog;
 use constellation_dataplane::metrics::Metrics;
-use constellation_dataplane::settings::{EntryPoint, ForwardedHeaders, Limits, Settings};
+use constellation_dataplane::settings::{
+    EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, Settings, TcpSettings, UdpSettings,
+};
 use constellation_dataplane::tls::TlsView;
 use constellation_dataplane::{DataPlane, Generation, Published};
 use constellation_table::policy::Retry;
@@ -113,13 +115,18 @@ fn data_plane(routes: &[(&str, Scheme, SocketAddr)]) -> DataPlane {
         entry_points: vec![EntryPoint {
             id: EntryPointId(0),
             name: "web".into(),
+            protocol: Protocol::Tcp,
             addresses: vec![(Ipv4Addr::LOCALHOST, 0).into()],
             key: "".into(),
             forwarded: ForwardedHeaders::default(),
+            proxy_protocol: ProxyProtocolTrust::default(),
             limits: Limits::default(),
+            tcp: TcpSettings::default(),
+            udp: UdpSettings::default(),
             exempt_sources: Vec::new(),
             default_tls_options: "default".into(),
         }],
+        node: "node-1".into(),
         workers: NonZeroUsize::MIN,
         drain: Duration::from_secs(1),
         served_by_for: Vec::new(),

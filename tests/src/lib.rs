@@ -25,5 +25,7 @@ pub mod metrics;
 pub mod node;
 pub mod proof;
 pub mod require;
+pub mod server;
+pub mod stream;
 
 pub use eventually::{PATIENCE, eventually};

@@ -57,9 +57,20 @@ enum Verb {
     Flood(proof::ProofArgs),
     /// Prove the same of slow clients. Needs slowhttptest.
     Slow(proof::ProofArgs),
+    /// Prove that TCP streams are carried exactly: bulk, half-closes, resets, a storm, a ClientHello in pieces.
+    Streams(proof::ProofArgs),
     /// The back end of `bench http`: fixed bodies, one thread.
     #[command(hide = true)]
     BenchBackend(bench::backend::BackendArgs),
+    /// The back end of `bench tcp` and `bench udp`.
+    #[command(hide = true)]
+    BenchStreamBackend(bench::stream::backend::BackendArgs),
+    /// The load generator of `bench tcp` and `bench udp`.
+    #[command(hide = true)]
+    BenchStreamLoad(bench::stream::load::LoadArgs),
+    /// The reference of `bench tcp`: tokio's plain copy.
+    #[command(hide = true)]
+    BenchTokioCopy(bench::stream::copy::CopyArgs),
 }
 
 fn main() -> ExitCode {
@@ -75,7 +86,11 @@ fn main() -> ExitCode {
         Verb::Silence(args) => proof::run("silence", &args),
         Verb::Flood(args) => proof::run("flood", &args),
         Verb::Slow(args) => proof::run("slow", &args),
+        Verb::Streams(args) => proof::run("streams", &args),
         Verb::BenchBackend(args) => bench::backend::run(&args),
+        Verb::BenchStreamBackend(args) => bench::stream::backend::run(&args),
+        Verb::BenchStreamLoad(args) => bench::stream::load::run(&args),
+        Verb::BenchTokioCopy(args) => bench::stream::copy::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! Runs the proofs at length and prints figures: `cargo xtask faults`, `bodies`, `storm`, `silence`.
+//! Runs the proofs at length and prints figures: `cargo xtask faults`, `bodies`, `storm`, `silence`, `streams`.
 //!
 //! `CONSTELLATION_BIN` names the binary that is put to the proof.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
@@ -10,7 +10,8 @@ use clap::{Args, Parser, ValueEnum};
 use constellation_tests::fleet::Mix;
 use constellation_tests::flood::Flood;
 use constellation_tests::proof::peer::Proxy;
-use constellation_tests::proof::{Phase, attack, bodies, faults, silence, storm};
+use constellation_tests::proof::{Phase, attack, bodies, faults, silence, storm, streams};
+use constellation_tests::stream::JobServer;
 
 #[derive(Debug, Parser)]
 #[command(name = "proof", about = "Proves on the real binary what failover promises")]
@@ -27,6 +28,8 @@ enum Proof {
     Flood(FloodArgs),
     /// Slow clients (slowhttptest): normal ones are served, memory stays.
     Slow(SlowArgs),
+    /// TCP streams: bulk, half-closes, resets, a storm of connections, a ClientHello in pieces.
+    Streams(StreamsArgs),
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -133,6 +136,44 @@ struct SlowArgs {
     fleet: Fleet,
 }
 
+#[derive(Debug, Args)]
+struct StreamsArgs {
+    /// Only these.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<StreamProof>,
+    /// What is put to the proof; the others calibrate it, and take no part in what is about ClientHellos.
+    #[arg(long, value_enum, default_value_t)]
+    proxy: streams::Proxy,
+    /// MiB each way.
+    #[arg(long, default_value_t = 1024)]
+    mebibytes: u64,
+    /// Streams that share them, one run for each number.
+    #[arg(long, value_delimiter = ',', default_value = "1,64")]
+    streams: Vec<usize>,
+    /// Half-closes of 300 KB.
+    #[arg(long, default_value_t = 2000)]
+    half_closes: usize,
+    /// Resets, half of them from either side.
+    #[arg(long, default_value_t = 1000)]
+    resets: usize,
+    /// Short connections.
+    #[arg(long, default_value_t = 20_000)]
+    connections: usize,
+    /// Connections that stop within their ClientHello.
+    #[arg(long, default_value_t = 1000)]
+    attackers: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StreamProof {
+    Bulk,
+    HalfCloses,
+    Resets,
+    Storm,
+    Cut,
+    Slow,
+}
+
 impl Fleet {
     /// Clients that only GET.
     fn normal(self) -> Mix {
@@ -163,6 +204,7 @@ async fn main() -> ExitCode {
             Proof::Silence(args) => run_silence(&args).await,
             Proof::Flood(args) => run_flood(&args).await,
             Proof::Slow(args) => run_slow(&args).await,
+            Proof::Streams(args) => run_streams(&args).await,
         }
     };
     // Interrupted, it still ends what it started.
@@ -296,6 +338,37 @@ async fn run_slow(args: &SlowArgs) -> bool {
         let report = attack::slow(mode, &program, &plan).await;
         holds &= report.holds();
         println!("{mode:?}: {report}");
+    }
+    holds
+}
+
+async fn run_streams(args: &StreamsArgs) -> bool {
+    let server = JobServer::start().await;
+    let front = args.proxy.start(server.address()).await;
+    let ours = args.proxy == streams::Proxy::Constellation;
+    let mut holds = true;
+    let proofs = StreamProof::value_variants().iter().copied();
+    for proof in proofs.filter(|proof| args.only.is_empty() || args.only.contains(proof)) {
+        let mut reports = Vec::new();
+        match proof {
+            StreamProof::Bulk => {
+                for &count in &args.streams {
+                    reports.push(streams::bulk(&front, &server, count, args.mebibytes << 20).await);
+                }
+            }
+            StreamProof::HalfCloses => {
+                reports.push(streams::half_closes(&front, &server, args.half_closes).await);
+            }
+            StreamProof::Resets => reports.push(streams::resets(&front, &server, args.resets).await),
+            StreamProof::Storm => reports.push(streams::storm(&front, &server, args.connections).await),
+            StreamProof::Cut if ours => reports.push(streams::cut().await),
+            StreamProof::Slow if ours => reports.push(streams::slow(args.attackers, 200).await),
+            StreamProof::Cut | StreamProof::Slow => {}
+        }
+        for report in &reports {
+            holds &= report.holds();
+            println!("{report}");
+        }
     }
     holds
 }

@@ -1,6 +1,7 @@
 //! Clients: bytes on a socket ([`wire`]), HTTP/1.1 and HTTP/2 ([`http`]), TLS ([`tls`]), WebSocket ([`websocket`]),
-//! and the curl of this machine ([`curl`]).
+//! the curl of this machine ([`curl`]), and other programs of it ([`command`]).
 
+pub mod command;
 pub mod curl;
 pub mod http;
 pub mod tls;

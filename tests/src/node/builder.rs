@@ -145,7 +145,10 @@ async fn start(
         serde_json::from_slice::<Value>(&text).map_err(|error| error.to_string())
     })
     .await;
-    let address = |value: &Value| value.as_str().unwrap().parse().unwrap();
+    let address = |value: &Value| {
+        let text = value.as_str().unwrap();
+        text.strip_suffix("/udp").unwrap_or(text).parse().unwrap()
+    };
     let entry_points = running["entryPoints"].as_array().unwrap().iter();
     let node = Node {
         child,

@@ -1,8 +1,8 @@
-//! What failover promises, shown on the real binary from the outside.
+//! What failover and the relay of streams promise, shown on the real binary from the outside.
 //!
-//! A proof makes back ends fail under load and looks at both ends: what clients got, what back ends saw. The
-//! end-to-end tests run each once and small; the program `proof` (`cargo xtask faults`, `bodies`, `storm`) runs them
-//! at length and prints figures.
+//! A proof makes back ends fail under load, or sends bytes whose every position is known, and looks at both ends: what
+//! clients got, what back ends saw. The end-to-end tests run each once and small; the program `proof` (`cargo xtask
+//! faults`, `bodies`, `storm`, `streams`) runs them at length and prints figures.
 
 pub mod attack;
 pub mod bodies;
@@ -11,6 +11,7 @@ pub mod hostile;
 pub mod peer;
 pub mod silence;
 pub mod storm;
+pub mod streams;
 mod verdict;
 
 pub use verdict::Verdict;

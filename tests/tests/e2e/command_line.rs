@@ -17,7 +17,7 @@ async fn status_routes_and_explain_tell_people_and_scripts() {
     );
     assert_eq!(
         status["entry_points"],
-        json!([{ "name": "web", "address": node.web().to_string() }])
+        json!([{ "name": "web", "protocol": "tcp", "address": node.web().to_string() }])
     );
     let text = node.cli(&["status"]).await;
     assert!(

@@ -3,6 +3,7 @@
 //! [`http`] is the side-by-side run: [`scenario`] says what is asked, [`peer`] how each proxy is set up for it,
 //! [`backend`] what answers behind them, [`load`] what asks, [`cpu`] what it cost, [`sample`] and [`report`] what is
 //! made of it.
+//! [`stream`] is the like run for TCP and UDP.
 //! [`footprint`] measures memory and configuration changes of our binary alone. [`child`] and [`interrupt`] see to it
 //! that nothing outlives the run. Everything stays on the loopback interface and in temporary directories.
 
@@ -22,6 +23,7 @@ mod probe;
 mod report;
 mod sample;
 mod scenario;
+pub(crate) mod stream;
 mod wheel;
 
 use clap::Subcommand;
@@ -31,6 +33,10 @@ use clap::Subcommand;
 pub(crate) enum Bench {
     /// Our release binary beside nginx, HAProxy, Envoy and Traefik, on the same work in turn.
     Http(http::HttpArgs),
+    /// TCP streams beside HAProxy, nginx, Traefik and tokio's plain copy.
+    Tcp(stream::TcpArgs),
+    /// UDP datagrams beside nginx and Traefik.
+    Udp(stream::UdpArgs),
     /// Memory with many routes, time to start, and time of a single change.
     Footprint(footprint::FootprintArgs),
 }
@@ -40,6 +46,8 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     interrupt::watch()?;
     match bench {
         Bench::Http(args) => http::run(args),
+        Bench::Tcp(args) => stream::tcp(args),
+        Bench::Udp(args) => stream::udp(args),
         Bench::Footprint(args) => footprint::run(args),
     }
 }

@@ -15,32 +15,23 @@ use super::peer::Proxy;
 use super::sample::Cell;
 use crate::workspace;
 
-/// Where and how it was measured.
+/// Where and when it was measured.
 #[derive(Debug, Serialize)]
-pub(super) struct Conditions {
+pub(super) struct Machine {
     /// Seconds since 1970.
-    pub(super) when: u64,
+    when: u64,
     /// What git says about the tree.
-    pub(super) commit: String,
-    pub(super) kernel: String,
-    pub(super) cpu: String,
+    commit: String,
+    kernel: String,
+    cpu: String,
     /// CPUs of the machine.
-    pub(super) cpus: usize,
-    pub(super) versions: Vec<(Proxy, String)>,
-    pub(super) seconds: u32,
-    pub(super) rounds: u32,
-    pub(super) warm_up: u32,
+    cpus: usize,
     /// Load average over the minute before.
-    pub(super) load_before: f32,
+    load_before: f32,
 }
 
-impl Conditions {
-    pub(super) fn now(
-        versions: Vec<(Proxy, String)>,
-        seconds: u32,
-        rounds: u32,
-        warm_up: u32,
-    ) -> Result<Self> {
+impl Machine {
+    pub(super) fn now() -> Result<Self> {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let cpu = info
             .lines()
@@ -59,11 +50,45 @@ impl Conditions {
                 .to_owned(),
             cpu: cpu.map_or("unknown", |(_, model)| model).to_owned(),
             cpus: std::thread::available_parallelism()?.get(),
+            load_before: LoadAverage::current()?.one,
+        })
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} · {} CPUs · Linux {} · {} · load {:.2}",
+            self.cpu, self.cpus, self.kernel, self.commit, self.load_before
+        )
+    }
+}
+
+/// Where and how it was measured.
+#[derive(Debug, Serialize)]
+pub(super) struct Conditions {
+    #[serde(flatten)]
+    pub(super) machine: Machine,
+    pub(super) versions: Vec<(Proxy, String)>,
+    pub(super) seconds: u32,
+    pub(super) rounds: u32,
+    pub(super) warm_up: u32,
+}
+
+impl Conditions {
+    pub(super) fn now(
+        versions: Vec<(Proxy, String)>,
+        seconds: u32,
+        rounds: u32,
+        warm_up: u32,
+    ) -> Result<Self> {
+        Ok(Self {
+            machine: Machine::now()?,
             versions,
             seconds,
             rounds,
             warm_up,
-            load_before: LoadAverage::current()?.one,
         })
     }
 }
@@ -88,16 +113,8 @@ impl Report {
         let conditions = &self.conditions;
         writeln!(
             out,
-            "{} · {} CPUs · Linux {} · {} · load {:.2} · {} samples of {} s after {} s · wrk -c{H1_CONNECTIONS}, \
-             h2load -c{H2_CONNECTIONS} -m{H2_STREAMS}",
-            conditions.cpu,
-            conditions.cpus,
-            conditions.kernel,
-            conditions.commit,
-            conditions.load_before,
-            conditions.rounds,
-            conditions.seconds,
-            conditions.warm_up,
+            "{} · {} samples of {} s after {} s · wrk -c{H1_CONNECTIONS}, h2load -c{H2_CONNECTIONS} -m{H2_STREAMS}",
+            conditions.machine, conditions.rounds, conditions.seconds, conditions.warm_up,
         )?;
         for (proxy, version) in &conditions.versions {
             writeln!(out, "- {}: {version}", proxy.name())?;

@@ -140,13 +140,15 @@ impl Cell {
     }
 }
 
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+/// In ascending order.
+pub(super) fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values
 }
 
-fn median(sorted: &[f64]) -> f64 {
+/// The middle one, or between the two in the middle.
+pub(super) fn median(sorted: &[f64]) -> f64 {
     match (
         sorted.get((sorted.len().max(1) - 1) / 2),
         sorted.get(sorted.len() / 2),
