@@ -226,9 +226,14 @@ mod tests {
 
     /// A server on a free port; its thread ends with the test process.
     fn start() -> std::net::SocketAddr {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let datagrams = UdpSocket::bind(address).unwrap();
+        // A port that is free for connections may be taken for datagrams.
+        let (listener, datagrams, address) = (0..100)
+            .find_map(|_| {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+                let address = listener.local_addr().unwrap();
+                Some((listener, UdpSocket::bind(address).ok()?, address))
+            })
+            .expect("a port that is free for both");
         thread::spawn(move || Server::new(listener, datagrams).unwrap().serve());
         address
     }
