@@ -44,9 +44,9 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    /// The program to run: this one.
+    /// The program to run: this one, optimized.
     pub(super) fn program() -> Result<PathBuf> {
-        std::env::current_exe().context("cannot find this program")
+        super::node::helper()
     }
 
     /// Starts `command`, which becomes [`Backend::program`], and waits until it listens.

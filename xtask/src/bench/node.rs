@@ -1,4 +1,4 @@
-//! Our own release binary.
+//! Our own release binaries.
 
 use std::path::{Path, PathBuf};
 
@@ -13,12 +13,25 @@ pub(crate) fn binary(named: Option<&Path>) -> Result<PathBuf> {
             .canonicalize()
             .with_context(|| format!("--binary {}", named.display()));
     }
+    build("constellation")
+}
+
+/// This program as the load generator, the back end and the reference of a bench: an optimized one, whatever this is.
+/// A debug build asks too slowly, and as the reference it would flatter everybody else.
+pub(crate) fn helper() -> Result<PathBuf> {
+    if cfg!(debug_assertions) {
+        return build("xtask");
+    }
+    std::env::current_exe().context("cannot find this program")
+}
+
+fn build(package: &str) -> Result<PathBuf> {
     workspace::run(&mut workspace::cargo(&[
         "build",
         "--release",
         "--locked",
         "--package",
-        "constellation",
+        package,
     ]))?;
-    Ok(workspace::target()?.join("release/constellation"))
+    Ok(workspace::target()?.join("release").join(package))
 }

@@ -126,7 +126,7 @@ fn run(name: &str, scenarios: &[Scenario], peers: &[Relay], args: &RunArgs) -> R
     let bench = Bench {
         args,
         pin: Pin::find()?,
-        program: std::env::current_exe().context("cannot find this program")?,
+        program: node::helper()?,
         directory: directory.path(),
         contestants: contestants(args, peers, &target)?,
     };

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::bench::node;
 use crate::bench::peer::Proxy;
 use crate::bench::pin::Pin;
 
@@ -60,7 +61,7 @@ impl Relay {
     /// The program, else the reason why there is none. `cache` keeps what is downloaded.
     pub(super) fn locate(self, cache: &Path) -> Result<PathBuf, String> {
         match self {
-            Self::TokioCopy => std::env::current_exe().map_err(|error| error.to_string()),
+            Self::TokioCopy => node::helper().map_err(|error| format!("{error:#}")),
             Self::Nginx => Proxy::Nginx.locate(cache),
             Self::Haproxy => Proxy::Haproxy.locate(cache),
             Self::Traefik => Proxy::Traefik.locate(cache),
