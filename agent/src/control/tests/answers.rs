@@ -306,6 +306,60 @@ async fn explain_asks_the_decision() {
 }
 
 #[tokio::test]
+async fn explain_asks_the_decision_about_streams() {
+    let node = Node::new();
+    for (query, entry_point, tls, server_name, kind) in [
+        (
+            "url=tcp://127.0.0.1:8443?sni=DB.test.",
+            "websecure",
+            true,
+            "db.test",
+            "forward",
+        ),
+        ("url=tls://db.test:8443", "websecure", true, "db.test", "forward"),
+        (
+            "url=tls://db.test:1&entrypoint=websecure",
+            "websecure",
+            true,
+            "db.test",
+            "forward",
+        ),
+        (
+            "url=tls://db.test:8443&client_ip=192.0.2.1",
+            "websecure",
+            true,
+            "db.test",
+            "refused",
+        ),
+        ("url=tls://db.test:8443?sni=", "websecure", true, "", "http"),
+        ("url=tls://127.0.0.1:8443", "websecure", true, "", "http"),
+        ("url=tcp://db.test:8443?alpn=h2", "websecure", true, "", "http"),
+        ("url=tcp://db.test:8443", "websecure", false, "", "http"),
+        ("url=udp://127.0.0.1:5353", "dns", false, "", "forward"),
+        ("url=udp://any&entrypoint=dns", "dns", false, "", "forward"),
+    ] {
+        let (code, explanation) = node.get(&format!("/api/v1/explain?{query}")).await;
+        assert_eq!(code, StatusCode::OK, "{query} {explanation}");
+        let connection = &explanation["connection"];
+        assert_eq!(
+            (
+                &connection["entryPoint"]["name"],
+                &connection["tls"],
+                &connection["serverName"],
+                &explanation["outcome"]["kind"],
+            ),
+            (
+                &json!(entry_point),
+                &json!(tls),
+                &json!(server_name),
+                &json!(kind)
+            ),
+            "{query} {explanation:#}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn metrics_come_as_openmetrics_and_as_a_summary() {
     let node = Node::new();
     let response = node

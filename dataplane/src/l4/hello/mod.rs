@@ -14,6 +14,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
+pub use message::host_name;
 use smallvec::SmallVec;
 
 /// Most bytes of the message, header included. A browser's hello has about 2 KiB with a post-quantum key share
