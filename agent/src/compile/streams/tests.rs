@@ -85,7 +85,7 @@ fn routers_are_on_entry_points_of_their_protocol() {
         "tcp": {
             "routers": {
                 "default": {"rule": "HostSNI(`*`)", "service": "s"},
-                "named": {"rule": "HostSNI(`*`)", "service": "s", "entryPoints": ["db", "web", "db"]},
+                "named": {"rule": "ClientIP(`10.0.0.0/8`)", "service": "s", "entryPoints": ["db", "web", "db"]},
             },
             "services": {"s": {"loadBalancer": {"servers": [{"address": "10.0.0.1:1"}]}}},
         },
@@ -113,7 +113,7 @@ fn tls_and_priorities() {
         json!({
             "any": {"rule": "HostSNI(`*`)", "service": "s"},
             "ip": {"rule": "ClientIP(`10.0.0.1`)", "service": "s"},
-            "low": {"rule": "HostSNI(`*`)", "service": "s", "priority": -7},
+            "low": {"rule": "ClientIP(`10.0.0.2`)", "service": "s", "priority": -7},
             "pass": {"rule": "HostSNI(`a.test`)", "service": "s", "tls": {"passthrough": true}},
             "end": {"rule": "HostSNI(`b.test`)", "service": "s", "tls": {}},
         }),
@@ -252,6 +252,34 @@ fn a_router_that_cannot_work_says_why_and_hurts_no_other() {
             problems(&compiled)
         );
     }
+}
+
+#[test]
+fn datagrams_never_come_back_here() {
+    let udp = |servers: &[&str]| {
+        let servers: Vec<Value> = servers
+            .iter()
+            .map(|address| json!({"address": address}))
+            .collect();
+        compiled(json!({
+            "udp": {
+                "routers": {"r": {"service": "s"}},
+                "services": {"s": {"loadBalancer": {"servers": servers}}},
+            },
+            // Connections may: whatever they are, they come from somebody who is limited.
+            "tcp": {"services": {"s": {"loadBalancer": {"servers": [{"address": "127.0.0.1:53"}]}}}},
+        }))
+    };
+    let refused = "server address \"127.0.0.1:53\": there this node's own entry point \"dns\" listens, and datagrams would go \
+                   round in circles; write the address of the server behind it";
+    let both = udp(&["127.0.0.1:53", "10.0.0.1:53"]);
+    assert_eq!(problems(&both), [format!("service udp/s@file: {refused}")]);
+    assert_eq!(&*service(&both, "udp/s@file").endpoints[0].host, "10.0.0.1");
+    assert_eq!(service(&both, "udp/s@file").endpoints.len(), 1);
+    let alone = udp(&["127.0.0.1:53"]);
+    assert_eq!(alone.disabled[0].name, "udp/r@file");
+    assert!(alone.disabled[0].reason.contains(refused), "{:?}", alone.disabled);
+    assert_eq!(udp(&["127.0.0.1:54"]).problems, []);
 }
 
 #[test]
@@ -536,6 +564,10 @@ fn tls_options_come_out_by_server_name() {
             "tls.options has no effect beside passthrough",
         ),
         ("host b.test", "name different TLS options"),
+        (
+            "router tcp/both@file",
+            "the HTTPS router both@file has the name \"b.test\"",
+        ),
     ] {
         let mut all = said.iter();
         assert!(
