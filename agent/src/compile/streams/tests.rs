@@ -255,6 +255,71 @@ fn a_router_that_cannot_work_says_why_and_hurts_no_other() {
 }
 
 #[test]
+fn what_a_rule_can_not_mean_is_said_and_the_router_served() {
+    for (rule, tls, expected) in [
+        (
+            "HostSNI(`*`) && ALPN(`h2`)",
+            Value::Null,
+            "router tcp/r@file: rule: ALPN(`h2`): only a ClientHello has this, and a router without `tls` never sees one: it \
+             never matches; add `tls`, with `passthrough: true` where the back end has the certificate",
+        ),
+        (
+            "HostSNI(`a.test:443`)",
+            json!({}),
+            "router tcp/r@file: rule: HostSNI(`a.test:443`): no server name has a port; leave it out",
+        ),
+    ] {
+        let mut definition = json!({"rule": rule, "service": "s"});
+        if !tls.is_null() {
+            definition["tls"] = tls;
+        }
+        let compiled = compiled(tcp(json!({"r": definition}), json!({})));
+        router(&compiled, "tcp/r@file");
+        assert_eq!(problems(&compiled), [expected]);
+    }
+}
+
+#[test]
+fn a_router_that_others_leave_nothing_to_is_told_of() {
+    let http = json!({
+        "routers": {"app": {"rule": "Host(`app.test`)", "service": "app", "tls": {}}},
+        "services": {"app": {"loadBalancer": {"servers": [{"url": "http://10.0.0.1"}]}}},
+    });
+    let mut document = tcp(
+        json!({
+            "all": {"rule": "HostSNI(`*`)", "service": "s", "priority": 100},
+            "some": {"rule": "ClientIP(`10.0.0.1`)", "service": "s"},
+            "app": {"rule": "HostSNI(`app.test`)", "service": "s", "tls": {"passthrough": true}},
+        }),
+        json!({}),
+    );
+    document["http"] = http;
+    let compiled = compiled(document.clone());
+    assert_eq!(
+        problems(&compiled),
+        [
+            "router tcp/app@file: on the entry point \"web\" the HTTPS router app@file has the name \"app.test\", which puts it \
+             before every TCP router, as in Traefik: this one gets no connection for it; use another name or entry point for \
+             one of them",
+            "router tcp/some@file: on the entry point \"web\" the router tcp/all@file comes first and takes every connection \
+             that this rule does: it never gets one; give it a higher priority, or another rule or entry point",
+        ]
+    );
+
+    // A router that is not served claims nothing.
+    document["http"]["routers"]["app"]["middlewares"] = json!(["auth"]);
+    document["tcp"]["routers"]["all"]["priority"] = json!(0);
+    let compiled = self::compiled(document);
+    assert!(
+        problems(&compiled)
+            .iter()
+            .all(|problem| !problem.contains("router tcp/")),
+        "{:?}",
+        problems(&compiled)
+    );
+}
+
+#[test]
 fn datagrams_never_come_back_here() {
     let udp = |servers: &[&str]| {
         let servers: Vec<Value> = servers
@@ -575,7 +640,7 @@ fn tls_options_come_out_by_server_name() {
             "{subject}: {said:#?}"
         );
     }
-    assert_eq!(said.len(), 3, "{said:#?}");
+    assert_eq!(said.len(), 4, "{said:#?}");
 }
 
 #[test]

@@ -168,7 +168,18 @@ async fn routes_are_listed_with_their_state() {
         rule: "Host(".to_owned(),
         reason: "no rule".to_owned(),
     };
-    node.change(|report| report.disabled.push(disabled));
+    node.change(|report| {
+        report.disabled.push(disabled);
+        report.problems = [
+            ("router udp/dns@docker", "odd"),
+            ("service udp/dns@docker", "else"),
+        ]
+        .map(|(subject, message)| Problem {
+            subject: subject.to_owned(),
+            message: message.to_owned(),
+        })
+        .into();
+    });
     let (_, routes) = node.get("/api/v1/routes").await;
     let rule = "Host(`app.test`) && Header(`X-Tenant`, `blue`)";
     assert_eq!(
@@ -201,6 +212,7 @@ async fn routes_are_listed_with_their_state() {
         json!({
             "name": "udp/dns@docker", "protocol": "udp", "status": "enabled", "rule": "", "priority": null,
             "entry_points": ["dns"], "tls": null, "service": "udp/dns@docker", "endpoints": 1, "ready_endpoints": 1,
+            "warnings": ["odd"],
         })
     );
     assert_eq!(
