@@ -9,9 +9,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Deadline, IMPATIENT, Net, Place};
+use super::connection::{Deadline, Net, Place};
 use super::failure::{Failure, shown};
 use super::target::Target;
+use crate::http::IMPATIENT;
 use crate::l4::proxy_protocol::{ProxyHeader, Version, encode};
 use crate::metrics::CheckOutcome;
 

@@ -103,7 +103,11 @@ fn roots(transport: &Transport) -> Result<Arc<RootCertStore>, Arc<str>> {
     Ok(Arc::new(roots))
 }
 
-fn certificates(transport: &Transport, pem: &Pem) -> Result<Vec<CertificateDer<'static>>, Arc<str>> {
+/// The certificates of a PEM text; at least one.
+pub(crate) fn certificates(
+    transport: &Transport,
+    pem: &Pem,
+) -> Result<Vec<CertificateDer<'static>>, Arc<str>> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|error| unusable(transport, &format!("a certificate is not PEM: {error}")))?;
@@ -113,7 +117,8 @@ fn certificates(transport: &Transport, pem: &Pem) -> Result<Vec<CertificateDer<'
     Ok(found)
 }
 
-fn unusable(transport: &Transport, why: &str) -> Arc<str> {
+/// Why a transport can't be used, which is logged as well.
+pub(crate) fn unusable(transport: &Transport, why: &str) -> Arc<str> {
     let text = format!("the servers transport {:?} can't be used: {why}", transport.name);
     tracing::error!("{text}");
     text.into()

@@ -313,6 +313,13 @@ label_enum! {
     }
 }
 
+impl StreamEnd {
+    /// No back end has served it.
+    pub fn is_unserved(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Unreachable | Self::ServiceFull)
+    }
+}
+
 label_enum! {
     /// A side of a connection.
     pub enum StreamSide {

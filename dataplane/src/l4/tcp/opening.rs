@@ -14,8 +14,6 @@ use crate::metrics::Refusal;
 
 /// One read of first bytes.
 const READ: usize = 4096;
-/// The first byte of a TLS handshake record (RFC 8446 section 5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
 
 /// The fatal alert `decode_error` (RFC 8446 section 6.2) in a record of its own.
 const DECODE_ERROR: [u8; 7] = [0x15, 3, 1, 0, 2, 2, 50];
@@ -47,7 +45,7 @@ pub(super) async fn read(arrival: &mut Arrival, hello_time: Duration) -> Opened 
         {
             return refused;
         }
-        let tls = arrival.first.first() == Some(&TLS_HANDSHAKE);
+        let tls = arrival.first.first() == Some(&hello::HANDSHAKE);
         let step = match postgres {
             true => Step::Pass,
             false => preamble.step(&arrival.first),
