@@ -1,31 +1,33 @@
-//! `constellation explain URL`: which route and which endpoint a request would get, and why the others lost.
+//! `constellation explain URL`: which route and which endpoint a request, a connection or a client's datagrams would get,
+//! and why the others lost.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use constellation_table::Explanation;
 
 use super::client::NodeChoice;
 use super::{Exit, Failure, Settings, print, print_json};
 use crate::compile::{Compiler, Statics};
-use crate::control::{EntryPointFacts, Question};
+use crate::control::{Answer, EntryPointFacts, Question};
 use crate::sources;
 
 /// `explain`.
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// The URL a client would ask for, for instance https://app.example.test/path?q=1.
+    /// The URL a client would ask for, for instance https://app.example.test/path?q=1. A connection:
+    /// tcp://192.0.2.1:5432, or with TLS tls://db.example.test:5432, which is short for
+    /// tcp://192.0.2.1:5432?sni=db.example.test; `alpn=h2,http/1.1` adds protocols. Datagrams: udp://192.0.2.1:53.
     #[arg(value_name = "URL")]
     url: String,
-    /// Method of the request.
-    #[arg(long, default_value = "GET")]
-    method: String,
-    /// A header of the request, for instance "X-Tenant: blue". May be repeated.
+    /// Method of a request. Default: GET.
+    #[arg(long)]
+    method: Option<String>,
+    /// A header of a request, for instance "X-Tenant: blue". May be repeated.
     #[arg(long, value_name = "NAME: VALUE")]
     header: Vec<String>,
-    /// Entry point the request comes in on. Default: the one whose port the URL has, else the first that fits its
+    /// Entry point it comes in on. Default: the one whose port the URL has, for a request else the first that fits its
     /// scheme.
     #[arg(long, value_name = "NAME")]
     entrypoint: Option<String>,
@@ -54,9 +56,10 @@ pub(super) fn run(args: &ExplainArgs) -> Result<(), Failure> {
     }
 }
 
-fn ask_node(args: &ExplainArgs) -> Result<Explanation, Failure> {
+fn ask_node(args: &ExplainArgs) -> Result<Answer, Failure> {
     let client_ip = args.client_ip.map(|ip| ip.to_string());
-    let mut query = vec![("url", args.url.as_str()), ("method", args.method.as_str())];
+    let mut query = vec![("url", args.url.as_str())];
+    query.extend(args.method.iter().map(|method| ("method", method.as_str())));
     query.extend(args.header.iter().map(|header| ("header", header.as_str())));
     query.extend(args.entrypoint.iter().map(|name| ("entrypoint", name.as_str())));
     query.extend(client_ip.iter().map(|ip| ("client_ip", ip.as_str())));
@@ -65,7 +68,7 @@ fn ask_node(args: &ExplainArgs) -> Result<Explanation, Failure> {
         .get("/api/v1/explain", &query)
 }
 
-fn ask_files(args: &ExplainArgs, file: &Path) -> Result<Explanation, Failure> {
+fn ask_files(args: &ExplainArgs, file: &Path) -> Result<Answer, Failure> {
     let settings = Settings {
         config: Some(file.to_owned()),
         ..Settings::default()
@@ -94,7 +97,7 @@ fn ask_files(args: &ExplainArgs, file: &Path) -> Result<Explanation, Failure> {
     let entry_points: Vec<EntryPointFacts> = entry_points.collect();
     let question = Question {
         url: args.url.clone(),
-        method: Some(args.method.clone()),
+        method: args.method.clone(),
         headers: args.header.clone(),
         entry_point: args.entrypoint.clone(),
         client_ip: args.client_ip.map(|ip| ip.to_string()),

@@ -29,7 +29,7 @@ pub const VERSION: &str = match option_env!("CONSTELLATION_VERSION") {
     None => env!("CARGO_PKG_VERSION"),
 };
 
-/// Edge node for small Docker clusters: routes HTTP and HTTPS from Traefik labels and files to back ends.
+/// Edge node for small Docker clusters: routes HTTP, HTTPS, TCP and UDP from Traefik labels and files to back ends.
 #[derive(Debug, Parser)]
 #[command(name = "constellation", version = VERSION, after_help = Exit::HELP, arg_required_else_help = true)]
 pub struct Cli {
@@ -55,7 +55,7 @@ enum Command {
     Undrain(drain::DrainArgs),
     /// Show how the running node fares.
     Status(status::StatusArgs),
-    /// Say which route and which endpoint a request would get, and why the others lost.
+    /// Say which route and which endpoint a request, a connection or datagrams would get, and why the others lost.
     Explain(explain::ExplainArgs),
     /// Print shell completions.
     Completions(completions::CompletionsArgs),

@@ -38,6 +38,8 @@ struct Route {
     passthrough: bool,
     service: Option<String>,
     redirect_to: Option<String>,
+    #[serde(default)]
+    warnings: Vec<String>,
     endpoints: usize,
     ready_endpoints: usize,
 }
@@ -73,6 +75,11 @@ fn render(routes: &[Route]) -> String {
     } else {
         table::render(header, &rows)
     };
+    for route in routes {
+        for warning in &route.warnings {
+            text.push_str(&format!("warning: {}: {warning}\n", route.name));
+        }
+    }
     for route in disabled {
         let reason = route.reason.as_deref().unwrap_or_default();
         text.push_str(&format!("not served: {}: {reason}\n", route.name));
@@ -130,7 +137,7 @@ mod tests {
              "tls": true, "service": null, "redirect_to": "https:8443", "endpoints": 0, "ready_endpoints": 0},
             {"name": "tcp/db@file", "protocol": "tcp", "status": "enabled", "rule": "HostSNI(`db`)", "priority": 13,
              "entry_points": ["pg"], "tls": true, "passthrough": true, "service": "tcp/db@file", "endpoints": 1,
-             "ready_endpoints": 1},
+             "ready_endpoints": 1, "warnings": ["rule: odd", "never gets one"]},
             {"name": "udp/dns@file", "protocol": "udp", "status": "enabled", "rule": "", "priority": null,
              "entry_points": ["dns"], "tls": null, "service": "udp/dns@file", "endpoints": 1, "ready_endpoints": 0},
             {"name": "b@docker", "protocol": "http", "status": "disabled", "reason": "it has no rule", "rule": "", "priority": null,
@@ -145,6 +152,8 @@ a@file        http      web,alt       no           9         s@file         1/2 
 r@internal    http      web           yes          1         -> https:8443  -      PathPrefix(`/`)
 tcp/db@file   tcp       pg            passthrough  13        tcp/db@file    1/1    HostSNI(`db`)
 udp/dns@file  udp       dns           -            -         udp/dns@file   0/1    -
+warning: tcp/db@file: rule: odd
+warning: tcp/db@file: never gets one
 not served: b@docker: it has no rule
 "
         );

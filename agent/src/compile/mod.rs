@@ -41,7 +41,7 @@ use self::references::References;
 use self::routers::{RouterCompiler, RouterEntry};
 use self::rules::RuleCache;
 use self::services::ServiceEntry;
-use self::streams::Streams;
+use self::streams::{Streams, shadowed};
 use self::tls::OptionNames;
 use self::transports::TransportEntry;
 use crate::report::DisabledRouter;
@@ -328,9 +328,11 @@ impl Compiler {
         changes.tls = tls != self.tls || std::mem::take(&mut self.reread);
         self.tls = tls.clone();
         disabled.sort_by(|a, b| a.name.cmp(&b.name));
+        let snapshot = Snapshot::build(generation, self.statics.entry_points.len(), routers, services)
+            .with_streams(streams.tcp, streams.udp);
+        problems.extend(shadowed::problems(&snapshot, &self.statics));
         let mut compiled = Compiled {
-            snapshot: Snapshot::build(generation, self.statics.entry_points.len(), routers, services)
-                .with_streams(streams.tcp, streams.udp),
+            snapshot,
             tls,
             problems: Vec::new(),
             disabled,

@@ -1,10 +1,10 @@
 //! What compile takes from the static configuration: entry points with their defaults, and the default transport.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use constellation_config::dynamic::ServiceOptions;
-use constellation_config::{Config, EntryPointTls, RedirectionTarget};
+use constellation_config::{Config, EntryPoint, EntryPointTls, RedirectionTarget};
 use constellation_table::{EntryPointId, Policy, Redirect, StreamTransport, Timeouts, Transport};
 
 use super::pem::PemFiles;
@@ -28,6 +28,8 @@ pub struct Statics {
     pub service_defaults: ServiceOptions,
     /// The policy that these make.
     pub default_policy: Arc<Policy>,
+    /// The addresses of this host's interfaces, as they were when the node started.
+    pub host_addresses: Vec<IpAddr>,
 }
 
 /// What an entry point gives to the routers on it.
@@ -37,6 +39,8 @@ pub struct EntryPointRules {
     pub name: Arc<str>,
     /// Whether routers that name no entry point are served here (`asDefault`).
     pub as_default: bool,
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
     /// Whether it takes datagrams.
     pub udp: bool,
     /// Makes routers without `tls` TLS routers (`http.tls`).
@@ -64,6 +68,7 @@ impl Statics {
     pub fn new(config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Result<Self, String> {
         let entry_points = config.entry_points.iter().map(|entry_point| EntryPointRules {
             name: entry_point.name.as_str().into(),
+            addresses: addresses(entry_point, bound),
             as_default: entry_point.as_default,
             udp: entry_point.protocol == constellation_config::Protocol::Udp,
             tls: entry_point.tls.clone(),
@@ -79,7 +84,31 @@ impl Statics {
             retry_after: u32::try_from(config.proxy.retry_after.as_secs()).unwrap_or(u32::MAX),
             default_policy: Arc::new(default_policy(&config.service_defaults)?),
             service_defaults: config.service_defaults.clone(),
+            host_addresses: host_addresses(),
         })
+    }
+
+    /// The entry point for datagrams that would get what is sent to this server.
+    pub(super) fn datagrams_at(&self, host: &str, port: u16) -> Option<&EntryPointRules> {
+        let local = |ip: IpAddr| {
+            ip.is_loopback() || ip.is_unspecified() || self.host_addresses.contains(&ip.to_canonical())
+        };
+        let takes = |listening: &SocketAddr, ip: IpAddr| {
+            let at = listening.ip().to_canonical();
+            // Who sends to no address in particular reaches this host's loopback address.
+            at == ip || at.is_unspecified() && local(ip) || ip.is_unspecified() && at.is_loopback()
+        };
+        let ips: Vec<IpAddr> = match host.parse::<IpAddr>() {
+            Ok(ip) => vec![ip.to_canonical()],
+            Err(_) if host.eq_ignore_ascii_case("localhost") => {
+                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+            }
+            Err(_) => Vec::new(),
+        };
+        let takes =
+            |listening: &SocketAddr| listening.port() == port && ips.iter().any(|ip| takes(listening, *ip));
+        let mut datagrams = self.entry_points.iter().filter(|entry_point| entry_point.udp);
+        datagrams.find(|entry_point| entry_point.addresses.iter().any(takes))
     }
 
     /// Where HTTP and TCP routers without `entryPoints` are served: the default entry points, or all when none is
@@ -126,6 +155,28 @@ impl Statics {
             .find(|(_, entry_point)| &*entry_point.name == name)
             .map(|(id, _)| id)
     }
+}
+
+/// Where an entry point listens: really, or, offline, as it is configured.
+fn addresses(entry_point: &EntryPoint, bound: &[(Arc<str>, SocketAddr)]) -> Vec<SocketAddr> {
+    let bound = bound.iter().filter(|(name, _)| **name == *entry_point.name);
+    let bound: Vec<SocketAddr> = bound.map(|(_, address)| *address).collect();
+    match bound.is_empty() {
+        true => entry_point.addresses.clone(),
+        false => bound,
+    }
+}
+
+fn host_addresses() -> Vec<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().inspect_err(
+        |error| tracing::warn!(%error, "the addresses of this host can't be read: UDP services that lead back here go unnoticed"),
+    );
+    let of = |interface: nix::ifaddrs::InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        v4.or_else(|| Some(address.as_sockaddr_in6()?.ip().to_canonical()))
+    };
+    interfaces.into_iter().flatten().filter_map(of).collect()
 }
 
 fn default_policy(options: &ServiceOptions) -> Result<Policy, String> {
@@ -225,7 +276,7 @@ fn default_transport(options: &constellation_config::ServersTransport) -> Result
 
 #[cfg(test)]
 mod tests {
-    use constellation_config::{EntryPoint, Redirection as Configured};
+    use constellation_config::Redirection as Configured;
 
     use super::*;
 
@@ -290,6 +341,50 @@ mod tests {
             let statics = Statics::new(&config, bound).unwrap();
             let redirection = statics.entry_points[0].redirection.as_ref().unwrap();
             assert_eq!(redirection.redirect.port, expected, "{config:?}");
+        }
+    }
+
+    #[test]
+    fn what_leads_back_here_is_known() {
+        let listening = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|address| address.parse().unwrap());
+            let mut dns = EntryPoint::new("dns", addresses.collect());
+            dns.protocol = constellation_config::Protocol::Udp;
+            let tcp = EntryPoint::new("tcp", vec!["0.0.0.0:54".parse().unwrap()]);
+            let config = Config {
+                entry_points: vec![tcp, dns],
+                ..Config::default()
+            };
+            let mut statics = Statics::new(&config, &[]).unwrap();
+            statics.host_addresses = vec!["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+            statics
+        };
+        for (addresses, host, port, back) in [
+            (&["127.0.0.1:53"][..], "127.0.0.1", 53, true),
+            (&["127.0.0.1:53"], "::ffff:127.0.0.1", 53, true),
+            (&["127.0.0.1:53"], "localhost", 53, true),
+            (&["127.0.0.1:53"], "0.0.0.0", 53, true),
+            (&["127.0.0.1:53"], "127.0.0.1", 54, false),
+            (&["127.0.0.1:53"], "127.0.0.2", 53, false),
+            (&["127.0.0.1:53"], "192.0.2.7", 53, false),
+            (&["127.0.0.1:53"], "dns.test", 53, false),
+            (&["192.0.2.7:53"], "192.0.2.7", 53, true),
+            (&["192.0.2.7:53"], "127.0.0.1", 53, false),
+            (&["192.0.2.8:53", "192.0.2.7:53"], "192.0.2.7", 53, true),
+            (&["[::1]:53"], "::1", 53, true),
+            (&["[::1]:53"], "LOCALHOST", 53, true),
+            (&["[::]:53"], "127.0.0.9", 53, true),
+            (&["[::]:53"], "::", 53, true),
+            (&["[::]:53"], "192.0.2.7", 53, true),
+            (&["[::]:53"], "2001:db8::7", 53, true),
+            (&["[::]:53"], "192.0.2.9", 53, false),
+            (&["0.0.0.0:53"], "192.0.2.7", 53, true),
+            (&["0.0.0.0:53"], "192.0.2.7", 54, false),
+        ] {
+            let found = listening(addresses)
+                .datagrams_at(host, port)
+                .map(|found| &*found.name == "dns");
+            assert_eq!(found, back.then_some(true), "{host}:{port} at {addresses:?}");
         }
     }
 

@@ -10,7 +10,7 @@
 //! | `/metrics` | OpenMetrics text |
 //! | `/api/v1/status`, `/routes`, `/services`, `/services/{name}`, `/metrics` | JSON |
 //! | POST `/api/v1/services/{name}/endpoints/{endpoint}/drain`, `/undrain` | the endpoint as it stands then |
-//! | `/api/v1/explain?url=` | the decision for a request, with its reasons |
+//! | `/api/v1/explain?url=` | the decision for a request, a connection or datagrams, with its reasons |
 //!
 //! Whoever changes something sends a token, from this machine too: any program here could call otherwise, and so could
 //! a page in a browser. Errors are problem+json (RFC 9457).
@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 use crate::drains::Drains;
 use crate::report::{NodeFacts, Report};
 
-pub use explain::{EntryPointFacts, Question, QuestionError};
+pub use explain::{Answer, EntryPointFacts, Question, QuestionError};
 pub use server::ControlServer;
 
 /// What the control server reads.

@@ -1,5 +1,6 @@
 //! `/api/v1/routes`: every router, best first within its protocol, and those that are defined but not served.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 use super::ControlState;
 use super::services::ready;
+use crate::report::Report;
 use crate::sources::Section;
 
 #[derive(Debug, Serialize)]
@@ -39,6 +41,9 @@ struct Route {
     service: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     redirect_to: Option<String>,
+    /// What deserves a look although the router is served.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     endpoints: usize,
     ready_endpoints: usize,
 }
@@ -70,11 +75,29 @@ impl Routes {
             .all_udp_routers()
             .iter()
             .map(|router| Route::udp(router, state));
+        let warnings = warnings(&report);
+        let warned = |mut route: Route| {
+            let of_it = warnings.get(route.name.as_str());
+            route.warnings = of_it.cloned().unwrap_or_default();
+            route
+        };
+        let served = http.chain(tcp).chain(udp).map(warned);
         Self {
             generation: table.generation(),
-            routes: http.chain(tcp).chain(udp).chain(disabled).collect(),
+            routes: served.chain(disabled).collect(),
         }
     }
+}
+
+/// What was found about routers, by their names.
+fn warnings(report: &Report) -> HashMap<&str, Vec<String>> {
+    let mut warnings: HashMap<&str, Vec<String>> = HashMap::new();
+    for problem in &report.problems {
+        if let Some(name) = problem.subject.strip_prefix("router ") {
+            warnings.entry(name).or_default().push(problem.message.clone());
+        }
+    }
+    warnings
 }
 
 /// The section of an object, by its name among those of all sections.

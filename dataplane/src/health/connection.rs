@@ -17,15 +17,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::failure::Failure;
 use super::names::Names;
-use crate::http::{Trust, template};
+use crate::http::{IMPATIENT, Trust, template};
 use crate::metrics::CheckOutcome;
 
 /// Most bytes of an answer's head.
 const MAX_HEAD: usize = 64 * 1024;
 /// HTTP/2 flow control: an answer's body is not read beyond this.
 const WINDOW: u32 = 64 * 1024;
-/// While other addresses remain, one that does not answer is passed over after this long.
-const IMPATIENT: Duration = Duration::from_secs(1);
 /// A connection that is not ready for the next request by then is not used again.
 const READY: Duration = Duration::from_secs(1);
 
@@ -178,7 +176,7 @@ impl Connection {
 }
 
 /// A connection to the first address that takes one, with TLS where the place wants it.
-pub(super) async fn connect(route: &Route<'_>, net: &Net, deadline: Deadline) -> Result<Stream, Failure> {
+async fn connect(route: &Route<'_>, net: &Net, deadline: Deadline) -> Result<Stream, Failure> {
     let Place { host, port, .. } = route.place;
     // Half of the time is left for those who were known before.
     let addresses = net.names.addresses(host, *port, deadline.limit / 2).await;

@@ -84,7 +84,13 @@ impl Failure {
         }
     }
 
-    fn tls(text: &str) -> Self {
+    /// The transport can't be used.
+    pub(super) fn settings(why: &str) -> Self {
+        Self::new(CheckOutcome::Settings, why)
+    }
+
+    /// No TLS on a connection.
+    pub(super) fn tls(text: &str) -> Self {
         let reason = match text.split_once("invalid peer certificate: ") {
             Some((_, why)) => {
                 let why = why.split(", SNI:").next().unwrap_or(why);

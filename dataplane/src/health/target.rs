@@ -15,6 +15,7 @@ use super::connection::{Connection, Deadline, Net, Place, Route};
 use super::failure::{Failure, shown};
 use super::{grpc, tcp, web};
 use crate::http::Trust;
+use crate::l4::secure::{self, Tls};
 use crate::metrics::CheckOutcome;
 
 /// What an endpoint is asked.
@@ -25,6 +26,8 @@ pub(super) struct Target {
     pub(super) transport: Arc<Transport>,
     /// `Err` says why the transport can't be used.
     trust: Arc<Result<Trust, Arc<str>>>,
+    /// What TCP checks of endpoints with TLS speak: the TLS of their streams.
+    pub(super) tls: Option<Result<Tls, Arc<str>>>,
 }
 
 /// A request to one place.
@@ -47,10 +50,15 @@ impl Target {
         check: &HealthCheck,
         trust: Arc<Result<Trust, Arc<str>>>,
     ) -> Self {
+        let origin = origin(endpoint, check);
+        let transport = service.transport.clone();
+        let over_tls = check.mode == CheckMode::Tcp && origin.scheme == Scheme::Tls;
+        let tls = || Tls::new(&transport, secure::client_config(&transport)?, &origin.host);
         Self {
             check: check.clone(),
-            origin: origin(endpoint, check),
-            transport: service.transport.clone(),
+            tls: over_tls.then(tls),
+            origin,
+            transport,
             trust,
         }
     }
@@ -128,7 +136,7 @@ impl Target {
         Ok(Route {
             place,
             transport: &self.transport,
-            trust: trust.map_err(|why| Failure::new(CheckOutcome::Settings, why.as_ref()))?,
+            trust: trust.map_err(|why| Failure::settings(why))?,
             h2_only: self.check.mode == CheckMode::Grpc,
             known: place.host == self.origin.host,
         })

@@ -3,31 +3,40 @@
 //! As in Traefik, what comes back must begin with what is expected. Traefik looks at what its first read gives; here an
 //! answer may come in pieces.
 
+use constellation_table::ProxyProtocolVersion;
 use constellation_table::policy::TcpExchange;
-use constellation_table::{ProxyProtocolVersion, Scheme};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
-use super::connection::{self, Deadline, Net, Place};
+use super::connection::{Deadline, Net, Place};
 use super::failure::{Failure, shown};
 use super::target::Target;
+use crate::http::IMPATIENT;
 use crate::l4::proxy_protocol::{ProxyHeader, Version, encode};
 use crate::metrics::CheckOutcome;
 
 /// One read of an answer. What is behind the expected bytes is of no interest.
 const READ: usize = 4096;
 
-/// The whole of a check.
+/// The whole of a check. What a stream would say before its client's bytes is said here too, in the same order.
 pub(super) async fn ask(target: &Target, net: &Net, deadline: Deadline) -> Result<(), Failure> {
     let exchange = &target.check.exchange;
-    if target.origin.scheme == Scheme::Tls {
-        let route = target.route(&target.origin)?;
-        let stream = connection::connect(&route, net, deadline).await?;
-        return talk(stream, &[], exchange, deadline).await;
-    }
-    let stream = connect(&target.origin, net, deadline).await?;
-    talk(stream, &preface(target), exchange, deadline).await
+    let mut stream = connect(&target.origin, net, deadline).await?;
+    let preface = preface(target);
+    let Some(tls) = &target.tls else {
+        return talk(stream, &preface, exchange, deadline).await;
+    };
+    let tls = tls.clone().map_err(|why| Failure::settings(&why))?;
+    let securing = async {
+        stream.write_all(&preface).await.map_err(|_| closed())?;
+        let secured = tls.connect(stream).await;
+        secured.map_err(|error| Failure::tls(&error.to_string()))
+    };
+    let secured = timeout_at(deadline.at, securing)
+        .await
+        .map_err(|_| Failure::no_connection(deadline.limit))??;
+    talk(secured, &[], exchange, deadline).await
 }
 
 /// What a back end that wants PROXY headers gets before anything else: that the connection is our own.
@@ -45,11 +54,18 @@ async fn connect(origin: &Place, net: &Net, deadline: Deadline) -> Result<TcpStr
     let Place { host, port, .. } = origin;
     let addresses = net.names.addresses(host, *port, deadline.limit / 2).await;
     let addresses = addresses.map_err(|error| Failure::name(host, &error))?;
-    let failure = match timeout_at(deadline.at, TcpStream::connect(addresses.as_slice())).await {
-        Ok(Ok(stream)) => return Ok(stream),
-        Ok(Err(error)) => Failure::connect(&error),
-        Err(_) => Failure::no_connection(deadline.limit),
-    };
+    let mut failure = Failure::no_connection(deadline.limit);
+    for (position, address) in addresses.iter().enumerate() {
+        let until = match position + 1 == addresses.len() {
+            true => deadline.at,
+            false => deadline.at.min(Instant::now() + IMPATIENT),
+        };
+        failure = match timeout_at(until, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => Failure::connect(&error),
+            Err(_) => Failure::no_connection(deadline.limit),
+        };
+    }
     net.names.forget(host);
     Err(failure)
 }

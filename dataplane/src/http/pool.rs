@@ -200,14 +200,74 @@ fn is_open(stream: &mut Stream, surely: bool) -> bool {
     )
 }
 
-/// The runtime hears of a closed connection only when it next looks; the kernel knows at once.
+/// The runtime hears of a closed connection only when it next looks; the kernel knows at once. Any byte counts as the end
+/// here: of TLS it is more likely the alert before the close than a late ticket, and a new connection harms nobody.
 fn is_open_by_kernel(stream: &Stream) -> bool {
     let mut byte = [0; 1];
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    match nix::sys::socket::recv(stream.id(), &mut byte, flags) {
-        Err(Errno::EAGAIN) => true,
-        // With TLS these may be tickets, which are no response.
-        Ok(1..) => stream.get_ssl_digest().is_some(),
-        Ok(0) | Err(_) => false,
+    nix::sys::socket::recv(stream.id(), &mut byte, flags) == Err(Errno::EAGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use rustls_pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// A back end that speaks TLS, and says good-bye when it is told to, but leaves its socket open.
+    fn farewell() -> (SocketAddr, std::sync::mpsc::Sender<()>) {
+        let made = rcgen::generate_simple_self_signed(vec!["app.test".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(crate::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut socket = listener.accept().unwrap().0;
+            let mut session = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = rustls::Stream::new(&mut session, &mut socket);
+            let mut word = [0; 4];
+            stream.read_exact(&mut word).unwrap();
+            stream.write_all(&word).unwrap();
+            told.recv().unwrap();
+            session.send_close_notify();
+            session.write_tls(&mut socket).unwrap();
+            // Until the test is over.
+            told.recv().unwrap_err();
+        });
+        (address, tell)
+    }
+
+    #[tokio::test]
+    async fn a_farewell_that_nobody_has_read_ends_a_tls_connection() {
+        let (address, tell) = farewell();
+        let mut peer = HttpPeer::new(address, true, "app.test".to_owned());
+        peer.options.verify_cert = false;
+        peer.options.verify_hostname = false;
+        let pool = Pool::new();
+        let mut stream = pool.connector.transport().new_stream(&peer).await.unwrap();
+        stream.write_all(b"ping").await.unwrap();
+        stream.flush().await.unwrap();
+        stream.read_exact(&mut [0; 4]).await.unwrap();
+        assert!(is_open(&mut stream, true));
+        tell.send(()).unwrap();
+        // Not awaited: the runtime must not look at the socket meanwhile.
+        let until = Instant::now() + Duration::from_secs(10);
+        let mut byte = [0; 1];
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        while nix::sys::socket::recv(stream.id(), &mut byte, flags).is_err() {
+            assert!(Instant::now() < until, "no farewell");
+            std::thread::yield_now();
+        }
+        assert!(!is_open(&mut stream, true));
     }
 }

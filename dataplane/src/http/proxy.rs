@@ -21,7 +21,7 @@ use super::pool::Pool;
 use super::race::Lost;
 use super::routing::Outcome;
 use super::upstream::{Names, text_value};
-use crate::metrics::{EndpointFailure, GaveUp, QueueRefusal, RouteMetrics};
+use crate::metrics::{EndpointFailure, GaveUp, QueueRefusal, Refusal, RouteMetrics};
 
 /// Unwanted responses that one worker reads at once.
 const DISCARDING: usize = 256;
@@ -225,6 +225,12 @@ impl App {
     async fn fail(&self, session: &mut ServerSession, exchange: &Exchange, error: &Error) -> End {
         let status = status_of(error);
         tracing::debug!(%error, status, "request failed");
+        if status == 408 {
+            let entry_point = exchange.connection.as_ref().map(|c| c.entry_point.id);
+            if let Some(metrics) = entry_point.and_then(|id| self.edge.metrics.entry_point(id)) {
+                metrics.refused(Refusal::BodyTimeout);
+            }
+        }
         if has_begun(session) || status == 0 {
             session.shutdown().await;
             return End::Cut;

@@ -27,14 +27,12 @@ use super::head::HeadLimits;
 use super::io::{Io, SocketInfo, Transport};
 use super::refusal::Refusal;
 use super::{EntryPointState, Proxy};
-use crate::l4::tcp;
+use crate::l4::{hello, tcp};
 use crate::metrics::{HandshakeOutcome, TlsVersion};
 use crate::tls;
 
 /// What a client that speaks HTTP/2 without negotiation sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The first byte of a TLS handshake record (RFC 8446 section 5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
 /// One read of first bytes.
 const FIRST_READ: usize = 4096;
 /// How long a new connection may stay silent while we drain.
@@ -165,7 +163,7 @@ async fn detect(socket: &mut TcpStream, first: &mut Vec<u8>) -> io::Result<Optio
         if !std::mem::take(&mut known) && socket.read_buf(first).await? == 0 {
             return Ok(None);
         }
-        if first.first() == Some(&TLS_HANDSHAKE) {
+        if first.first() == Some(&hello::HANDSHAKE) {
             return Ok(Some(Protocol::Tls));
         }
         if first.starts_with(PREFACE) {

@@ -7,16 +7,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use constellation_table::{Endpoint, Scheme, Service, Transport};
+use constellation_table::{Endpoint, Pem, Scheme, Service, Transport};
 use http::HeaderValue;
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
+use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use smallvec::SmallVec;
 
 use super::pool::Key;
+use crate::l4::secure::{self, unusable};
 use crate::metrics::{EndpointMetrics, Metrics};
 
 /// Concurrent requests on one HTTP/2 connection to a back end; the back end's own limit counts as well.
@@ -305,25 +306,13 @@ impl Trust {
 }
 
 /// The certificates of a PEM text; at least one, and each one sound, as pingora panics on others.
-fn certificates(transport: &Transport, pem: &[u8]) -> Result<Vec<Vec<u8>>, Arc<str>> {
-    let found: Vec<Vec<u8>> = CertificateDer::pem_slice_iter(pem)
-        .map(|der| der.map(|der| der.to_vec()))
-        .collect::<Result<_, _>>()
-        .map_err(|error| unusable(transport, &format!("a certificate is not PEM: {error}")))?;
-    if found.is_empty() {
-        return Err(unusable(transport, "a file of certificates holds none"));
-    }
+fn certificates(transport: &Transport, pem: &Pem) -> Result<Vec<Vec<u8>>, Arc<str>> {
+    let found = secure::certificates(transport, pem)?;
     for der in &found {
         x509_parser::parse_x509_certificate(der)
             .map_err(|error| unusable(transport, &format!("a certificate can't be read: {error}")))?;
     }
-    Ok(found)
-}
-
-fn unusable(transport: &Transport, why: &str) -> Arc<str> {
-    let text = format!("the servers transport {:?} can't be used: {why}", transport.name);
-    tracing::error!("{text}");
-    text.into()
+    Ok(found.iter().map(|der| der.to_vec()).collect())
 }
 
 /// Addresses of names, remembered for a few seconds; one per worker.

@@ -124,8 +124,6 @@ label_enum! {
         SlowBody = "slow_body",
         /// The client takes its response too slowly.
         SlowReader = "slow_reader",
-        /// More requests than the service admits (503).
-        ServiceFull = "service_full",
         /// More HTTP/2 streams than were offered.
         H2Streams = "h2_streams",
         /// Streams reset, by either side, faster than requests end.
@@ -172,8 +170,8 @@ label_enum! {
         Misdirected = "misdirected",
         /// The PROXY protocol header is missing, malformed or from a peer that is not trusted.
         ProxyProtocol = "proxy_protocol",
-        /// The node is draining.
-        Draining = "draining",
+        /// A ClientHello that can't be read, where its name would choose between routers.
+        ClientHello = "client_hello",
     }
 }
 
@@ -312,6 +310,13 @@ label_enum! {
         Unreachable = "unreachable",
         /// The client left before there was a connection to a back end.
         ClientLeft = "client_left",
+    }
+}
+
+impl StreamEnd {
+    /// No back end has served it.
+    pub fn is_unserved(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Unreachable | Self::ServiceFull)
     }
 }
 

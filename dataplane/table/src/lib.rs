@@ -42,8 +42,8 @@ pub use service::{
 };
 pub use snapshot::{Action, EntryPointId, Redirect, Router, RouterSpec, Snapshot};
 pub use stream::{
-    ConnectionMeta, InFlightConn, IpAllowList, TcpDecision, TcpMiddleware, TcpRouter, TcpRouterSpec, TcpTls,
-    UdpDecision, UdpRouter, UdpRouterSpec, decide_tcp, decide_udp,
+    ConnectionMeta, InFlightConn, IpAllowList, Shadow, Shadowed, TcpDecision, TcpMiddleware, TcpRouter,
+    TcpRouterSpec, TcpTls, UdpDecision, UdpRouter, UdpRouterSpec, decide_tcp, decide_udp,
 };
 pub use target::{
     Child, Definition, Failover, FailoverErrors, FailoverSpec, HighestRandomWeight, HighestRandomWeightSpec,

@@ -4,7 +4,8 @@
 //! balancing are the same. Their names carry the kind in front (`tcp/db@docker`), so that no name of one section can be
 //! taken for one of another.
 //!
-//! This file has what `compile` says of them; [`table`] indexes it, [`decide`] reads it.
+//! This file has what `compile` says of them; [`table`] indexes it, [`decide`] reads it, [`shadow`] finds what of it is in
+//! vain.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -18,10 +19,12 @@ use crate::rule::TcpRule;
 use crate::{EntryPointId, Slot, Target, Turn};
 
 mod decide;
+mod shadow;
 mod table;
 
 pub use decide::{TcpDecision, UdpDecision, decide_tcp, decide_udp};
 pub(crate) use decide::{as_heard, connection_request, refusing, route, walk};
+pub use shadow::{Shadow, Shadowed};
 pub(crate) use table::{HttpsClaim, Streams};
 
 /// One connection as the decision sees it.

@@ -101,6 +101,20 @@ async fn a_slow_body_is_refused_and_a_steady_one_is_not() {
 }
 
 #[tokio::test]
+async fn a_body_that_pauses_for_too_long_is_refused_and_counted() {
+    let backend = Backend::fixed("hello").await;
+    let mut plan = Plan::to(&[(Scheme::Http, backend.address)]);
+    plan.limits.read_timeout = Some(Duration::from_millis(200));
+    let node = plan.start();
+    let mut slow = node.connect().await;
+    slow.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nx")
+        .await;
+    let answer = slow.response().await;
+    assert_eq!((answer.status, answer.text()), (408, "Request Timeout\n"));
+    counted(&node, "body_timeout").await;
+}
+
+#[tokio::test]
 async fn a_conversation_may_pause() {
     let backend = Backend::fixed("hello").await;
     let node = strict(&backend).start();

@@ -124,3 +124,52 @@ async fn a_silent_client_is_let_go() {
     client.write_all(b"x").await.unwrap();
     assert_eq!(exact(&mut client, 3).await, b"hix");
 }
+
+/// What begins as TLS does and can't be read has no name to go by: it is for none of the routers, whatever they say.
+#[tokio::test]
+async fn an_unreadable_client_hello_goes_to_no_router() {
+    let (backend, web) = (Backend::echo("stream:").await, Backend::http("web").await);
+    let node = Plan {
+        streams: vec![
+            Stream::to(&[backend.address]),
+            Stream::named("!HostSNI(`a.test`)", TcpTls::Passthrough, backend.address),
+        ],
+        http: vec![("PathPrefix(`/`)", web.address, true)],
+        limits: Limits {
+            handshake_timeout: Duration::from_millis(300),
+            ..Limits::default()
+        },
+        ..Plan::default()
+    }
+    .start();
+    let refused = |reason: &str| {
+        node.metric(&format!(
+            r#"constellation_refused_total{{entry_point="web",reason="{reason}"}}"#
+        ))
+    };
+    let unreadable: [&[u8]; 6] = [
+        // No version of TLS.
+        b"\x16\x05\x01\0\x01\x01",
+        // A record without content, one that is too long, and a message that is.
+        b"\x16\x03\x01\0\0",
+        b"\x16\x03\x01\xff\xff",
+        b"\x16\x03\x01\x40\0\x01\x01\0\0",
+        // Another message, and a hello of one byte.
+        b"\x16\x03\x01\0\x04\x02\0\0\0",
+        b"\x16\x03\x01\0\x05\x01\0\0\x01\0",
+    ];
+    for (number, bytes) in unreadable.iter().enumerate() {
+        let heard = exchange(node.connect().await, bytes).await.unwrap();
+        assert_eq!(heard.as_bytes(), b"\x15\x03\x01\0\x02\x02\x32", "{bytes:x?}");
+        let so_far = (number + 1) as f64;
+        until("the count", || refused("client_hello") == so_far).await;
+    }
+    let mut slow = node.connect().await;
+    slow.write_all(b"\x16\x03\x01\x01\0\x01").await.unwrap();
+    assert_eq!(rest(&mut slow).await.unwrap(), b"");
+    until("the count", || refused("header_timeout") == 1.0).await;
+    assert_eq!((backend.connections(), web.connections()), (0, 0));
+    // What doesn't begin so is the plain router's.
+    let heard = exchange(node.connect().await, b"\x17\x03\x01").await.unwrap();
+    assert_eq!(heard.as_bytes(), b"stream:\x17\x03\x01");
+}

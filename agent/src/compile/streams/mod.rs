@@ -8,6 +8,7 @@ mod middlewares;
 mod options;
 mod routers;
 mod services;
+pub(super) mod shadowed;
 mod transports;
 
 use std::collections::{BTreeMap, HashMap};

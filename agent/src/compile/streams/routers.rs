@@ -167,6 +167,9 @@ impl Building<'_> {
             }
             priority => priority,
         };
+        let remarks = rule.remarks(definition.tls.is_some()).into_iter();
+        self.warnings
+            .extend(remarks.map(|remark| format!("rule: {remark}")));
         let target = self.target(&definition.service, Section::Tcp, targets)?;
         let middlewares = definition.middlewares.iter();
         let (provider, inputs) = (self.input.provider, self.around.inputs);

@@ -244,7 +244,7 @@ impl<'a> Of<'a> {
         let mut wrong = Vec::new();
         for (address, scheme) in &servers {
             let origin = origins.and_then(|origins| origins.get(*address));
-            match endpoint(address, *scheme, origin) {
+            match endpoint(address, *scheme, origin).and_then(|spec| self.leads_on(spec)) {
                 Ok(spec) => {
                     let mut known = old.iter().flat_map(|old| &old.endpoints);
                     let known = known.find(|known| known.matches(&spec)).cloned();
@@ -286,6 +286,21 @@ impl<'a> Of<'a> {
             spec,
             old.map(AsRef::as_ref),
         ))))
+    }
+}
+
+impl Of<'_> {
+    /// A datagram that comes back would be sent again, and again.
+    fn leads_on(&self, spec: EndpointSpec) -> Result<EndpointSpec, String> {
+        let statics = self.around.statics;
+        match statics.datagrams_at(&spec.host, spec.port) {
+            Some(entry_point) if spec.scheme == Scheme::Udp => Err(format!(
+                "server address {:?}: there this node's own entry point {:?} listens, and datagrams would go round in circles; \
+                 write the address of the server behind it",
+                spec.url_as_written, entry_point.name
+            )),
+            _ => Ok(spec),
+        }
     }
 }
 

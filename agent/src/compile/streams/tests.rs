@@ -85,7 +85,7 @@ fn routers_are_on_entry_points_of_their_protocol() {
         "tcp": {
             "routers": {
                 "default": {"rule": "HostSNI(`*`)", "service": "s"},
-                "named": {"rule": "HostSNI(`*`)", "service": "s", "entryPoints": ["db", "web", "db"]},
+                "named": {"rule": "ClientIP(`10.0.0.0/8`)", "service": "s", "entryPoints": ["db", "web", "db"]},
             },
             "services": {"s": {"loadBalancer": {"servers": [{"address": "10.0.0.1:1"}]}}},
         },
@@ -113,7 +113,7 @@ fn tls_and_priorities() {
         json!({
             "any": {"rule": "HostSNI(`*`)", "service": "s"},
             "ip": {"rule": "ClientIP(`10.0.0.1`)", "service": "s"},
-            "low": {"rule": "HostSNI(`*`)", "service": "s", "priority": -7},
+            "low": {"rule": "ClientIP(`10.0.0.2`)", "service": "s", "priority": -7},
             "pass": {"rule": "HostSNI(`a.test`)", "service": "s", "tls": {"passthrough": true}},
             "end": {"rule": "HostSNI(`b.test`)", "service": "s", "tls": {}},
         }),
@@ -252,6 +252,99 @@ fn a_router_that_cannot_work_says_why_and_hurts_no_other() {
             problems(&compiled)
         );
     }
+}
+
+#[test]
+fn what_a_rule_can_not_mean_is_said_and_the_router_served() {
+    for (rule, tls, expected) in [
+        (
+            "HostSNI(`*`) && ALPN(`h2`)",
+            Value::Null,
+            "router tcp/r@file: rule: ALPN(`h2`): only a ClientHello has this, and a router without `tls` never sees one: it \
+             never matches; add `tls`, with `passthrough: true` where the back end has the certificate",
+        ),
+        (
+            "HostSNI(`a.test:443`)",
+            json!({}),
+            "router tcp/r@file: rule: HostSNI(`a.test:443`): no server name has a port; leave it out",
+        ),
+    ] {
+        let mut definition = json!({"rule": rule, "service": "s"});
+        if !tls.is_null() {
+            definition["tls"] = tls;
+        }
+        let compiled = compiled(tcp(json!({"r": definition}), json!({})));
+        router(&compiled, "tcp/r@file");
+        assert_eq!(problems(&compiled), [expected]);
+    }
+}
+
+#[test]
+fn a_router_that_others_leave_nothing_to_is_told_of() {
+    let http = json!({
+        "routers": {"app": {"rule": "Host(`app.test`)", "service": "app", "tls": {}}},
+        "services": {"app": {"loadBalancer": {"servers": [{"url": "http://10.0.0.1"}]}}},
+    });
+    let mut document = tcp(
+        json!({
+            "all": {"rule": "HostSNI(`*`)", "service": "s", "priority": 100},
+            "some": {"rule": "ClientIP(`10.0.0.1`)", "service": "s"},
+            "app": {"rule": "HostSNI(`app.test`)", "service": "s", "tls": {"passthrough": true}},
+        }),
+        json!({}),
+    );
+    document["http"] = http;
+    let compiled = compiled(document.clone());
+    assert_eq!(
+        problems(&compiled),
+        [
+            "router tcp/app@file: on the entry point \"web\" the HTTPS router app@file has the name \"app.test\", which puts it \
+             before every TCP router, as in Traefik: this one gets no connection for it; use another name or entry point for \
+             one of them",
+            "router tcp/some@file: on the entry point \"web\" the router tcp/all@file comes first and takes every connection \
+             that this rule does: it never gets one; give it a higher priority, or another rule or entry point",
+        ]
+    );
+
+    // A router that is not served claims nothing.
+    document["http"]["routers"]["app"]["middlewares"] = json!(["auth"]);
+    document["tcp"]["routers"]["all"]["priority"] = json!(0);
+    let compiled = self::compiled(document);
+    assert!(
+        problems(&compiled)
+            .iter()
+            .all(|problem| !problem.contains("router tcp/")),
+        "{:?}",
+        problems(&compiled)
+    );
+}
+
+#[test]
+fn datagrams_never_come_back_here() {
+    let udp = |servers: &[&str]| {
+        let servers: Vec<Value> = servers
+            .iter()
+            .map(|address| json!({"address": address}))
+            .collect();
+        compiled(json!({
+            "udp": {
+                "routers": {"r": {"service": "s"}},
+                "services": {"s": {"loadBalancer": {"servers": servers}}},
+            },
+            // Connections may: whatever they are, they come from somebody who is limited.
+            "tcp": {"services": {"s": {"loadBalancer": {"servers": [{"address": "127.0.0.1:53"}]}}}},
+        }))
+    };
+    let refused = "server address \"127.0.0.1:53\": there this node's own entry point \"dns\" listens, and datagrams would go \
+                   round in circles; write the address of the server behind it";
+    let both = udp(&["127.0.0.1:53", "10.0.0.1:53"]);
+    assert_eq!(problems(&both), [format!("service udp/s@file: {refused}")]);
+    assert_eq!(&*service(&both, "udp/s@file").endpoints[0].host, "10.0.0.1");
+    assert_eq!(service(&both, "udp/s@file").endpoints.len(), 1);
+    let alone = udp(&["127.0.0.1:53"]);
+    assert_eq!(alone.disabled[0].name, "udp/r@file");
+    assert!(alone.disabled[0].reason.contains(refused), "{:?}", alone.disabled);
+    assert_eq!(udp(&["127.0.0.1:54"]).problems, []);
 }
 
 #[test]
@@ -536,6 +629,10 @@ fn tls_options_come_out_by_server_name() {
             "tls.options has no effect beside passthrough",
         ),
         ("host b.test", "name different TLS options"),
+        (
+            "router tcp/both@file",
+            "the HTTPS router both@file has the name \"b.test\"",
+        ),
     ] {
         let mut all = said.iter();
         assert!(
@@ -543,7 +640,7 @@ fn tls_options_come_out_by_server_name() {
             "{subject}: {said:#?}"
         );
     }
-    assert_eq!(said.len(), 3, "{said:#?}");
+    assert_eq!(said.len(), 4, "{said:#?}");
 }
 
 #[test]

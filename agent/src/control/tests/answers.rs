@@ -168,7 +168,18 @@ async fn routes_are_listed_with_their_state() {
         rule: "Host(".to_owned(),
         reason: "no rule".to_owned(),
     };
-    node.change(|report| report.disabled.push(disabled));
+    node.change(|report| {
+        report.disabled.push(disabled);
+        report.problems = [
+            ("router udp/dns@docker", "odd"),
+            ("service udp/dns@docker", "else"),
+        ]
+        .map(|(subject, message)| Problem {
+            subject: subject.to_owned(),
+            message: message.to_owned(),
+        })
+        .into();
+    });
     let (_, routes) = node.get("/api/v1/routes").await;
     let rule = "Host(`app.test`) && Header(`X-Tenant`, `blue`)";
     assert_eq!(
@@ -201,6 +212,7 @@ async fn routes_are_listed_with_their_state() {
         json!({
             "name": "udp/dns@docker", "protocol": "udp", "status": "enabled", "rule": "", "priority": null,
             "entry_points": ["dns"], "tls": null, "service": "udp/dns@docker", "endpoints": 1, "ready_endpoints": 1,
+            "warnings": ["odd"],
         })
     );
     assert_eq!(
@@ -300,6 +312,60 @@ async fn explain_asks_the_decision() {
         assert_eq!(
             seen,
             (&json!(kind), &json!(entry_point)),
+            "{query} {explanation:#}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn explain_asks_the_decision_about_streams() {
+    let node = Node::new();
+    for (query, entry_point, tls, server_name, kind) in [
+        (
+            "url=tcp://127.0.0.1:8443?sni=DB.test.",
+            "websecure",
+            true,
+            "db.test",
+            "forward",
+        ),
+        ("url=tls://db.test:8443", "websecure", true, "db.test", "forward"),
+        (
+            "url=tls://db.test:1&entrypoint=websecure",
+            "websecure",
+            true,
+            "db.test",
+            "forward",
+        ),
+        (
+            "url=tls://db.test:8443&client_ip=192.0.2.1",
+            "websecure",
+            true,
+            "db.test",
+            "refused",
+        ),
+        ("url=tls://db.test:8443?sni=", "websecure", true, "", "http"),
+        ("url=tls://127.0.0.1:8443", "websecure", true, "", "http"),
+        ("url=tcp://db.test:8443?alpn=h2", "websecure", true, "", "http"),
+        ("url=tcp://db.test:8443", "websecure", false, "", "http"),
+        ("url=udp://127.0.0.1:5353", "dns", false, "", "forward"),
+        ("url=udp://any&entrypoint=dns", "dns", false, "", "forward"),
+    ] {
+        let (code, explanation) = node.get(&format!("/api/v1/explain?{query}")).await;
+        assert_eq!(code, StatusCode::OK, "{query} {explanation}");
+        let connection = &explanation["connection"];
+        assert_eq!(
+            (
+                &connection["entryPoint"]["name"],
+                &connection["tls"],
+                &connection["serverName"],
+                &explanation["outcome"]["kind"],
+            ),
+            (
+                &json!(entry_point),
+                &json!(tls),
+                &json!(server_name),
+                &json!(kind)
+            ),
             "{query} {explanation:#}"
         );
     }

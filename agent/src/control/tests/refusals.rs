@@ -12,11 +12,13 @@ async fn a_question_that_makes_no_sense_is_explained() {
         ),
         (
             "url=app.test",
-            "\"app.test\" is not an absolute http or https URL; expected for example http://app.example.test/path",
+            "\"app.test\" is not an absolute URL of http, https, tcp, tls or udp; expected for example http://app.example.test/path, \
+             tls://db.example.test:5432 or udp://192.0.2.1:53",
         ),
         (
             "url=ftp://app.test/",
-            "\"ftp://app.test/\" is not an absolute http or https URL; expected for example http://app.example.test/path",
+            "\"ftp://app.test/\" is not an absolute URL of http, https, tcp, tls or udp; expected for example http://app.example.test/path, \
+             tls://db.example.test:5432 or udp://192.0.2.1:53",
         ),
         (
             "url=http://a/&method=G%20T",
@@ -33,6 +35,62 @@ async fn a_question_that_makes_no_sense_is_explained() {
         (
             "url=http://a/&entrypoint=x",
             "there is no entry point \"x\"; there are: web, websecure",
+        ),
+        (
+            "url=tcp://a:9",
+            "no entry point takes tcp at a:9; there are: web (127.0.0.1:8000), websecure (127.0.0.1:8443)",
+        ),
+        (
+            "url=udp://127.0.0.2:5353",
+            "no entry point takes udp at 127.0.0.2:5353; there are: dns (127.0.0.1:5353)",
+        ),
+        (
+            "url=tcp://a",
+            "\"tcp://a\" has no port; write one, or name the entry point",
+        ),
+        (
+            "url=tcp://a:8443&entrypoint=dns",
+            "there is no entry point \"dns\"; there are: web, websecure",
+        ),
+        (
+            "url=udp://a:5353&entrypoint=web",
+            "there is no entry point \"web\"; there are: dns",
+        ),
+        (
+            "url=udp://a:5353?sni=b",
+            "the parameter sni of the URL is about the ClientHello of a connection, and datagrams have none: leave it out",
+        ),
+        (
+            "url=udp://a:5353?alpn=b",
+            "the parameter alpn of the URL is about the ClientHello of a connection, and datagrams have none: leave it out",
+        ),
+        (
+            "url=tcp://a:8443?name=b",
+            "the parameter \"name\" of the URL is not known; expected sni or alpn",
+        ),
+        (
+            "url=tcp://a:8443?sni=b%2520c",
+            "\"b c\" can't be asked for by a ClientHello: the server name of the ClientHello is no host name",
+        ),
+        (
+            "url=tcp://a:8443?sni=192.0.2.1",
+            "\"192.0.2.1\" can't be asked for by a ClientHello: clients send no server name for an address",
+        ),
+        (
+            "url=tcp://a:8443?alpn=h2,",
+            "\"\" is not a protocol of ALPN, which has 1 to 255 bytes; expected for example alpn=h2,http/1.1",
+        ),
+        (
+            "url=tcp://a:8443/x",
+            "a stream has no path: leave it out, or ask for an http or https URL",
+        ),
+        (
+            "url=tcp://a:8443&method=GET",
+            "a stream has no method: leave it out, or ask for an http or https URL",
+        ),
+        (
+            "url=udp://a:5353&header=a:%20b",
+            "a stream has no header: leave it out, or ask for an http or https URL",
         ),
         (
             "url=http://a/&hst=x",

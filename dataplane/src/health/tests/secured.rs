@@ -1,7 +1,7 @@
 //! TLS as the service's transport wants it.
 
-use constellation_table::Pem;
 use constellation_table::policy::{CheckMode, TcpExchange};
+use constellation_table::{Pem, ProxyProtocolVersion, StreamTransport};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -31,12 +31,8 @@ fn identity(name: &str) -> Identity {
 /// What a TLS server tells of each connection: the server name asked for, and the protocol agreed on.
 type Hello = (Option<String>, Option<Vec<u8>>);
 
-/// A server that answers 200 in HTTP/1 and `SERVING` to gRPC.
-async fn server(
-    identity: &Identity,
-    client: Option<&Identity>,
-    alpn: &[&[u8]],
-) -> (SocketAddr, mpsc::UnboundedReceiver<Hello>, JoinSet<()>) {
+/// The TLS of a server; with `client` only for who shows that certificate.
+fn config(identity: &Identity, client: Option<&Identity>, alpn: &[&[u8]]) -> Arc<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(crate::tls::provider())
         .with_safe_default_protocol_versions()
         .unwrap();
@@ -54,7 +50,16 @@ async fn server(
         .with_single_cert(vec![identity.chain.clone()], identity.key.clone_key())
         .unwrap();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    Arc::new(config)
+}
+
+/// A server that answers 200 in HTTP/1 and `SERVING` to gRPC.
+async fn server(
+    identity: &Identity,
+    client: Option<&Identity>,
+    alpn: &[&[u8]],
+) -> (SocketAddr, mpsc::UnboundedReceiver<Hello>, JoinSet<()>) {
+    let acceptor = TlsAcceptor::from(config(identity, client, alpn));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (tell, told) = mpsc::unbounded_channel();
@@ -279,5 +284,58 @@ async fn a_tcp_check_of_an_endpoint_with_tls_speaks_through_it() {
             let (_, result) = watched.next().await;
             assert_eq!(result.err().map(|failure| failure.outcome), expected);
         }
+    }
+}
+
+/// What streams say before their client's bytes, a check says as well: the PROXY header before TLS, the client's
+/// certificate in it, and no protocols of HTTP.
+#[tokio::test]
+async fn a_tcp_check_speaks_the_tls_of_its_streams() {
+    let (server, client) = (identity("db.test"), identity("client.test"));
+    let acceptor = TlsAcceptor::from(config(&server, Some(&client), &[b"special"]));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let _server = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut header = [0; 15];
+            socket.read_exact(&mut header).await.unwrap_or_default();
+            if header != *b"PROXY UNKNOWN\r\n" {
+                continue;
+            }
+            if let Ok(mut stream) = acceptor.accept(socket).await {
+                stream.read_exact(&mut [0; 6]).await.unwrap_or_default();
+                stream.write_all(b"+PONG\r\n").await.unwrap_or_default();
+            }
+        }
+    }));
+    let known = Transport {
+        server_name: Some("db.test".into()),
+        root_cas: vec![server.chain_pem.clone()],
+        client_certificate: Some((client.chain_pem.clone(), client.key_pem.clone())),
+        stream: StreamTransport {
+            proxy_protocol: Some(ProxyProtocolVersion::V1),
+            ..StreamTransport::default()
+        },
+        ..Transport::default()
+    };
+    let unknown = Transport {
+        client_certificate: None,
+        ..known.clone()
+    };
+    let unusable = Transport {
+        root_cas: vec![Pem::from(*b"none")],
+        ..known.clone()
+    };
+    let check = HealthCheck {
+        mode: CheckMode::Tcp,
+        exchange: TcpExchange {
+            send: (*b"PING\r\n").into(),
+            expect: (*b"+PONG").into(),
+        },
+        ..once()
+    };
+    for (transport, healthy) in [(known, true), (unknown, false), (unusable, false)] {
+        let reason = reason_with(check.clone(), endpoint(Scheme::Tls, address), transport).await;
+        assert_eq!(reason.is_empty(), healthy, "{reason}");
     }
 }

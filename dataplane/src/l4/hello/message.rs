@@ -79,8 +79,9 @@ fn server_name(data: &[u8]) -> Result<Option<Box<str>>, Fault> {
     host.map_or(Ok(None), host_name)
 }
 
-/// A name in the form in which rules know it; `None`: an IP address.
-fn host_name(raw: &[u8]) -> Result<Option<Box<str>>, Fault> {
+/// A name in the form in which rules know it: lower case, without a trailing dot. `None`: an IP address, which is no
+/// name.
+pub fn host_name(raw: &[u8]) -> Result<Option<Box<str>>, Fault> {
     let text = std::str::from_utf8(raw).map_err(|_| Fault::ServerName)?;
     let name = text.strip_suffix('.').unwrap_or(text);
     if name.parse::<IpAddr>().is_ok() {

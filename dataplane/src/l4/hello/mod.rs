@@ -14,6 +14,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
+pub use message::host_name;
 use smallvec::SmallVec;
 
 /// Most bytes of the message, header included. A browser's hello has about 2 KiB with a post-quantum key share
@@ -25,8 +26,8 @@ pub const MAX_BYTES: usize = 2 * MAX_MESSAGE;
 /// Most protocols of an ALPN offer; clients make two or three.
 pub const MAX_PROTOCOLS: usize = 64;
 
-/// Content type of handshake records.
-const HANDSHAKE: u8 = 0x16;
+/// Content type of handshake records, the first byte of every TLS connection (RFC 8446 section 5.1).
+pub(crate) const HANDSHAKE: u8 = 0x16;
 /// First byte of what all versions of SSL 3 and TLS write as theirs in a record.
 const MAJOR: u8 = 3;
 /// Handshake type of a ClientHello.

@@ -123,12 +123,8 @@ impl Drop for Account {
         }
         let duration = self.started.elapsed();
         let retries = u32::try_from(self.attempts.saturating_sub(1)).unwrap_or(u32::MAX);
-        let failed = matches!(
-            self.end,
-            StreamEnd::Unavailable | StreamEnd::Unreachable | StreamEnd::ServiceFull
-        );
         let log = &self.edge.access_log;
-        if !log.wants_stream(failed, duration, retries) {
+        if !log.wants_stream(self.end.is_unserved(), duration, retries) {
             return;
         }
         let (endpoint, endpoint_url) = self.endpoint.take().unzip();

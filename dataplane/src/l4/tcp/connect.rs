@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
 
 use super::account::Account;
-use super::backend::{Backend, Backends, Tls};
+use super::backend::{Backend, Backends};
 use super::{Scene, outgoing_header};
 use crate::access_log::AttemptOutcome as LineOutcome;
 use crate::departure;
@@ -309,10 +309,10 @@ impl Attempt<'_> {
             .await
             .map_err(|_| Failed::late(EndpointFailure::Timeout))??;
         let socket = Socket::new(socket);
-        let Some(Tls { connector, name }) = tls else {
+        let Some(tls) = tls else {
             return Ok((socket, None, prefaced));
         };
-        let handshake = timeout_at(deadline, connector.connect(name, socket.clone())).await;
+        let handshake = timeout_at(deadline, tls.connect(socket.clone())).await;
         let stream = handshake
             .map_err(|_| Failed::late(EndpointFailure::Tls))?
             .map_err(Failed::tls)?;

@@ -6,7 +6,8 @@
 //! 1. No TLS router of any kind: plain TCP routers are asked before a byte is read, so that protocols in which the
 //!    server speaks first work. Whatever comes goes to the router as it is, TLS too.
 //! 2. A PostgreSQL client that asks for TLS is answered in its protocol; what follows is a ClientHello.
-//! 3. A ClientHello is read whole: its name and protocols decide between TCP routers and HTTPS.
+//! 3. A ClientHello is read whole: its name and protocols decide between TCP routers and HTTPS. One that can't be read
+//!    goes to neither.
 //! 4. Anything else is for plain TCP routers, or HTTP.
 //!
 //! A connection that a router takes passes its middlewares ([`guard`]), has its TLS ended here where the router says so,
@@ -120,12 +121,13 @@ pub(crate) async fn enter(
             if let (Some(refusal), Some(metrics)) =
                 (refusal, scene.edge.metrics.entry_point(entry_point.settings.id))
             {
+                tracing::debug!(reason = refusal.as_str(), client = %arrival.client, "refused before the decision");
                 metrics.refused(refusal);
             }
             return Entered::Over;
         }
     };
-    match scene.decide(&arrival, opening.tls, opening.hello.as_ref()) {
+    match scene.decide(&arrival, opening.hello.as_ref()) {
         Some((router, verdict)) => Entered::Stream(Box::new(Stream {
             router,
             verdict,
@@ -198,25 +200,19 @@ impl<'a> Scene<'a> {
         let unheard = generation
             .table
             .server_may_speak_first(self.entry_point.settings.id);
-        unheard.then(|| self.decide_in(&generation.table, arrival, false, None))?
+        unheard.then(|| self.decide_in(&generation.table, arrival, None))?
     }
 
-    fn decide(&self, arrival: &Arrival, tls: bool, hello: Option<&ClientHello>) -> Option<Decided> {
+    fn decide(&self, arrival: &Arrival, hello: Option<&ClientHello>) -> Option<Decided> {
         let generation = self.edge.published.load();
-        self.decide_in(&generation.table, arrival, tls, hello)
+        self.decide_in(&generation.table, arrival, hello)
     }
 
-    fn decide_in(
-        &self,
-        table: &Snapshot,
-        arrival: &Arrival,
-        tls: bool,
-        hello: Option<&ClientHello>,
-    ) -> Option<Decided> {
+    fn decide_in(&self, table: &Snapshot, arrival: &Arrival, hello: Option<&ClientHello>) -> Option<Decided> {
         let alpn = hello.map(ClientHello::alpn).unwrap_or_default();
         let meta = ConnectionMeta {
             entry_point: self.entry_point.settings.id,
-            tls,
+            tls: hello.is_some(),
             server_name: hello
                 .and_then(|hello| hello.server_name.as_deref())
                 .unwrap_or_default(),

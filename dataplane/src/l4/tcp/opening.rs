@@ -1,5 +1,6 @@
 //! The first bytes of a connection, as far as the decision needs them.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,15 +14,14 @@ use crate::metrics::Refusal;
 
 /// One read of first bytes.
 const READ: usize = 4096;
-/// The first byte of a TLS handshake record (RFC 8446 section 5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
+
+/// The fatal alert `decode_error` (RFC 8446 section 6.2) in a record of its own.
+const DECODE_ERROR: [u8; 7] = [0x15, 3, 1, 0, 2, 2, 50];
 
 /// What a connection begins with.
 #[derive(Debug, Default)]
 pub(super) struct Opening {
-    /// TLS.
-    pub(super) tls: bool,
-    /// The ClientHello, where it could be read.
+    /// The ClientHello; `None`: no TLS, or nobody looked.
     pub(super) hello: Option<ClientHello>,
     /// The client asked for TLS as PostgreSQL's clients do, and was told that it begins.
     pub(super) postgres: bool,
@@ -45,7 +45,7 @@ pub(super) async fn read(arrival: &mut Arrival, hello_time: Duration) -> Opened 
         {
             return refused;
         }
-        let tls = arrival.first.first() == Some(&TLS_HANDSHAKE);
+        let tls = arrival.first.first() == Some(&hello::HANDSHAKE);
         let step = match postgres {
             true => Step::Pass,
             false => preamble.step(&arrival.first),
@@ -79,35 +79,39 @@ pub(super) async fn read(arrival: &mut Arrival, hello_time: Duration) -> Opened 
     }
 }
 
-/// Reads the whole ClientHello. One that can't be read decides nothing: who ends the TLS has the right alert for it.
+/// Reads the whole ClientHello. Who begins as TLS does and then says something else, or what two readers could understand
+/// differently, is for no router: its name would choose the way, and nobody knows it.
 async fn read_hello(arrival: &mut Arrival, time: Duration, postgres: bool) -> Opened {
     let deadline = Instant::now() + time;
     let mut reader = HelloReader::default();
-    let hello = loop {
+    loop {
         match reader.read(&arrival.first) {
-            hello::Progress::Hello(hello) => break Some(hello),
-            hello::Progress::NotTls => {
+            hello::Progress::Hello(hello) => {
                 return Opened::Ready(Opening {
+                    hello: Some(hello),
                     postgres,
-                    ..Opening::default()
                 });
             }
-            hello::Progress::Malformed(fault) => {
-                tracing::debug!(%fault, client = %arrival.client, "a ClientHello that can't be read");
-                break None;
+            hello::Progress::NotTls => {
+                return unreadable(arrival, &"a handshake record of no version of TLS");
             }
+            hello::Progress::Malformed(fault) => return unreadable(arrival, &fault),
             hello::Progress::More(_) => {
                 if let Err(refused) = more(&mut arrival.socket, &mut arrival.first, deadline).await {
                     return refused;
                 }
             }
         }
-    };
-    Opened::Ready(Opening {
-        tls: true,
-        hello,
-        postgres,
-    })
+    }
+}
+
+/// Tells the client, as far as its socket takes it at once.
+fn unreadable(arrival: &Arrival, why: &dyn fmt::Display) -> Opened {
+    tracing::debug!(%why, client = %arrival.client, "a ClientHello that can't be read");
+    if let Err(error) = arrival.socket.try_write(&DECODE_ERROR) {
+        tracing::trace!(%error, "the client was gone before the alert");
+    }
+    Opened::Refused(Some(Refusal::ClientHello))
 }
 
 /// Reads once.

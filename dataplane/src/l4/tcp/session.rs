@@ -83,10 +83,7 @@ impl Session {
     /// Serves the connection to its end.
     pub(super) async fn run(&mut self, scene: &Scene<'_>, account: &mut Account) -> StreamEnd {
         let end = self.forward(scene, account).await;
-        if matches!(
-            end,
-            StreamEnd::Unavailable | StreamEnd::Unreachable | StreamEnd::ServiceFull
-        ) {
+        if end.is_unserved() {
             // An end like any other would tell the client that it was served.
             reset_on_close(self.client.socket.get());
         }

@@ -12,7 +12,7 @@ use super::pump::Pump;
 use super::session::{Kept, Key, Session, Upstream};
 use super::socket::{self, BATCH, ROOM};
 use super::table::{Id, Standing};
-use super::train::{Message, couple};
+use super::train::{Message, carried, couple};
 use crate::metrics::{Carried, DatagramDrop, SessionEnd};
 
 /// Messages of one session that came one after the other.
@@ -246,22 +246,6 @@ impl Pump {
             self.entrance.drops.dropped(DatagramDrop::Waiting, lost);
         }
     }
-}
-
-fn carried(train: &[(&[u8], Message)], together: bool) -> Carried {
-    let mut carried = Carried::default();
-    for (bytes, message) in train {
-        let datagrams = message.datagrams() as u64;
-        carried.datagrams += datagrams;
-        carried.bytes += bytes.len() as u64;
-        if datagrams > 1 {
-            carried.joined += datagrams;
-        }
-    }
-    if together {
-        carried.together = carried.datagrams;
-    }
-    carried
 }
 
 fn keep(kept: &mut Kept, bytes: &[u8], message: Message, since: Instant, now: Instant) {

@@ -9,9 +9,9 @@ use super::pump::Pump;
 use super::session::{Key, Upstream};
 use super::socket::{self, BATCH, ROOM, Way};
 use super::table::Id;
-use super::train::{Message, couple};
+use super::train::{Message, carried, couple};
 use crate::departure::{self, Running};
-use crate::metrics::{Carried, DatagramDrop, SessionEnd};
+use crate::metrics::{DatagramDrop, SessionEnd};
 
 /// Messages of one session that are received at once.
 const AT_ONCE: usize = 8;
@@ -140,15 +140,7 @@ impl Pump {
             return true;
         };
         let each = train.first().map_or(0, |(_, message)| message.each);
-        let mut carried = Carried::default();
-        for (bytes, message) in train {
-            let datagrams = message.datagrams() as u64;
-            carried.datagrams += datagrams;
-            carried.bytes += bytes.len() as u64;
-            if datagrams > 1 {
-                carried.joined += datagrams;
-            }
-        }
+        let mut carried = carried(train, false);
         let together = carried.datagrams > 1;
         if together {
             carried.together = carried.datagrams;

@@ -3,6 +3,8 @@
 //! The kernel cuts such a train into its datagrams as late as it can (`UDP_SEGMENT`, Linux 4.18), and joins what comes
 //! in the same way (`UDP_GRO`, Linux 5.0), so a train costs little more than one datagram.
 
+use crate::metrics::Carried;
+
 /// Most datagrams in a train (`UDP_MAX_SEGMENTS` of Linux before 6.9, which has twice as many since).
 const MOST: usize = 64;
 /// Most bytes in a train: what an IPv4 packet of full length has room for.
@@ -29,6 +31,23 @@ impl Message {
     fn is_even(self) -> bool {
         self.each != 0 && self.len.is_multiple_of(self.each)
     }
+}
+
+/// What a train carries, for the counters. `together`: its datagrams leave with one call.
+pub(super) fn carried(train: &[(&[u8], Message)], together: bool) -> Carried {
+    let mut carried = Carried::default();
+    for (bytes, message) in train {
+        let datagrams = message.datagrams() as u64;
+        carried.datagrams += datagrams;
+        carried.bytes += bytes.len() as u64;
+        if datagrams > 1 {
+            carried.joined += datagrams;
+        }
+    }
+    if together {
+        carried.together = carried.datagrams;
+    }
+    carried
 }
 
 /// How many of the messages, from the first one on, can leave together when none of their datagrams may be longer than

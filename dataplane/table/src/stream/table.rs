@@ -207,18 +207,28 @@ impl Snapshot {
         connection: &ConnectionMeta<'_>,
         router: &TcpRouter,
     ) -> Option<HttpsClaim<'_>> {
-        let https = &self.streams.entry_point(connection.entry_point)?.https;
-        let name = connection.server_name;
-        let named = https
-            .named
-            .candidates(name)
-            .filter_map(|rank| self.routers().get(usize::try_from(rank).ok()?))
-            .find(|router| router.spec.rule.claims_name(name));
-        if let Some(named) = named {
+        if let Some(named) = self.https_named(connection.entry_point, connection.server_name) {
             return Some(HttpsClaim::Named(named));
         }
-        let rest = https.rest.filter(|_| router.spec.rule.is_catch_all())?;
-        self.routers().get(rest).map(HttpsClaim::Rest)
+        if !router.spec.rule.is_catch_all() {
+            return None;
+        }
+        self.https_rest(connection.entry_point).map(HttpsClaim::Rest)
+    }
+
+    /// The HTTPS router that names this server name, where there are TCP routers for TLS that could be asked first.
+    pub(super) fn https_named(&self, entry_point: EntryPointId, name: &str) -> Option<&Arc<Router>> {
+        let named = &self.streams.entry_point(entry_point)?.https.named;
+        named
+            .candidates(name)
+            .filter_map(|rank| self.routers().get(usize::try_from(rank).ok()?))
+            .find(|router| router.spec.rule.claims_name(name))
+    }
+
+    /// The HTTPS router for any name, likewise.
+    pub(super) fn https_rest(&self, entry_point: EntryPointId) -> Option<&Arc<Router>> {
+        self.routers()
+            .get(self.streams.entry_point(entry_point)?.https.rest?)
     }
 
     /// Whether connections of an entry point may be given to a TCP router before the client has said anything, so that
