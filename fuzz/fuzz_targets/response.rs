@@ -174,7 +174,6 @@ fn data_plane(routes: &[(&str, Scheme, SocketAddr)]) -> DataPlane {
             exempt_sources: Vec::new(),
             default_tls_options: "default".into(),
         }],
-        node: "node-1".into(),
         workers: NonZeroUsize::MIN,
         drain: Duration::from_secs(1),
         served_by_for: Vec::new(),
@@ -264,7 +263,7 @@ fn h1(mut stream: TcpStream, script: &Stage) {
     loop {
         let Some(end) = end_of_head(&input) else {
             let mut buffer = [0; 2048];
-            match stream.read(&mut buffer) {
+            match read(&mut stream, &mut buffer) {
                 Ok(count) if count > 0 => input.extend_from_slice(&buffer[..count]),
                 _ => return finish(&stream),
             }
@@ -287,7 +286,7 @@ fn h1(mut stream: TcpStream, script: &Stage) {
         let input_left = if head.starts_with("POST") { 5 } else { 0 };
         while input.len() < input_left {
             let mut buffer = [0; 64];
-            match stream.read(&mut buffer) {
+            match read(&mut stream, &mut buffer) {
                 Ok(count) if count > 0 => input.extend_from_slice(&buffer[..count]),
                 _ => return finish(&stream),
             }
@@ -304,12 +303,12 @@ fn h1(mut stream: TcpStream, script: &Stage) {
 fn h2(mut stream: TcpStream, script: &Stage) {
     let mut buffer = [0; 4096];
     stream.set_read_timeout(Some(HANGS)).unwrap_or_default();
-    if !matches!(stream.read(&mut buffer), Ok(1..)) {
+    if !matches!(read(&mut stream, &mut buffer), Ok(1..)) {
         return finish(&stream);
     }
     if script.play(&mut stream) {
         stream.set_read_timeout(Some(LINGER)).unwrap_or_default();
-        while matches!(stream.read(&mut buffer), Ok(1..)) {}
+        while matches!(read(&mut stream, &mut buffer), Ok(1..)) {}
     }
     finish(&stream);
 }
@@ -319,8 +318,18 @@ fn finish(mut stream: &TcpStream) {
     stream.shutdown(Shutdown::Write).unwrap_or_default();
     stream.set_read_timeout(Some(SILENCE)).unwrap_or_default();
     let mut buffer = [0; 4096];
-    while matches!(stream.read(&mut buffer), Ok(1..)) {}
+    while matches!(read(&mut stream, &mut buffer), Ok(1..)) {}
     abort(stream);
+}
+
+/// Reads what is there. The fuzzer's own clock interrupts calls.
+fn read(mut stream: impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
 }
 
 fn abort(stream: &TcpStream) {
@@ -477,7 +486,7 @@ impl Client {
     /// Reads more; `false` at the end of the connection.
     fn read(&mut self) -> bool {
         let mut buffer = [0; 4096];
-        match self.stream.read(&mut buffer) {
+        match read(&mut self.stream, &mut buffer) {
             Ok(0) => {
                 self.ended = Some(Ok(()));
                 false

@@ -3,6 +3,7 @@
 //! It connects again whenever it is thrown out, and counts. It speaks HTTP/2 without TLS, with prior knowledge.
 
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -92,6 +93,62 @@ pub struct Count {
     pub told: AtomicU64,
     /// Bytes sent.
     pub bytes: AtomicU64,
+}
+
+impl Count {
+    /// Connections, those told to calm down, and bytes, so far.
+    pub fn now(&self) -> [u64; 3] {
+        [&self.connections, &self.told, &self.bytes].map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// A flood that comes from another process, of the least priority.
+#[derive(Debug)]
+pub struct Apart(tokio::process::Child);
+
+impl Apart {
+    /// Starts this program once more, as [`serve_apart`].
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn start(flood: Flood, target: &Target, attackers: usize) -> Self {
+        let kind = clap::ValueEnum::to_possible_value(&flood).unwrap();
+        let child = tokio::process::Command::new("nice")
+            .args(["-n", "19"])
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "attack",
+                kind.get_name(),
+                &target.address.to_string(),
+                &target.host,
+            ])
+            .args([&target.large, &attackers.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    /// Ends it; what became of it.
+    ///
+    /// # Panics
+    /// When it does not say.
+    pub async fn stop(mut self) -> [u64; 3] {
+        drop(self.0.stdin.take());
+        let output = self.0.wait_with_output().await.unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+/// The other process: attacks until its standard input ends. Returns what it has to print.
+pub async fn serve_apart(flood: Flood, target: &Target, attackers: usize) -> String {
+    let running = Running::start(flood, target, attackers);
+    tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink())
+        .await
+        .unwrap_or_default();
+    serde_json::json!(running.count().now()).to_string()
 }
 
 /// A flood that runs until it is dropped.

@@ -646,6 +646,9 @@ impl State {
             sent: false,
             stuck: false,
         });
+        if limits.send.is_some() {
+            self.refuse_crowd_without_windows()?;
+        }
         Ok(())
     }
 
@@ -689,12 +692,7 @@ impl State {
                     }
                     self.respond(id, flags & END_STREAM != 0);
                 }
-                HEADERS => {
-                    self.respond(id, flags & END_STREAM != 0);
-                    if limits.send.is_some() {
-                        self.refuse_crowd_without_windows()?;
-                    }
-                }
+                HEADERS => self.respond(id, flags & END_STREAM != 0),
                 RST_STREAM => {
                     self.forget(id);
                     // Also what the client provoked (CVE-2025-8671).
@@ -779,13 +777,14 @@ impl State {
         slow
     }
 
-    /// Ends a connection that wants many responses and gives no window for any.
+    /// Ends a connection that wants many responses and gives no window for any; before back ends are asked, since what
+    /// they answer would have to be kept.
     fn refuse_crowd_without_windows(&self) -> Result<(), Refusal> {
         if self.send_initial >= TINY_WINDOW {
             return Ok(());
         }
         let streams = self.streams.iter();
-        let without = streams.filter(|s| s.responding && !s.ended && !s.sent && s.send_window < TINY_WINDOW);
+        let without = streams.filter(|s| !s.ended && !s.sent && s.send_window < TINY_WINDOW);
         if without.count() > CROWD {
             return Err(Refusal::Calm(Label::SlowReader));
         }

@@ -3,12 +3,13 @@
 //! `CONSTELLATION_BIN` names the binary that is put to the proof.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 use constellation_tests::fleet::Mix;
-use constellation_tests::flood::Flood;
+use constellation_tests::flood::{self, Flood, Target};
 use constellation_tests::proof::peer::Proxy;
 use constellation_tests::proof::{Phase, attack, bodies, faults, silence, storm, streams};
 use constellation_tests::stream::JobServer;
@@ -26,6 +27,9 @@ enum Proof {
     Silence(SilenceArgs),
     /// Floods of HTTP/2 frames: normal clients are served, memory stays.
     Flood(FloodArgs),
+    /// The attackers of `flood`, until standard input ends.
+    #[command(hide = true)]
+    Attack(AttackArgs),
     /// Slow clients (slowhttptest): normal ones are served, memory stays.
     Slow(SlowArgs),
     /// TCP streams: bulk, half-closes, resets, a storm of connections, a ClientHello in pieces.
@@ -122,6 +126,15 @@ struct FloodArgs {
 }
 
 #[derive(Debug, Args)]
+struct AttackArgs {
+    kind: Flood,
+    address: SocketAddr,
+    host: String,
+    large: String,
+    attackers: usize,
+}
+
+#[derive(Debug, Args)]
 struct SlowArgs {
     /// Only this mode.
     #[arg(long)]
@@ -203,6 +216,16 @@ async fn main() -> ExitCode {
             Proof::Storm(args) => run_storm(&args).await,
             Proof::Silence(args) => run_silence(&args).await,
             Proof::Flood(args) => run_flood(&args).await,
+            Proof::Attack(args) => {
+                let (kind, attackers) = (args.kind, args.attackers);
+                let target = Target {
+                    address: args.address,
+                    host: args.host,
+                    large: args.large,
+                };
+                println!("{}", flood::serve_apart(kind, &target, attackers).await);
+                true
+            }
             Proof::Slow(args) => run_slow(&args).await,
             Proof::Streams(args) => run_streams(&args).await,
         }
@@ -309,6 +332,7 @@ async fn run_flood(args: &FloodArgs) -> bool {
         before: Duration::from_secs(5),
         during: Duration::from_secs(args.seconds),
         attackers: args.attackers,
+        apart: true,
     };
     let mut holds = true;
     for kind in args.kind.map_or(Flood::ALL.to_vec(), |kind| vec![kind]) {
@@ -332,6 +356,7 @@ async fn run_slow(args: &SlowArgs) -> bool {
         before: Duration::from_secs(5),
         during: Duration::from_secs(args.seconds),
         attackers: args.connections,
+        apart: false,
     };
     let mut holds = true;
     for mode in args.mode.map_or(attack::Slow::ALL.to_vec(), |mode| vec![mode]) {

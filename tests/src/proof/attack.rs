@@ -5,7 +5,6 @@
 use std::fmt;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -16,7 +15,7 @@ use crate::backend::Backend;
 use crate::fault::FaultBackend;
 use crate::fault::journal::now;
 use crate::fleet::{Fleet, Mix, Story};
-use crate::flood::{Flood, Running, Target};
+use crate::flood::{Apart, Flood, Running, Target};
 use crate::node::Node;
 
 /// The host that attackers ask for; its back end is not that of the normal clients.
@@ -64,6 +63,9 @@ pub struct Plan {
     pub during: Duration,
     /// Connections of the attack.
     pub attackers: usize,
+    /// A flood comes from a process of the least priority: what it costs to make is not what is measured. Only the program
+    /// `proof` has such a process.
+    pub apart: bool,
 }
 
 impl Plan {
@@ -78,6 +80,7 @@ impl Plan {
         before: Duration::from_secs(1),
         during: Duration::from_secs(3),
         attackers: 8,
+        apart: false,
     };
 }
 
@@ -225,15 +228,16 @@ pub async fn flood(flood: Flood, plan: &Plan) -> Report {
         large: "/bytes/400000".to_owned(),
     };
     let attack = async |scene: &Scene| {
-        let running = Running::start(flood, &target, plan.attackers);
-        let most = scene.watch(plan.during).await;
-        let count = running.count();
-        let get = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
+        let (most, [connections, told, bytes]) = if plan.apart {
+            let apart = Apart::start(flood, &target, plan.attackers);
+            (scene.watch(plan.during).await, apart.stop().await)
+        } else {
+            let running = Running::start(flood, &target, plan.attackers);
+            (scene.watch(plan.during).await, running.count().now())
+        };
         let did = format!(
-            "{} connections, {} told to calm down, {} kB",
-            get(&count.connections),
-            get(&count.told),
-            get(&count.bytes) / 1000
+            "{connections} connections, {told} told to calm down, {} kB",
+            bytes / 1000
         );
         (most, did)
     };

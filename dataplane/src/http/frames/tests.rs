@@ -401,14 +401,21 @@ fn a_crowd_of_streams_without_a_window_has_less_time() {
 }
 
 #[test]
-fn many_responses_without_any_window_end_the_connection() {
-    let mut connection = Connection::new();
-    connection.client(&setting(INITIAL_WINDOW_SIZE, 0)).unwrap();
-    let ended = (0..100).find_map(|number| {
-        let stream = 2 * number + 1;
-        connection.request(stream, true);
-        let refused = connection.us(&frame(HEADERS, END_HEADERS, stream, b"head")).err();
-        refused.map(|refusal| (number, refusal))
-    });
-    assert_eq!(ended, Some((32, Refusal::Calm(Label::SlowReader))));
+fn many_requests_without_any_window_end_the_connection() {
+    // With each request the client says how much of its response may come.
+    let ended_at = |window_of_each: u32| {
+        let mut connection = Connection::new();
+        connection.client(&setting(INITIAL_WINDOW_SIZE, 0)).unwrap();
+        (0..100).find_map(|number| {
+            let stream = 2 * number + 1;
+            let request = frame(HEADERS, END_HEADERS | END_STREAM, stream, b"head");
+            if let Err(refusal) = connection.client(&request) {
+                return Some((number, refusal));
+            }
+            connection.client(&window(stream, window_of_each)).unwrap();
+            None
+        })
+    };
+    assert_eq!(ended_at(1), Some((32, Refusal::Calm(Label::SlowReader))));
+    assert_eq!(ended_at(1024), None);
 }
