@@ -1,0 +1,45 @@
+//! A new process takes over from the one that runs, or from one that has gone.
+
+use constellation_tests::eventually;
+use constellation_tests::node::Node;
+use constellation_tests::proof::upgrades::{Plan, run};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_refused_while_processes_replace_one_another() {
+    let report = run(&Plan::SMALL).await;
+    assert!(report.holds(), "{report}");
+    assert!(report.connections >= Plan::SMALL.connections, "{report}");
+}
+
+#[tokio::test]
+async fn a_process_that_does_not_come_up_changes_nothing() {
+    let node = Node::builder().start().await;
+    // The new process reads the file again and does not accept it.
+    std::fs::write(
+        node.config_file(),
+        r#"{ "entryPoints": { "web": { "adress": ":1" } } }"#,
+    )
+    .unwrap();
+    let failed = node.upgrade().await.unwrap_err();
+    assert!(failed.contains("ended before it served"), "{failed}");
+    assert!(failed.contains("this process serves on"), "{failed}");
+    node.answers("nobody.test", "/", 404).await;
+    assert_eq!(node.processes(), [node.pid().as_raw()]);
+    assert!(node.log().contains("entryPoints.web"), "{}", node.log());
+}
+
+#[tokio::test]
+async fn the_new_process_goes_by_the_new_configuration() {
+    let mut node = Node::builder().start().await;
+    let text = std::fs::read_to_string(node.config_file()).unwrap();
+    std::fs::write(node.config_file(), text.replace("test-node", "other-node")).unwrap();
+    let pid = node.upgrade().await.unwrap();
+    assert_eq!(node.status().await["node"], "other-node");
+    // The first one has nothing to finish.
+    assert!(node.exit().await.success());
+    eventually("one process is left", async || match node.processes() {
+        left if left == [pid] => Ok(()),
+        left => Err(format!("{left:?}")),
+    })
+    .await;
+}
