@@ -199,6 +199,13 @@ impl Node {
             .collect()
     }
 
+    /// Ends the process at once and leaves its directory.
+    fn leave(mut self) -> TempDir {
+        self.child.start_kill().unwrap_or_default();
+        let empty = tempfile::tempdir().unwrap();
+        std::mem::replace(&mut self.directory, empty)
+    }
+
     /// Waits for the process to end.
     pub async fn exit(&mut self) -> ExitStatus {
         tokio::time::timeout(crate::PATIENCE, self.child.wait())
