@@ -8,6 +8,7 @@ mod failure;
 mod signals;
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,18 +19,19 @@ use constellation_dataplane::metrics::{self, Metrics};
 use constellation_dataplane::tls::{TlsContext, TlsSpec};
 use constellation_dataplane::{DataPlane, Generation, Published};
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::signals::{Signal, Signals};
 use crate::cli::{Exit, Failure, RunArgs, VERSION, print};
 use crate::compile::Statics;
-use crate::control::{ControlServer, ControlState, EntryPointFacts};
+use crate::control::{ControlServer, ControlState, EntryPointFacts, UpgradeRequest, Upgrades};
 use crate::drains::Drains;
+use crate::handover::{self, Predecessor, Program, ReplaceError, Sockets, Successor};
 use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
-use crate::runtime_file::{RunningNode, RuntimeFile, TokenFile};
+use crate::runtime_file::{self, RunningNode, RuntimeFile, TokenFile};
 use crate::sources::{self, SourceHandle, SourceState};
 use crate::{compile, demo, logging, settings, systemd};
 
@@ -48,6 +50,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             "another TLS provider was installed before ours",
         ));
     }
+    let program = Program::of_this_process()
+        .map_err(|error| Failure::new(Exit::System, format!("cannot tell what program this is: {error}")))?;
     let loaded = load(args)?;
     logging::install(&loaded.config.log)?;
     raise_open_files();
@@ -60,7 +64,11 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::System, format!("cannot start the control threads: {error}")))?;
-    let outcome = runtime.block_on(async { Node::start(loaded, args.demo).await?.serve(args).await });
+    let inheritance = Inheritance::find()?;
+    let outcome = runtime.block_on(async {
+        let node = Node::start(loaded, args.demo, inheritance).await?;
+        node.serve(args, &program).await
+    });
     // Everything awaited has ended; what a library left behind must not hold up the exit.
     runtime.shutdown_background();
     outcome
@@ -86,11 +94,51 @@ fn raise_open_files() {
     }
 }
 
+/// What an earlier process has left to this one.
+#[derive(Default)]
+struct Inheritance {
+    sockets: Sockets,
+    predecessor: Option<Predecessor>,
+}
+
+impl Inheritance {
+    fn find() -> Result<Self, Failure> {
+        let met = Predecessor::meet().map_err(|error| {
+            let text = format!("cannot take over from the process that started this one: {error}");
+            Failure::new(Exit::System, text)
+        })?;
+        if let Some((predecessor, sockets)) = met {
+            return Ok(Self {
+                sockets,
+                predecessor: Some(predecessor),
+            });
+        }
+        let stored = handover::from_service_manager().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the sockets that the service manager passed can't be used; binding new ones");
+            Sockets::default()
+        });
+        Ok(Self {
+            sockets: stored,
+            predecessor: None,
+        })
+    }
+}
+
+/// How long what waits in an inherited queue waits for the first routes, where nobody else serves it.
+const FIRST_ROUTES: Duration = Duration::from_secs(3);
+
 /// A node whose listeners are bound and whose tasks run.
 struct Node {
     config: Config,
     facts: Arc<NodeFacts>,
     control: ControlServer,
+    /// What to leave to a successor, beside the sockets of the data plane.
+    control_socket: OwnedFd,
+    /// Who serves until this process does.
+    predecessor: Option<Predecessor>,
+    /// Names of sockets that the service manager may still have from before.
+    outdated: Vec<String>,
+    upgrades: mpsc::Receiver<UpgradeRequest>,
     data_plane: DataPlane,
     access_log: AccessLog,
     access_log_writer: Option<AccessLogWriter>,
@@ -108,8 +156,11 @@ struct Node {
 }
 
 impl Node {
-    async fn start(loaded: Loaded, demo: bool) -> Result<Self, Failure> {
+    async fn start(loaded: Loaded, demo: bool, inheritance: Inheritance) -> Result<Self, Failure> {
         let Loaded { config, file, .. } = loaded;
+        let Inheritance { sockets, predecessor } = inheritance;
+        let outdated = sockets.names().into_iter().map(str::to_owned).collect();
+        let (control_listener, inherited) = sockets.sort(config.control.address);
         let mut registry = Registry::default();
         let names: Vec<Arc<str>> = config
             .entry_points
@@ -131,9 +182,11 @@ impl Node {
         });
         metrics::register_generation(&mut registry, published.clone());
 
-        let control_listener = failure::bind_control(config.control.address).await?;
+        let control_listener = failure::bind_control(config.control.address, control_listener).await?;
+        let control_socket = copy(&control_listener)?;
         let data_plane = DataPlane::start(
             settings::of(&config),
+            inherited,
             published.clone(),
             Arc::clone(&metrics),
             access_log.clone(),
@@ -174,6 +227,7 @@ impl Node {
         });
         let draining = CancellationToken::new();
         let token_file = make_token(&config);
+        let (wishes, upgrades) = Upgrades::new();
         let state = ControlState {
             facts: Arc::clone(&facts),
             entry_points: entry_point_facts(&config, data_plane.bound()),
@@ -187,6 +241,7 @@ impl Node {
             token: config.control.token.clone(),
             change_token: token_file.as_ref().map(|file| file.token().clone()),
             drains,
+            upgrades: wishes,
         };
         let control = ControlServer::start(control_listener, state).map_err(|error| {
             Failure::new(Exit::System, format!("cannot start the control server: {error}"))
@@ -196,6 +251,10 @@ impl Node {
             config,
             facts,
             control,
+            control_socket,
+            predecessor,
+            outdated,
+            upgrades,
             data_plane,
             access_log,
             access_log_writer,
@@ -211,12 +270,14 @@ impl Node {
         })
     }
 
-    /// Serves until a signal asks to stop, then drains.
-    async fn serve(self, args: &RunArgs) -> Result<(), Failure> {
+    /// Serves until a signal asks to stop or a successor serves, then drains.
+    async fn serve(mut self, args: &RunArgs, program: &Program) -> Result<(), Failure> {
         let mut signals = Signals::install()
             .map_err(|error| Failure::new(Exit::System, format!("cannot receive signals: {error}")))?;
         let mut report = self.report.clone();
         let mut said_ready = false;
+        let mut patience = Box::pin(tokio::time::sleep(FIRST_ROUTES));
+        let (mut replacing, mut wish) = (None, None);
         loop {
             tokio::select! {
                 ready = report.wait_for(|report| report.ready), if !said_ready => {
@@ -224,9 +285,36 @@ impl Node {
                         return Err(Failure::new(Exit::Failure, "the publisher has ended: this is a defect of the node"));
                     }
                     said_ready = true;
+                    self.take_over()?;
                     self.say_ready();
                     if args.demo {
                         print(&self.guide())?;
+                    }
+                }
+                () = &mut patience, if !patience.is_elapsed() => {
+                    // A predecessor serves for as long as that takes; nobody else does.
+                    if self.predecessor.is_none() {
+                        self.data_plane.accept();
+                    }
+                }
+                Some(request) = self.upgrades.recv(), if said_ready && replacing.is_none() => {
+                    tracing::info!("an upgrade is asked for: starting a new process");
+                    replacing = Some(self.replace(program));
+                    wish = Some(request);
+                }
+                outcome = outcome_of(&mut replacing), if replacing.is_some() => {
+                    replacing = None;
+                    let successor = outcome.as_ref().ok().cloned();
+                    if let Err(error) = &outcome {
+                        tracing::error!(%error, "the upgrade failed");
+                    }
+                    if let Some(wish) = wish.take()
+                        && wish.send(outcome).is_err()
+                    {
+                        tracing::debug!("whoever asked for the upgrade has gone");
+                    }
+                    if let Some(successor) = successor {
+                        return self.retire(signals, &successor).await;
                     }
                 }
                 signal = signals.next() => match signal {
@@ -236,6 +324,55 @@ impl Node {
             }
         }
         self.drain(signals).await
+    }
+
+    /// Accepts, tells whoever served until now, and has the service manager keep the sockets.
+    fn take_over(&mut self) -> Result<(), Failure> {
+        self.data_plane.accept();
+        if let Some(predecessor) = self.predecessor.take() {
+            predecessor.serves(VERSION).map_err(|error| {
+                let text = format!("the process before this one did not let go: {error}");
+                Failure::new(Exit::System, text)
+            })?;
+        }
+        match self.sockets() {
+            Ok(sockets) => systemd::keep(&sockets, &std::mem::take(&mut self.outdated)),
+            Err(error) => tracing::warn!(%error, "the listening sockets can't be stored with systemd"),
+        }
+        Ok(())
+    }
+
+    /// Every listening socket of the node.
+    fn sockets(&self) -> std::io::Result<Sockets> {
+        let control = self.control_socket.try_clone()?;
+        Ok(Sockets::of_node(control, self.data_plane.sockets()?))
+    }
+
+    /// Starts a successor on a thread of its own, where waiting is allowed.
+    fn replace(&self, program: &Program) -> Outcome {
+        let (sender, outcome) = oneshot::channel();
+        let (program, sockets) = (program.clone(), self.sockets());
+        tokio::task::spawn_blocking(move || {
+            let outcome = sockets
+                .map_err(ReplaceError::from)
+                .and_then(|sockets| handover::replace(&program, &sockets, &runtime_file::directory()?));
+            if sender.send(outcome).is_err() {
+                tracing::debug!("the node ended before its successor served");
+            }
+        });
+        outcome
+    }
+
+    /// A successor serves: finishes what this process has begun, and ends.
+    async fn retire(self, mut signals: Signals, successor: &Successor) -> Result<(), Failure> {
+        tracing::info!(pid = successor.pid, version = %successor.version, "a new process serves: draining");
+        tokio::select! {
+            () = self.end(Duration::ZERO, true) => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+            () = signals.stop() => Err(Failure::new(Exit::Failure, "a signal cut the drain short")),
+        }
     }
 
     fn say_ready(&self) {
@@ -313,7 +450,7 @@ impl Node {
         systemd::stopping(shutdown.accept_grace + shutdown.drain);
         self.draining.cancel();
         tokio::select! {
-            () = self.end(shutdown.accept_grace) => {
+            () = self.end(shutdown.accept_grace, false) => {
                 tracing::info!("stopped");
                 Ok(())
             }
@@ -321,7 +458,15 @@ impl Node {
         }
     }
 
-    async fn end(self, accept_grace: Duration) {
+    /// Drains and ends every task. With a successor, that one answers commands from now on.
+    async fn end(mut self, accept_grace: Duration, succeeded: bool) {
+        // Else callers would wait in a queue that nobody empties.
+        drop(self.control_socket);
+        let mut control = Some(self.control);
+        if succeeded {
+            drop((self.runtime_file.take(), self.token_file.take()));
+            stop(control.take()).await;
+        }
         tokio::time::sleep(accept_grace).await;
         let cut = self.data_plane.drain().await;
         if cut > 0 {
@@ -343,10 +488,40 @@ impl Node {
             }
         }
         // Health answers until the very end.
-        self.control.stop().await;
+        stop(control).await;
         drop(self.runtime_file);
         drop(self.token_file);
     }
+}
+
+/// What comes of starting a successor.
+type Outcome = oneshot::Receiver<Result<Successor, ReplaceError>>;
+
+/// Waits for the outcome, if one is awaited. Cancellation safe.
+async fn outcome_of(replacing: &mut Option<Outcome>) -> Result<Successor, ReplaceError> {
+    match replacing {
+        // Without an answer the thread has panicked, and said so.
+        Some(outcome) => outcome.await.unwrap_or(Err(ReplaceError::Late)),
+        None => std::future::pending().await,
+    }
+}
+
+async fn stop(control: Option<ControlServer>) {
+    if let Some(control) = control {
+        control.stop().await;
+    }
+}
+
+/// The listener a second time.
+fn copy(listener: &tokio::net::TcpListener) -> Result<OwnedFd, Failure> {
+    use std::os::fd::AsFd as _;
+    let copied = listener.as_fd().try_clone_to_owned();
+    copied.map_err(|error| {
+        Failure::new(
+            Exit::System,
+            format!("cannot duplicate the control listener: {error}"),
+        )
+    })
 }
 
 /// How long the last lines of the access log may take.

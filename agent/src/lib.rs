@@ -10,6 +10,7 @@ pub mod compile;
 pub mod control;
 pub mod demo;
 pub mod drains;
+pub mod handover;
 pub mod logging;
 mod memory;
 pub mod publish;

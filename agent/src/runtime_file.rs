@@ -155,6 +155,13 @@ fn alive_in(directory: &Path) -> Vec<RunningNode> {
 /// `RuntimeDirectory=constellation` of the systemd unit.
 const SYSTEM_DIRECTORY: &str = "/run/constellation";
 
+/// The runtime directory of this user, made if it isn't there.
+pub fn directory() -> io::Result<PathBuf> {
+    let directory = own_directory();
+    create_private(&directory)?;
+    Ok(directory)
+}
+
 fn own_directory() -> PathBuf {
     let uid = nix::unistd::geteuid();
     let variable = |name| {

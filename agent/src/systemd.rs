@@ -5,6 +5,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
+use crate::handover::Sockets;
+
 /// The node serves.
 pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
@@ -27,6 +29,30 @@ pub fn stopping(drain: Duration) {
         NotifyState::Status("draining"),
         NotifyState::ExtendTimeoutUsec(extend),
     ]);
+}
+
+/// Gives the service manager copies of the listening sockets (`FileDescriptorStoreMax=` in the unit): the next process
+/// gets them, and what waits in their queues meanwhile is served. `outdated`: names of sockets it may have from before.
+pub fn keep(sockets: &Sockets, outdated: &[String]) {
+    // Without a service manager there is nobody to ask, and without a limit it keeps nothing.
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    let known = sockets.names();
+    for name in known.iter().copied().chain(outdated.iter().map(String::as_str)) {
+        notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+    }
+    for (name, socket) in sockets.iter() {
+        let states = [NotifyState::FdStore, NotifyState::FdName(name)];
+        if let Err(error) = sd_notify::notify_with_fds(&states, &[socket]) {
+            tracing::warn!(%error, name, "cannot store a listening socket with systemd");
+        }
+    }
+}
+
+/// Another process is the main one of the service from now on.
+pub fn main_process(pid: u32) {
+    notify(&[NotifyState::MainPid(pid)]);
 }
 
 /// Sends keep-alives while the control runtime turns, at half the interval systemd asks for. Ends with `stop`.

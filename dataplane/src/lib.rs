@@ -22,5 +22,6 @@ mod worker;
 
 pub use constellation_table as table;
 pub use generation::{Generation, Published};
+pub use listener::Inherited;
 pub use liveness::Workers;
 pub use server::{DataPlane, StartError};

@@ -3,9 +3,14 @@
 //! The kernel spreads connections, and the clients of UDP, over the sockets of an address, so workers share nothing. All
 //! sockets of all workers are bound before anything is accepted: a taken port is an error at start, not a half-started
 //! edge.
+//!
+//! Sockets that another process bound before ([`Inherited`]) are used as they are: what waits in their queues is served,
+//! and nobody is refused while a process replaces another.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use socket2::{Domain, Socket, Type};
 
@@ -24,19 +29,78 @@ pub(crate) struct Listener {
     pub(crate) entry_point: usize,
     /// The address with its real port.
     pub(crate) address: SocketAddr,
-    /// One socket per worker.
+    /// At least one socket per worker.
     pub(crate) sockets: Vec<Socket>,
 }
 
-/// Binds every address of every entry point for every worker.
-pub(crate) fn bind_all(settings: &Settings) -> Result<Vec<Listener>, StartError> {
+/// Sockets that were bound before this process started, each with the name of its entry point: by the process that this
+/// one replaces, or kept by the service manager.
+///
+/// What fits no entry point (another address or protocol by now) is closed when the data plane has started.
+#[derive(Debug, Default)]
+pub struct Inherited(Vec<(Arc<str>, Socket)>);
+
+impl Inherited {
+    /// Takes over sockets. None of them has to be of use.
+    pub fn new(sockets: impl IntoIterator<Item = (Arc<str>, OwnedFd)>) -> Self {
+        let sockets = sockets.into_iter().map(|(name, fd)| (name, fd.into()));
+        Self(sockets.collect())
+    }
+
+    /// Whether there is no socket.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The sockets of one address of an entry point, and that address with its real port.
+    fn take(&mut self, entry_point: &EntryPoint, asked: SocketAddr) -> Option<(SocketAddr, Vec<Socket>)> {
+        let fits = |name: &str, socket: &Socket, address: &mut Option<SocketAddr>| {
+            let local = local(socket, entry_point.protocol)?;
+            let fits = name == &*entry_point.name && answers(asked, local);
+            (fits && *address.get_or_insert(local) == local).then_some(())
+        };
+        let mut address = None;
+        let (taken, left) = std::mem::take(&mut self.0)
+            .into_iter()
+            .partition(|(name, socket)| fits(name, socket, &mut address).is_some());
+        self.0 = left;
+        let taken: Vec<(Arc<str>, Socket)> = taken;
+        Some((address?, taken.into_iter().map(|(_, socket)| socket).collect()))
+    }
+}
+
+/// Where a socket is bound, if it is one that takes what `protocol` brings.
+fn local(socket: &Socket, protocol: Protocol) -> Option<SocketAddr> {
+    let kind = socket.r#type().ok()?;
+    let serves = match protocol {
+        Protocol::Tcp => kind == Type::STREAM && socket.is_listener().ok()?,
+        Protocol::Udp => kind == Type::DGRAM,
+    };
+    let address = socket.local_addr().ok()?.as_socket()?;
+    serves.then_some(address)
+}
+
+/// Whether a socket bound to `local` is what an entry point at `asked` would have bound.
+fn answers(asked: SocketAddr, local: SocketAddr) -> bool {
+    let port = asked.port() == 0 || asked.port() == local.port();
+    // Without IPv6 in the kernel the wildcard means IPv4.
+    let wildcard = asked.ip().is_unspecified() && asked.is_ipv6() && local.ip().is_unspecified();
+    port && (asked.ip() == local.ip() || wildcard)
+}
+
+/// Binds every address of every entry point for every worker, where no socket was inherited for it.
+pub(crate) fn bind_all(settings: &Settings, mut inherited: Inherited) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     for (position, entry_point) in settings.entry_points.iter().enumerate() {
         for address in &entry_point.addresses {
             let protocol = entry_point.protocol;
             let only_v6 = has_v4_twin(settings, protocol, *address);
-            let (address, sockets) = bind(protocol, *address, only_v6, settings.workers.get())
-                .map_err(|source| refused(entry_point, *address, source))?;
+            let workers = settings.workers.get();
+            let bound = match inherited.take(entry_point, *address) {
+                Some((address, sockets)) => join(protocol, address, only_v6, sockets, workers),
+                None => bind(protocol, *address, only_v6, workers),
+            };
+            let (address, sockets) = bound.map_err(|source| refused(entry_point, *address, source))?;
             listeners.push(Listener {
                 entry_point: position,
                 address,
@@ -72,8 +136,21 @@ fn bind(
     };
     let first = listen(protocol, address, only_v6, true)?;
     let address = first.local_addr()?.as_socket().unwrap_or(address);
-    let mut sockets = vec![first];
-    for _ in 1..workers {
+    join(protocol, address, only_v6, vec![first], workers)
+}
+
+/// Binds as many sockets beside `sockets` as are missing for the workers.
+fn join(
+    protocol: Protocol,
+    address: SocketAddr,
+    only_v6: bool,
+    mut sockets: Vec<Socket>,
+    workers: usize,
+) -> io::Result<(SocketAddr, Vec<Socket>)> {
+    for socket in &sockets {
+        socket.set_nonblocking(true)?;
+    }
+    while sockets.len() < workers {
         sockets.push(listen(protocol, address, only_v6, true)?);
     }
     Ok((address, sockets))

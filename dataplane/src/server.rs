@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use socket2::Socket;
 use tokio::sync::{mpsc, watch};
 
 use crate::Published;
@@ -13,16 +15,20 @@ use crate::health::HealthChecker;
 use crate::health::log::Log;
 use crate::http::Edge;
 use crate::l4::udp::Entrance;
-use crate::listener;
+use crate::listener::{self, Inherited};
 use crate::liveness::Workers;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::worker::Worker;
+use crate::worker::{Signals, Worker};
 
 /// A running data plane. Dropping it without [`DataPlane::drain`] cuts every connection.
 #[derive(Debug)]
 pub struct DataPlane {
     bound: Vec<(Arc<str>, SocketAddr)>,
+    /// What to leave to a successor: every listening socket, with the name of its entry point.
+    sockets: Vec<(Arc<str>, Socket)>,
+    /// `true` lets the workers accept.
+    open: watch::Sender<bool>,
     /// `true` asks the workers to drain; a dropped sender asks them to end at once.
     stop: watch::Sender<bool>,
     /// Every worker reports how many connections it had to cut.
@@ -61,6 +67,9 @@ pub enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A listening socket could not be kept for a successor.
+    #[error("cannot duplicate a listening socket: {0}; check the limit on open files of this process")]
+    Sockets(io::Error),
     /// The kernel refused what every UDP entry point needs.
     #[error("cannot start the UDP entry points: {0}; check the limit on open files of this process")]
     Udp(io::Error),
@@ -78,9 +87,14 @@ pub enum StartError {
 }
 
 impl DataPlane {
-    /// Binds every address, then starts one thread per worker. Nothing listens when an error is returned.
+    /// Binds every address that no inherited socket serves, then starts one thread per worker. Nothing listens when an
+    /// error is returned, except where a predecessor does.
+    ///
+    /// With inherited sockets nothing is accepted before [`DataPlane::accept`]: what comes waits in their queues, or is
+    /// still served by whoever else has them.
     pub fn start(
         settings: Settings,
+        inherited: Inherited,
         published: Published,
         metrics: Arc<Metrics>,
         access_log: AccessLog,
@@ -92,12 +106,25 @@ impl DataPlane {
         {
             tracing::debug!("a TLS provider was installed before");
         }
-        let mut listeners = listener::bind_all(&settings)?;
-        let bound = listeners
-            .iter()
-            .filter_map(|l| Some((settings.entry_points.get(l.entry_point)?.name.clone(), l.address)))
-            .collect();
+        let (open, opening) = watch::channel(inherited.is_empty());
+        let listeners = listener::bind_all(&settings, inherited)?;
         let workers = Workers::new(settings.workers.get());
+        let mut bound = Vec::new();
+        let mut kept = Vec::new();
+        let mut of_workers: Vec<Vec<(usize, Socket)>> = (0..workers.total()).map(|_| Vec::new()).collect();
+        for listener in listeners {
+            let Some(entry_point) = settings.entry_points.get(listener.entry_point) else {
+                continue;
+            };
+            bound.push((entry_point.name.clone(), listener.address));
+            for (number, socket) in listener.sockets.into_iter().enumerate() {
+                let copy = socket.try_clone().map_err(StartError::Sockets)?;
+                kept.push((entry_point.name.clone(), copy));
+                if let Some(sockets) = of_workers.get_mut(number % workers.total()) {
+                    sockets.push((listener.entry_point, socket));
+                }
+            }
+        }
         let log = Arc::<Log>::default();
         let checked = (published.clone(), metrics.clone(), log.clone());
         let edge = Arc::new(Edge::new(settings, published, metrics, access_log, log));
@@ -105,17 +132,16 @@ impl DataPlane {
         let (stop, stopping) = watch::channel(false);
         let (report, cut) = mpsc::unbounded_channel();
         let mut prepared = Vec::with_capacity(workers.total());
-        for number in 0..workers.total() {
-            let sockets = listeners
-                .iter_mut()
-                .filter_map(|l| Some((l.entry_point, l.sockets.pop()?)))
-                .collect();
+        for (number, sockets) in of_workers.into_iter().enumerate() {
             prepared.push(Worker::prepare(
                 number,
                 edge.clone(),
                 &entrances,
                 sockets,
-                stopping.clone(),
+                Signals {
+                    opening: opening.clone(),
+                    stopping: stopping.clone(),
+                },
                 report.clone(),
                 workers.clone(),
             )?);
@@ -137,6 +163,8 @@ impl DataPlane {
         }
         Ok(Self {
             bound,
+            sockets: kept,
+            open,
             stop,
             cut,
             threads,
@@ -150,6 +178,21 @@ impl DataPlane {
         &self.bound
     }
 
+    /// Accepts from now on. Changes nothing where that is so already.
+    pub fn accept(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// Every listening socket with the name of its entry point, for a process that replaces this one
+    /// ([`Inherited`]). A socket that lives on there keeps its queue, so that nobody is refused in between.
+    pub fn sockets(&self) -> io::Result<Vec<(Arc<str>, OwnedFd)>> {
+        let copies = self.sockets.iter().map(|(name, socket)| {
+            let copy = socket.try_clone()?;
+            Ok((name.clone(), copy.into()))
+        });
+        copies.collect()
+    }
+
     /// Whether the workers are all there.
     pub fn workers(&self) -> Workers {
         self.workers.clone()
@@ -158,6 +201,8 @@ impl DataPlane {
     /// Stops accepting, lets requests finish, ends at the drain deadline at the latest. Returns how many connections
     /// had to be cut.
     pub async fn drain(mut self) -> usize {
+        // Else clients would wait in queues that nobody empties.
+        self.sockets.clear();
         // Without receivers there is no worker left to tell.
         self.stop.send_replace(true);
         let mut cut = 0;

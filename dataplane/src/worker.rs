@@ -33,9 +33,18 @@ pub(crate) struct Worker {
     proxy: Arc<Proxy>,
     edge: Arc<Edge>,
     sockets: Sockets,
-    stopping: watch::Receiver<bool>,
+    signals: Signals,
     report: mpsc::UnboundedSender<usize>,
     workers: Workers,
+}
+
+/// What the workers are told.
+#[derive(Clone, Debug)]
+pub(crate) struct Signals {
+    /// `true`: accept.
+    pub(crate) opening: watch::Receiver<bool>,
+    /// `true`: drain. Closed: end at once.
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 /// The sockets of one worker.
@@ -72,7 +81,7 @@ impl Worker {
         edge: Arc<Edge>,
         entrances: &[Option<Arc<Entrance>>],
         sockets: Vec<(usize, Socket)>,
-        stopping: watch::Receiver<bool>,
+        signals: Signals,
         report: mpsc::UnboundedSender<usize>,
         workers: Workers,
     ) -> Result<Self, StartError> {
@@ -90,7 +99,7 @@ impl Worker {
             proxy: Arc::new(proxy),
             edge,
             sockets: Sockets::sorted(entrances, sockets),
-            stopping,
+            signals,
             report,
             workers,
         })
@@ -109,13 +118,13 @@ impl Worker {
             proxy,
             edge,
             sockets,
-            stopping,
+            signals,
             report,
             workers,
         } = self;
         let lost = |reason: &str| workers.failed(number, reason);
         workers.watch(number, || {
-            let cut = runtime.block_on(serve(proxy, edge, sockets, stopping, lost));
+            let cut = runtime.block_on(serve(proxy, edge, sockets, signals, lost));
             // What pingora spawned (HTTP/2 streams, idle upstream connections) ends with its runtime.
             runtime.shutdown_timeout(Duration::from_secs(1));
             if report.send(cut).is_err() {
@@ -129,9 +138,19 @@ async fn serve(
     proxy: Arc<Proxy>,
     edge: Arc<Edge>,
     sockets: Sockets,
-    mut stopping: watch::Receiver<bool>,
+    signals: Signals,
     lost: impl Fn(&str),
 ) -> usize {
+    let Signals {
+        mut opening,
+        mut stopping,
+    } = signals;
+    let opened = tokio::select! {
+        opened = opening.wait_for(|open| *open) => opened.is_ok(),
+        _ = stopping.wait_for(|stop| *stop) => false,
+    };
+    // Told to stop before there was anything to accept.
+    let sockets = if opened { sockets } else { Sockets::default() };
     let mut accepting = JoinSet::new();
     let connections = TaskTracker::new();
     let close = CancellationToken::new();

@@ -18,7 +18,7 @@ use constellation_dataplane::settings::{
     EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, Settings, TcpSettings, UdpSettings,
 };
 use constellation_dataplane::tls::TlsView;
-use constellation_dataplane::{DataPlane, Generation, Published};
+use constellation_dataplane::{DataPlane, Generation, Inherited, Published};
 use constellation_table::policy::Retry;
 use constellation_table::{
     Action, Condition, Endpoint, EndpointSpec, EntryPointId, Locality, Policy, Router, RouterSpec, Rule,
@@ -196,7 +196,7 @@ fn data_plane(routes: &[(&str, Scheme, SocketAddr)]) -> DataPlane {
         tls: TlsView::default(),
         published: SystemTime::now(),
     });
-    DataPlane::start(settings, published, Arc::new(metrics), AccessLog::off()).unwrap()
+    DataPlane::start(settings, Inherited::default(), published, Arc::new(metrics), AccessLog::off()).unwrap()
 }
 
 fn service(name: &str, scheme: Scheme, address: SocketAddr) -> Service {

@@ -26,6 +26,7 @@ pub mod node;
 pub mod proof;
 pub mod require;
 pub mod server;
+pub mod service_manager;
 pub mod stream;
 
 pub use eventually::{PATIENCE, eventually};

@@ -59,6 +59,8 @@ enum Verb {
     Slow(proof::ProofArgs),
     /// Prove that TCP streams are carried exactly: bulk, half-closes, resets, a storm, a ClientHello in pieces.
     Streams(proof::ProofArgs),
+    /// Put to the proof: 20,000 connections while the node is replaced 10 times; none is refused or reset.
+    Upgrades(proof::ProofArgs),
     /// The back end of `bench http`: fixed bodies, one thread.
     #[command(hide = true)]
     BenchBackend(bench::backend::BackendArgs),
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Verb::Flood(args) => proof::run("flood", &args),
         Verb::Slow(args) => proof::run("slow", &args),
         Verb::Streams(args) => proof::run("streams", &args),
+        Verb::Upgrades(args) => proof::run("upgrades", &args),
         Verb::BenchBackend(args) => bench::backend::run(&args),
         Verb::BenchStreamBackend(args) => bench::stream::backend::run(&args),
         Verb::BenchStreamLoad(args) => bench::stream::load::run(&args),

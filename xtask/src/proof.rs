@@ -1,4 +1,4 @@
-//! `faults`, `bodies`, `storm`, `silence`, `streams`: what is promised, put to the proof on the release binary.
+//! `faults`, `bodies`, `storm`, `silence`, `streams`, `upgrades`: what is promised, put to the proof on the release binary.
 //!
 //! The work is done by the program `proof` of the testkit, which the end-to-end tests share; this builds both and
 //! starts it.

@@ -8,11 +8,18 @@ use tokio::net::TcpListener;
 
 use crate::cli::{Exit, Failure};
 
-/// Binds the control address.
-pub(super) async fn bind_control(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| bind("control", address, "control.address", &error))
+/// Binds the control address, unless a listener for it was inherited.
+pub(super) async fn bind_control(
+    address: SocketAddr,
+    inherited: Option<std::net::TcpListener>,
+) -> Result<TcpListener, Failure> {
+    let listener = match inherited {
+        Some(inherited) => inherited
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(inherited)),
+        None => TcpListener::bind(address).await,
+    };
+    listener.map_err(|error| bind("control", address, "control.address", &error))
 }
 
 /// Why the data plane did not start; its text already names the address, its holder and the key.
@@ -94,8 +101,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_control_port_names_its_owner() {
-        let taken = bind_control("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let failure = bind_control(taken.local_addr().unwrap()).await.unwrap_err();
+        let taken = bind_control("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+        let failure = bind_control(taken.local_addr().unwrap(), None).await.unwrap_err();
         assert_eq!(failure.exit, Exit::Unavailable);
         let pid = format!("(pid {})", std::process::id());
         assert!(failure.message.contains(&pid), "{failure}");

@@ -14,6 +14,7 @@ mod routes;
 mod services;
 mod status;
 mod table;
+mod upgrade;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -57,6 +58,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Say which route and which endpoint a request, a connection or datagrams would get, and why the others lost.
     Explain(explain::ExplainArgs),
+    /// Replace the running node by a new process without refusing a connection.
+    Upgrade(upgrade::UpgradeArgs),
     /// Print shell completions.
     Completions(completions::CompletionsArgs),
     /// A small back end to try routes with.
@@ -130,6 +133,7 @@ pub fn main() -> Exit {
         Command::Undrain(args) => drain::run(&args, drain::Direction::Back),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::DemoBackend(args) => crate::demo::run(&args),
     };

@@ -17,7 +17,7 @@ use super::health::{Health, Overall};
 use super::problem::{Problem, method_not_allowed, not_found};
 use super::routes::Routes;
 use super::status::Status;
-use super::{ControlState, drain, services};
+use super::{ControlState, drain, services, upgrade};
 
 /// Everything that is served.
 pub(super) fn router(state: ControlState) -> Router {
@@ -30,6 +30,7 @@ pub(super) fn router(state: ControlState) -> Router {
             "/api/v1/services/{name}/endpoints/{endpoint}/undrain",
             post(drain::undrain),
         )
+        .route("/api/v1/upgrade", post(upgrade::upgrade))
         .route_layer(middleware::from_fn_with_state(state.clone(), may_change));
     Router::new()
         .merge(changes)

@@ -2,7 +2,7 @@
 //!
 //! It runs on a thread and a runtime of its own, so that it answers while the proxy is saturated and until the very
 //! end of a drain. It reads the published generation, the publisher's [`Report`] and the metrics registry; all it changes
-//! is the set of drained endpoints.
+//! is the set of drained endpoints, and the process that serves.
 //!
 //! | path | answer |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! | `/metrics` | OpenMetrics text |
 //! | `/api/v1/status`, `/routes`, `/services`, `/services/{name}`, `/metrics` | JSON |
 //! | POST `/api/v1/services/{name}/endpoints/{endpoint}/drain`, `/undrain` | the endpoint as it stands then |
+//! | POST `/api/v1/upgrade` | the process that serves from now on |
 //! | `/api/v1/explain?url=` | the decision for a request, a connection or datagrams, with its reasons |
 //!
 //! Whoever changes something sends a token, from this machine too: any program here could call otherwise, and so could
@@ -25,6 +26,7 @@ mod routes;
 mod server;
 mod services;
 mod status;
+mod upgrade;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,7 @@ use crate::report::{NodeFacts, Report};
 
 pub use explain::{Answer, EntryPointFacts, Question, QuestionError};
 pub use server::ControlServer;
+pub use upgrade::{UpgradeRequest, Upgrades};
 
 /// What the control server reads.
 #[derive(Clone, Debug)]
@@ -72,6 +75,8 @@ pub struct ControlState {
     pub change_token: Option<Secret>,
     /// Endpoints that operators have drained.
     pub drains: Drains,
+    /// Where a wish for a new process goes.
+    pub upgrades: Upgrades,
 }
 
 /// RFC 3339 in UTC, to the second.

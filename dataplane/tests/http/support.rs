@@ -16,7 +16,7 @@ use constellation_dataplane::table::{
     ServiceSpec, Snapshot, Transport,
 };
 use constellation_dataplane::tls::TlsView;
-use constellation_dataplane::{DataPlane, Generation, Published, StartError};
+use constellation_dataplane::{DataPlane, Generation, Inherited, Published, StartError};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -113,7 +113,13 @@ impl Plan {
                 .collect(),
         };
         let published = Published::new(generation(1, self.routes));
-        let plane = DataPlane::start(settings, published.clone(), Arc::new(metrics), self.access_log)?;
+        let plane = DataPlane::start(
+            settings,
+            Inherited::default(),
+            published.clone(),
+            Arc::new(metrics),
+            self.access_log,
+        )?;
         let address = plane.bound()[0].1;
         Ok(Node {
             plane,

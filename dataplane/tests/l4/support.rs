@@ -16,7 +16,7 @@ use constellation_dataplane::table::{
     Service, ServiceSpec, Snapshot, TcpMiddleware, TcpRouter, TcpRouterSpec, TcpRule, TcpTls, Transport,
 };
 use constellation_dataplane::tls::TlsView;
-use constellation_dataplane::{DataPlane, Generation, Published};
+use constellation_dataplane::{DataPlane, Generation, Inherited, Published};
 use prometheus_client::registry::Registry;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -152,7 +152,14 @@ impl Plan {
         };
         let (generation, services) = generation(1, self.streams, self.http, self.tls);
         let published = Published::new(generation);
-        let plane = DataPlane::start(settings, published.clone(), Arc::new(metrics), log.clone()).unwrap();
+        let plane = DataPlane::start(
+            settings,
+            Inherited::default(),
+            published.clone(),
+            Arc::new(metrics),
+            log.clone(),
+        )
+        .unwrap();
         let address = plane.bound()[0].1;
         Node {
             plane,

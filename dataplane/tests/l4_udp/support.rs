@@ -17,7 +17,7 @@ use constellation_dataplane::table::{
     Transport, UdpRouter, UdpRouterSpec,
 };
 use constellation_dataplane::tls::TlsView;
-use constellation_dataplane::{DataPlane, Generation, Published, StartError};
+use constellation_dataplane::{DataPlane, Generation, Inherited, Published, StartError};
 use prometheus_client::registry::Registry;
 
 /// No test waits longer than this for something that must happen.
@@ -86,7 +86,13 @@ impl Plan {
             served_by_for: Vec::new(),
         };
         let published = Published::new(generation(1, self.service));
-        let plane = DataPlane::start(settings, published.clone(), Arc::new(metrics), self.log)?;
+        let plane = DataPlane::start(
+            settings,
+            Inherited::default(),
+            published.clone(),
+            Arc::new(metrics),
+            self.log,
+        )?;
         let address = plane.bound()[0].1;
         Ok(Node {
             plane,

@@ -1,4 +1,4 @@
-//! Runs the proofs at length and prints figures: `cargo xtask faults`, `bodies`, `storm`, `silence`, `streams`.
+//! Runs the proofs at length and prints figures: `cargo xtask faults`, `bodies`, `storm`, `silence`, `streams`, `upgrades`.
 //!
 //! `CONSTELLATION_BIN` names the binary that is put to the proof.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
@@ -11,7 +11,7 @@ use clap::{Args, Parser, ValueEnum};
 use constellation_tests::fleet::Mix;
 use constellation_tests::flood::{self, Flood, Target};
 use constellation_tests::proof::peer::Proxy;
-use constellation_tests::proof::{Phase, attack, bodies, faults, silence, storm, streams};
+use constellation_tests::proof::{Phase, attack, bodies, faults, silence, storm, streams, upgrades};
 use constellation_tests::stream::JobServer;
 
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ enum Proof {
     Slow(SlowArgs),
     /// TCP streams: bulk, half-closes, resets, a storm of connections, a ClientHello in pieces.
     Streams(StreamsArgs),
+    /// The node is replaced again and again under load: no connection is refused or reset.
+    Upgrades(UpgradesArgs),
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -177,6 +179,19 @@ struct StreamsArgs {
     attackers: usize,
 }
 
+#[derive(Debug, Args)]
+struct UpgradesArgs {
+    /// Connections with a request each.
+    #[arg(long, default_value_t = 20_000)]
+    connections: usize,
+    /// Replacements meanwhile.
+    #[arg(long, default_value_t = 10)]
+    upgrades: usize,
+    /// Clients that connect again and again.
+    #[arg(long, default_value_t = 16)]
+    clients: usize,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum StreamProof {
     Bulk,
@@ -228,6 +243,17 @@ async fn main() -> ExitCode {
             }
             Proof::Slow(args) => run_slow(&args).await,
             Proof::Streams(args) => run_streams(&args).await,
+            Proof::Upgrades(args) => {
+                let plan = upgrades::Plan {
+                    connections: args.connections,
+                    upgrades: args.upgrades,
+                    clients: args.clients,
+                    ..upgrades::Plan::SMALL
+                };
+                let report = upgrades::run(&plan).await;
+                println!("{report}");
+                report.holds()
+            }
         }
     };
     // Interrupted, it still ends what it started.

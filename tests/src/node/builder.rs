@@ -1,9 +1,11 @@
 //! Prepares a node's files, starts it, and waits until it is ready.
 
 use std::fs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -20,6 +22,7 @@ pub struct NodeBuilder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     wait_ready: bool,
+    sockets: Vec<(String, OwnedFd)>,
 }
 
 impl NodeBuilder {
@@ -43,7 +46,24 @@ impl NodeBuilder {
             arguments: Vec::new(),
             environment: Vec::new(),
             wait_ready: true,
+            sockets: Vec::new(),
         }
+    }
+
+    /// Passes listening sockets to the process, each with its name, as a service manager does.
+    #[must_use]
+    pub fn passing(mut self, sockets: Vec<(String, OwnedFd)>) -> Self {
+        self.sockets = sockets;
+        self
+    }
+
+    /// Takes the directory of a node that has gone, with its configuration.
+    #[must_use]
+    pub fn in_place_of(mut self, node: Node) -> Self {
+        self.directory = node.leave();
+        let config = fs::read(self.directory().join("node.json")).unwrap();
+        self.config = serde_json::from_slice(&config).unwrap();
+        self
     }
 
     /// Where the node's files are.
@@ -108,14 +128,28 @@ impl NodeBuilder {
             config_file.display().to_string(),
         ];
         arguments.extend(self.arguments);
-        start(self.directory, &arguments, &self.environment, self.wait_ready).await
+        start(
+            self.directory,
+            &arguments,
+            &self.environment,
+            &self.sockets,
+            self.wait_ready,
+        )
+        .await
     }
 
     /// Starts `run` with these arguments and without a configuration file of ours.
     pub async fn start_with(self, arguments: &[&str]) -> Node {
         let mut all = vec!["run".to_owned()];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        start(self.directory, &all, &self.environment, self.wait_ready).await
+        start(
+            self.directory,
+            &all,
+            &self.environment,
+            &self.sockets,
+            self.wait_ready,
+        )
+        .await
     }
 }
 
@@ -123,10 +157,12 @@ async fn start(
     directory: TempDir,
     arguments: &[String],
     environment: &[(String, String)],
+    sockets: &[(String, OwnedFd)],
     ready: bool,
 ) -> Node {
     let run = directory.path().join("run");
-    let mut child = Command::new(cli::binary())
+    let mut command = program(sockets);
+    let mut child = command
         .args(arguments)
         .env_clear()
         .envs(cli::inherited())
@@ -162,6 +198,29 @@ async fn start(
         eventually("the node is ready", async || healthy(&node).await).await;
     }
     node
+}
+
+/// The binary; with sockets, by way of a shell that puts them where a service manager would, from number 3 on.
+fn program(sockets: &[(String, OwnedFd)]) -> Command {
+    if sockets.is_empty() {
+        return Command::new(cli::binary());
+    }
+    let mut script = String::new();
+    for (number, (_, socket)) in sockets.iter().enumerate() {
+        let raw = socket.as_raw_fd();
+        // This process starts nothing else meanwhile that could inherit it.
+        fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        script += &format!("exec {}<&{raw} {raw}<&-; ", number + 3);
+    }
+    let names: Vec<&str> = sockets.iter().map(|(name, _)| name.as_str()).collect();
+    script += &format!(
+        "export LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={}; exec \"$0\" \"$@\"",
+        sockets.len(),
+        names.join(":")
+    );
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).arg(cli::binary());
+    command
 }
 
 async fn healthy(node: &Node) -> Result<(), String> {

@@ -183,6 +183,29 @@ impl Node {
         Pid::from_raw(i32::try_from(self.child.id().expect("the node runs")).unwrap())
     }
 
+    /// The processes that say they serve this node: one, or for a moment two while one replaces the other.
+    pub fn processes(&self) -> Vec<i32> {
+        let files = std::fs::read_dir(self.directory().join("run"));
+        let names = files
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name());
+        names
+            .filter_map(|name| {
+                let name = name.to_str()?.strip_prefix("node-")?;
+                name.strip_suffix(".json")?.parse().ok()
+            })
+            .collect()
+    }
+
+    /// Ends the process at once and leaves its directory.
+    fn leave(mut self) -> TempDir {
+        self.child.start_kill().unwrap_or_default();
+        let empty = tempfile::tempdir().unwrap();
+        std::mem::replace(&mut self.directory, empty)
+    }
+
     /// Waits for the process to end.
     pub async fn exit(&mut self) -> ExitStatus {
         tokio::time::timeout(crate::PATIENCE, self.child.wait())
@@ -215,6 +238,10 @@ impl Drop for Node {
         }
         // By its id, and only while it is ours to wait for; it may have ended by itself.
         self.child.start_kill().unwrap_or_default();
+        // Those that replaced it wrote their files into its directory.
+        for pid in self.processes() {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
+        }
     }
 }
 

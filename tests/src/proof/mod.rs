@@ -2,7 +2,7 @@
 //!
 //! A proof makes back ends fail under load, or sends bytes whose every position is known, and looks at both ends: what
 //! clients got, what back ends saw. The end-to-end tests run each once and small; the program `proof` (`cargo xtask
-//! faults`, `bodies`, `storm`, `streams`) runs them at length and prints figures.
+//! faults`, `bodies`, `storm`, `streams`, `upgrades`) runs them at length and prints figures.
 
 pub mod attack;
 pub mod bodies;
@@ -12,6 +12,7 @@ pub mod peer;
 pub mod silence;
 pub mod storm;
 pub mod streams;
+pub mod upgrades;
 mod verdict;
 
 pub use verdict::Verdict;

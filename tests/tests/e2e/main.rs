@@ -36,4 +36,5 @@ mod storm;
 mod streams;
 mod tls;
 mod unbroken;
+mod upgrade;
 mod upstream;

@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Caller;
-use super::{ControlServer, ControlState, EntryPointFacts, api};
+use super::{ControlServer, ControlState, EntryPointFacts, Upgrades, api};
 use crate::drains::Drains;
 use crate::report::{DisabledRouter, NodeFacts, Report};
 use crate::sources::{Problem, SourceStatus};
@@ -60,6 +60,7 @@ impl Node {
         metrics::register_generation(&mut registry, published.clone());
         let (report, receiver) = watch::channel(Arc::new(report()));
         let state = ControlState {
+            upgrades: Upgrades::new().0,
             facts: Arc::new(NodeFacts {
                 name: "edge-1".to_owned(),
                 domain: Some("example.test".to_owned()),
