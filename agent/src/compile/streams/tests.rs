@@ -113,7 +113,7 @@ fn tls_and_priorities() {
         json!({
             "any": {"rule": "HostSNI(`*`)", "service": "s"},
             "ip": {"rule": "ClientIP(`10.0.0.1`)", "service": "s"},
-            "low": {"rule": "ClientIP(`10.0.0.2`)", "service": "s", "priority": -7},
+            "low": {"rule": "HostSNI(`*`)", "service": "s", "priority": -7, "entryPoints": ["db"]},
             "pass": {"rule": "HostSNI(`a.test`)", "service": "s", "tls": {"passthrough": true}},
             "end": {"rule": "HostSNI(`b.test`)", "service": "s", "tls": {}},
         }),
