@@ -135,6 +135,8 @@ fn fuzz_one(fuzz: &Path, triple: &str, build: &Path, target: &str, seconds: u32)
     command.arg(format!("-artifact_prefix={}/", artifacts.display()));
     // An input that takes this long, or this much memory (MB), is a fault too.
     command.args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"]);
+    // What threads hold that still run at the end is not lost.
+    command.arg("-detect_leaks=0");
     // New inputs go to the first directory, the others are only read.
     let seeds = fuzz.join("corpus").join(target);
     command.arg(&found).args(seeds.is_dir().then_some(seeds));
