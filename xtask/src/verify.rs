@@ -54,7 +54,13 @@ pub(crate) fn run() -> Result<()> {
 
 /// Whether the fuzz targets still fit what they call. Neither the nightly compiler nor libFuzzer is needed for that.
 fn fuzz_targets() -> Result<()> {
-    let mut check = workspace::cargo(&["check", "--manifest-path", "fuzz/Cargo.toml", "--bins", "--locked"]);
+    let mut check = workspace::cargo(&[
+        "check",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--bins",
+        "--locked",
+    ]);
     // Named, it isn't compiled from its source; nothing is linked here.
     check.env("CUSTOM_LIBFUZZER_PATH", "/nowhere/libfuzzer.a");
     workspace::run(check.arg("--target-dir").arg(workspace::target()?))

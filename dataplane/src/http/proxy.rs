@@ -1,7 +1,9 @@
 //! The life of a request: one generation, one decision, a race for a response, and the response on its way to the
 //! client.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -46,6 +48,25 @@ pub(crate) struct App {
 }
 
 /// How a request ended on the client's side.
+/// Why a stream of HTTP/2 has ended before anything was done for it. Requests with their reset right behind them
+/// (CVE-2023-44487) come many at a time, and cost no back end a connection.
+fn reset_already(session: &mut ServerSession) -> Option<Box<Error>> {
+    let ServerSession::H2(h2) = session else {
+        return None;
+    };
+    let Poll::Ready(reason) = pin!(h2.idle()).poll(&mut Context::from_waker(Waker::noop())) else {
+        return None;
+    };
+    let why = match reason {
+        Ok(reason) => Error::explain(
+            ErrorType::H2Error,
+            format!("the client reset the stream: {reason}"),
+        ),
+        Err(error) => error,
+    };
+    Some(why.into_down())
+}
+
 enum End {
     /// The response is complete; the connection may carry another request.
     Complete,
@@ -146,6 +167,9 @@ impl App {
             .as_ref()
             .and_then(|route| route.metrics(&self.edge, exchange.connection.as_ref()?.entry_point.id));
         exchange.running = metrics.map(RouteMetrics::begin);
+        if let Some(error) = reset_already(session) {
+            return self.fail(session, exchange, &error).await;
+        }
         if exchange.announces_too_much(session.req_header()) {
             return self.send(session, exchange, Answer::failure(413)).await;
         }

@@ -148,9 +148,9 @@ async fn who_does_not_take_the_response_is_cut_off_and_who_is_only_slow_is_not()
         client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
         assert_eq!(client.response_head().await.status, 200);
     }
-    // Much more than a kernel keeps, slower than the network.
+    // Much more than a kernel keeps, slower than the network; and so much at a time that a full window opens again.
     for _ in 0..50 {
-        slow.exact(100_000).await;
+        slow.exact(500_000).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     counted(&node, "slow_reader").await;
@@ -300,6 +300,23 @@ async fn a_stream_without_a_window_is_reset_and_its_siblings_are_not() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn requests_with_their_reset_behind_them_reach_no_back_end() {
+    let backend = Backend::fixed("hello").await;
+    let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
+    let mut client = H2::open(&node).await;
+    let mut all = Vec::new();
+    for number in 0..50 {
+        all.extend(H2::bytes(HEADERS, 5, 2 * number + 1, GET));
+        all.extend(H2::bytes(RST_STREAM, 0, 2 * number + 1, &[0, 0, 0, 8]));
+    }
+    all.extend(H2::bytes(HEADERS, 5, 101, GET));
+    client.0.0.write_all(&all).await.unwrap();
+    let (stream, _, payload) = client.until(DATA).await;
+    assert_eq!((stream, &payload[..]), (101, &b"hello"[..]));
+    assert_eq!((backend.seen().len(), backend.connections()), (1, 1));
 }
 
 #[tokio::test]
