@@ -81,6 +81,11 @@ pub enum Error {
     /// Nobody to give connections to.
     #[error("no listener for destination {0}: expected at least one socket")]
     NoListener(u32),
+    /// A socket that can't get new connections.
+    #[error(
+        "a socket for destination {0} takes no new clients: a TCP socket has to listen, a UDP socket must not be connected"
+    )]
+    NotListening(u32),
     /// An allow list that the map can't hold, or a deny list.
     #[error("{net} does not fit: the list already holds {max} prefixes. Remove some, or join neighbours")]
     ListFull {

@@ -16,6 +16,7 @@ use nix::libc;
 
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
@@ -92,6 +93,39 @@ pub(crate) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
         ..LinkUpdate::default()
     };
     bpf(BPF_LINK_DETACH, &mut attributes).map(drop)
+}
+
+/// `bpf_attr` of `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct GetInfo {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// The head of `struct bpf_link_info`, with what it says about a link to a network namespace.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    padding: u32,
+    netns_ino: u32,
+    attach_type: u32,
+}
+
+/// Whether a link was attached to a network namespace that is gone.
+pub(crate) fn is_orphaned(link: BorrowedFd<'_>) -> io::Result<bool> {
+    const BPF_LINK_TYPE_NETNS: u32 = 5;
+    let mut info = LinkInfo::default();
+    let mut attributes = GetInfo {
+        bpf_fd: number(link),
+        info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
+        info: address(&raw mut info),
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(info.kind == BPF_LINK_TYPE_NETNS && info.netns_ino == 0)
 }
 
 /// A lookup as `BPF_PROG_TEST_RUN` takes it: `struct bpf_sk_lookup`.

@@ -33,7 +33,7 @@ pub use kernel::{Lookup, LookupOutcome};
 pub use lock::Lock;
 pub use namespace::Namespace;
 pub use object::{EDGE_GUARD, EDGE_STEER, MANIFEST};
-pub use pins::{Origin, remove_other_versions};
+pub use pins::{Origin, remove_orphans, remove_other_versions};
 pub use probe::{Availability, Report, probe};
 pub use shared::Cost;
 pub use status::{PinnedLink, PinnedMap, Status, detach, status};

@@ -81,17 +81,26 @@ impl Namespace {
 
     /// The folders of all versions of the layouts that there are.
     pub(crate) fn versions(&self) -> Result<Vec<PathBuf>, Error> {
-        let entries = fs::read_dir(&self.folder).map_err(|error| Error::file("list", &self.folder, error))?;
-        let mut versions = Vec::new();
-        for entry in entries {
-            let path = entry
-                .map_err(|error| Error::file("list", &self.folder, error))?
-                .path();
-            versions.push(path);
-        }
-        versions.sort();
-        Ok(versions)
+        entries(&self.folder)
     }
+
+    /// The folders of other namespaces.
+    pub(crate) fn siblings(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut siblings = self.folder.parent().map_or_else(|| Ok(Vec::new()), entries)?;
+        siblings.retain(|sibling| *sibling != self.folder);
+        Ok(siblings)
+    }
+}
+
+/// What is in a folder, in order.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = fs::read_dir(folder).map_err(|error| Error::file("list", folder, error))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<_> = paths
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::file("list", folder, error))?;
+    paths.sort();
+    Ok(paths)
 }
 
 /// Makes a folder and those above it, for the owner only; one that is there already is fine.

@@ -9,7 +9,7 @@ use aya::maps::{MapInfo, MapType};
 use aya::{Ebpf, EbpfLoader};
 use constellation_ebpf_abi as abi;
 
-use crate::namespace::{make_folder, remove};
+use crate::namespace::{entries, make_folder, remove};
 use crate::{Error, Lock, Namespace, kernel};
 
 /// What a program's maps are supposed to look like; one that is pinned and looks different is not ours to read.
@@ -45,6 +45,11 @@ impl Pins {
     /// Makes the folders where they are missing, and throws away what stands in their place.
     pub(crate) fn new(namespace: &Namespace) -> Result<Self, Error> {
         let folder = namespace.version(abi::VERSION);
+        // The kernel gives the number of a namespace that is gone to a new one some day. What is pinned under it then
+        // belongs to another life.
+        if is_orphaned(&folder) {
+            remove(&folder)?;
+        }
         let pins = Self {
             maps: folder.join("maps"),
             links: folder.join("links"),
@@ -167,6 +172,32 @@ impl MapSpec {
             ))
         }
     }
+}
+
+/// Removes what nodes in network namespaces that are gone have left pinned, as with a container whose every start makes a
+/// new one. Says how many there were.
+///
+/// # Errors
+/// When the BPF file system refuses.
+pub fn remove_orphans(namespace: &Namespace) -> Result<usize, Error> {
+    let mut removed = 0;
+    for sibling in namespace.siblings()? {
+        let Ok(versions) = entries(&sibling) else {
+            continue;
+        };
+        if versions.iter().any(|version| is_orphaned(version)) {
+            remove(&sibling)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Whether `edge_steer` is pinned here and was attached to a namespace that is gone.
+fn is_orphaned(version: &Path) -> bool {
+    let link = kernel::open_link(&version.join("links").join(abi::steer::PROGRAM));
+    link.and_then(|link| kernel::is_orphaned(link.as_fd()))
+        .unwrap_or(false)
 }
 
 /// Detaches what a pin attaches, at once, and removes the pin.

@@ -1,12 +1,11 @@
 //! What is pinned in a network namespace, read without changing anything; and its removal.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapInfo;
 use aya::programs::links::{FdLink, PinnedLink as Pin};
 
-use crate::namespace::remove;
+use crate::namespace::{entries, remove};
 use crate::pins::remove_link;
 use crate::{Error, Lock, Namespace};
 
@@ -54,7 +53,7 @@ pub struct PinnedLink {
 pub fn status(namespace: &Namespace) -> Result<Status, Error> {
     let mut status = Status::default();
     for version in namespace.versions()? {
-        for pin in entries(&version.join("maps"))? {
+        for pin in pinned(&version.join("maps"))? {
             if let Ok(info) = MapInfo::from_pin(&pin) {
                 status.maps.push(PinnedMap {
                     name: info.name_as_str().unwrap_or_default().to_owned(),
@@ -66,7 +65,7 @@ pub fn status(namespace: &Namespace) -> Result<Status, Error> {
                 });
             }
         }
-        for pin in entries(&version.join("links"))? {
+        for pin in pinned(&version.join("links"))? {
             if let Ok(info) = Pin::from_pin(&pin).and_then(|link| FdLink::from(link).info()) {
                 status.links.push(PinnedLink {
                     id: info.id(),
@@ -87,7 +86,7 @@ pub fn status(namespace: &Namespace) -> Result<Status, Error> {
 pub fn detach(lock: &Lock) -> Result<(), Error> {
     let versions = lock.namespace().versions()?;
     for version in &versions {
-        for pin in entries(&version.join("links"))? {
+        for pin in pinned(&version.join("links"))? {
             remove_link(&pin)?;
         }
     }
@@ -97,16 +96,11 @@ pub fn detach(lock: &Lock) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is in a folder, sorted; nothing when there is no folder.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    if !folder.is_dir() {
-        return Ok(Vec::new());
+/// What is in a folder; nothing when there is no folder.
+fn pinned(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    if folder.is_dir() {
+        entries(folder)
+    } else {
+        Ok(Vec::new())
     }
-    let listed = fs::read_dir(folder).and_then(|entries| {
-        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-        paths.collect::<Result<Vec<_>, _>>()
-    });
-    let mut paths = listed.map_err(|error| Error::file("list", folder, error))?;
-    paths.sort();
-    Ok(paths)
 }

@@ -160,6 +160,14 @@ impl Guard {
 
     fn create_tcx(&mut self, device: &Device) -> Result<(), Error> {
         let pin = self.pin(device, Hook::Tcx)?;
+        let link = self.tcx_link(device)?;
+        link.pin(&pin)
+            .map_err(|error| Error::kernel(format!("pinning the link of {}", device.name), &error))?;
+        Ok(())
+    }
+
+    /// A link at TCX, before all others. The guard is attached for as long as it is open.
+    pub(crate) fn tcx_link(&mut self, device: &Device) -> Result<FdLink, Error> {
         let name = &device.name;
         let classifier = self.classifier(program(device))?;
         let options = TcAttachOptions::TcxOrder(LinkOrder::first());
@@ -167,10 +175,7 @@ impl Guard {
             .attach_with_options(name, TcAttachType::Ingress, options)
             .and_then(|link| classifier.take_link(link))
             .map_err(|error| Error::kernel(format!("attaching to {name} at TCX"), &error))?;
-        let link = FdLink::try_from(link).map_err(|error| Error::kernel("taking the link", &error))?;
-        link.pin(&pin)
-            .map_err(|error| Error::kernel(format!("pinning the link of {name}"), &error))?;
-        Ok(())
+        FdLink::try_from(link).map_err(|error| Error::kernel("taking the link", &error))
     }
 
     fn create_clsact(&mut self, device: &Device) -> Result<(), Error> {

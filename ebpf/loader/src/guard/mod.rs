@@ -5,6 +5,7 @@
 //! the maps. As with steering, dropping this leaves everything pinned and in force: a restart goes on with the same
 //! lists, and so does the traffic in between.
 
+mod alarm;
 mod attachment;
 mod device;
 mod event;
@@ -20,6 +21,7 @@ use aya::maps::{Array, LpmTrie, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, Xdp};
 use constellation_ebpf_abi::guard::{self as abi, Config, Deny, Verdict};
 
+pub use alarm::{Alarm, Thresholds};
 pub use attachment::{Attachment, Hook, UnderAttack};
 pub use device::Device;
 pub use event::{Event, Events};
@@ -117,6 +119,19 @@ impl Guard {
     pub fn stats(&self) -> Result<Vec<(Verdict, u64)>, Error> {
         let sums = crate::shared::sums(&self.stats, abi::STATS)?;
         Ok(Verdict::ALL.iter().copied().zip(sums).collect())
+    }
+
+    /// Packets dropped since the maps were made, for whatever reason. For [`Alarm::observe`].
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn dropped(&self) -> Result<u64, Error> {
+        Ok(self
+            .stats()?
+            .iter()
+            .filter(|(verdict, _)| !verdict.passes())
+            .map(|(_, times)| times)
+            .sum())
     }
 
     /// The size of a program in the kernel. Loads it where it was not loaded yet.

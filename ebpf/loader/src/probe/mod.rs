@@ -1,9 +1,13 @@
 //! What of this works here, found out by really doing it: loading, attaching, and one connection through it.
 
+use std::io;
+use std::time::Duration;
+
 use crate::Lock;
 use crate::capability::Capability;
 use crate::{Error, kernel};
 
+mod guard;
 mod steering;
 
 /// Whether a feature works here.
@@ -32,8 +36,13 @@ pub enum Availability {
 /// What [`probe`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// `edge_steer`.
+    /// `edge_steer`. Where it is not active, listeners are bound when the lease is won and closed when it is lost.
     pub steering: Availability,
+    /// `edge_guard`, attached to the loopback device at TCX. Where that is not supported, clsact stands in.
+    pub guard: Availability,
+    /// `edge_guard` for XDP, loaded and run on a packet. Not attached: that would interrupt a device. Whether a driver
+    /// takes it shows when it is needed.
+    pub guard_xdp: Availability,
 }
 
 /// Tries everything, beside what is attached and without touching what is pinned; leaves nothing behind.
@@ -41,6 +50,8 @@ pub struct Report {
 pub fn probe(lock: &Lock) -> Report {
     Report {
         steering: Availability::of(steering::probe(lock)),
+        guard: Availability::of(guard::probe(lock)),
+        guard_xdp: Availability::of(guard::probe_xdp(lock)),
     }
 }
 
@@ -58,5 +69,20 @@ impl Availability {
                 reason: error.to_string(),
             },
         }
+    }
+}
+
+/// Far more than anything within the machine takes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn failed(what: &str, error: &io::Error) -> Error {
+    Error::syscall(format!("self-test: {what}"), error)
+}
+
+fn unmet(what: &str) -> Error {
+    Error::Kernel {
+        what: "self-test".to_owned(),
+        reason: what.to_owned(),
+        errno: None,
     }
 }

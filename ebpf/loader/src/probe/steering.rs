@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 
+use super::{PATIENCE, failed, unmet};
 use crate::steering::{Bind, Dest, Protocol};
 use crate::{BootTime, Error, Lock, Steering};
-
-/// Far more than a connection within the machine takes.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn probe(lock: &Lock) -> Result<(), Error> {
     let mut steering = Steering::load(lock, None)?;
@@ -57,16 +55,4 @@ pub(super) fn probe(lock: &Lock) -> Result<(), Error> {
         .map_err(|error| failed("accepting the connection", &error))?;
     drop(link);
     Ok(())
-}
-
-fn failed(what: &str, error: &std::io::Error) -> Error {
-    Error::syscall(format!("self-test of edge_steer: {what}"), error)
-}
-
-fn unmet(what: &str) -> Error {
-    Error::Kernel {
-        what: "self-test of edge_steer".to_owned(),
-        reason: what.to_owned(),
-        errno: None,
-    }
 }

@@ -15,7 +15,7 @@ mod bind;
 mod load;
 
 use std::fmt;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, LpmTrie, MapData, PerCpuArray, SockMap};
@@ -24,6 +24,7 @@ use aya::{Ebpf, Pod};
 use constellation_ebpf_abi::steer::{
     self, BindKey, Grant, MAX_DESTS, ON_LOSS_PASS, ON_LOSS_REFUSE, SLOTS, Verdict,
 };
+use nix::sys::socket::{SockType, SockaddrStorage, getpeername, getsockopt, sockopt};
 
 pub use attachment::Attached;
 use bind::Bound;
@@ -193,19 +194,21 @@ impl Steering {
     /// `IPV6_V6ONLY`.
     ///
     /// # Errors
-    /// [`Error::NoListener`] for no sockets; those of the kernel for sockets that do not listen.
+    /// [`Error::NoListener`] for no sockets and [`Error::NotListening`] for wrong ones, before anything is changed.
     pub fn insert_listeners(&mut self, dest: Dest, listeners: &[BorrowedFd<'_>]) -> Result<(), Error> {
         if listeners.is_empty() {
             return Err(Error::NoListener(dest.0));
         }
+        if !listeners.iter().all(takes_clients) {
+            return Err(Error::NotListening(dest.0));
+        }
         for (slot, listener) in (0..SLOTS).zip(listeners.iter().cycle()) {
             let inserted = self.sockets.set(dest.0 * SLOTS + slot, listener, 0);
             inserted.map_err(|error| {
-                let what = format!(
-                    "giving connections of destination {} to a socket (TCP: listening; UDP: bound, not connected)",
-                    dest.0
-                );
-                Error::kernel(what, &error)
+                Error::kernel(
+                    format!("giving connections of destination {} to a socket", dest.0),
+                    &error,
+                )
             })?;
         }
         Ok(())
@@ -278,6 +281,16 @@ impl Steering {
         program
             .try_into()
             .map_err(|_| Error::Object("edge_steer of the type sk_lookup"))
+    }
+}
+
+/// Whether a socket can be chosen for new connections or datagrams: the map would take others, too.
+fn takes_clients(socket: &BorrowedFd<'_>) -> bool {
+    let is_stream = getsockopt(socket, sockopt::SockType).is_ok_and(|kind| kind == SockType::Stream);
+    if is_stream {
+        getsockopt(socket, sockopt::AcceptConn).unwrap_or(false)
+    } else {
+        getpeername::<SockaddrStorage>(socket.as_raw_fd()).is_err()
     }
 }
 

@@ -5,18 +5,23 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
+use caps::Capability;
 use constellation_ebpf_loader::steering::Attached;
 use constellation_ebpf_loader::{
-    Error, Lock, Namespace, Origin, Steering, detach, remove_other_versions, status,
+    Error, Lock, Namespace, Origin, Steering, detach, remove_orphans, remove_other_versions, status,
 };
 use constellation_tests::require;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
 
-use crate::sandbox;
-use crate::sockets::{Named, ask, dest, for_long, steering, tcp};
+use crate::sandbox::{self, SERVICE};
+use crate::sockets::{Named, PATIENCE, ask, dest, for_long, steering, tcp};
 
 fn namespace() -> Namespace {
     Namespace::current().unwrap()
@@ -254,6 +259,110 @@ fn status_names_what_is_pinned_and_detach_removes_it() {
             "the port is free again"
         );
         detach(&lock).unwrap();
+    }));
+}
+
+#[test]
+fn what_a_namespace_that_is_gone_left_behind_is_removed() {
+    // With the right to make another namespace.
+    let kept: Vec<_> = SERVICE
+        .iter()
+        .copied()
+        .chain([Capability::CAP_SYS_ADMIN])
+        .collect();
+    require!(sandbox::run_with(&kept, &[], || {
+        let leave = || {
+            let folder = namespace().folder().to_owned();
+            let mut steering = steering();
+            let edge = Named::at("127.0.0.1:0", "edge");
+            start(&mut steering, &edge);
+            drop((steering, edge));
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            folder
+        };
+        let left = leave();
+        // The kernel takes the namespace away in its own time.
+        let until = |what: &str, mut done: Box<dyn FnMut() -> bool>| {
+            let started = Instant::now();
+            while !done() {
+                assert!(started.elapsed() < PATIENCE, "{what}");
+                std::thread::yield_now();
+            }
+        };
+        until(
+            "the orphan is found",
+            Box::new(|| remove_orphans(&namespace()).unwrap() == 1),
+        );
+        assert!(!left.exists());
+
+        // The same, where the number of the old namespace is given to the new one.
+        let left = leave();
+        let ours = namespace().folder().to_owned();
+        fs::rename(left.join("v1"), ours.join("v1")).unwrap();
+        until(
+            "nothing of the other life is read",
+            Box::new(|| {
+                let steering = Steering::open(&Lock::take(&namespace()).unwrap()).unwrap();
+                *steering.origin() == Origin::New && steering.granted().unwrap().0 == 0
+            }),
+        );
+    }));
+}
+
+#[test]
+fn no_connection_fails_while_owners_change() {
+    const OWNERS: usize = 10;
+    require!(sandbox::run(|| {
+        let mut lock = Lock::take(&namespace()).unwrap();
+        let over = AtomicBool::new(false);
+        let own = |lock: &Lock| {
+            let mut steering = Steering::open(lock).unwrap();
+            let edge = Named::at("127.0.0.1:0", "edge");
+            start(&mut steering, &edge);
+            edge
+        };
+        let first = own(&lock);
+        let answered = std::thread::scope(|scope| {
+            // Threads of this one are in the same namespace.
+            let client = scope.spawn(|| {
+                let mut answered = 0;
+                while !over.load(Ordering::Relaxed) {
+                    assert_eq!(ask("127.0.0.9:80", &[]), Ok("edge".into()), "after {answered}");
+                    answered += 1;
+                }
+                answered
+            });
+            let serve = |edge: Named, until: mpsc::Receiver<()>| {
+                while until.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                    edge.serve();
+                    std::thread::yield_now();
+                }
+                // What was given to it before its successor came is still in its queue, or about to be.
+                let drained = Instant::now() + Duration::from_millis(50);
+                while Instant::now() < drained {
+                    edge.serve();
+                    std::thread::yield_now();
+                }
+            };
+            let (mut stop, stopped) = mpsc::channel();
+            let mut serving = scope.spawn(move || serve(first, stopped));
+            for _ in 0..OWNERS {
+                let handed = lock.as_fd().try_clone_to_owned().unwrap();
+                lock = Lock::inherit(&namespace(), handed).unwrap();
+                let next = own(&lock);
+                let (stop_next, stopped) = mpsc::channel();
+                let serving_next = scope.spawn(move || serve(next, stopped));
+                drop(std::mem::replace(&mut stop, stop_next));
+                std::mem::replace(&mut serving, serving_next).join().unwrap();
+            }
+            over.store(true, Ordering::Relaxed);
+            let answered: usize = client.join().unwrap();
+            drop(stop);
+            serving.join().unwrap();
+            answered
+        });
+        println!("{answered} connections while {OWNERS} owners changed");
+        assert!(answered > OWNERS);
     }));
 }
 

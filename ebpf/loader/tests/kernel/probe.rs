@@ -1,12 +1,12 @@
 //! What the probe says where everything works, and where rights are missing.
 
 use caps::Capability as Cap;
-use constellation_ebpf_loader::{Availability, Capability, Lock, Namespace, probe, status};
+use constellation_ebpf_loader::{Availability, Capability, Lock, Namespace, Report, probe, status};
 use constellation_tests::require;
 
 use crate::sandbox::{self, SERVICE};
 
-fn report() -> constellation_ebpf_loader::Report {
+fn report() -> Report {
     let namespace = Namespace::current().unwrap();
     let report = probe(&Lock::take(&namespace).unwrap());
     assert_eq!(
@@ -20,7 +20,13 @@ fn report() -> constellation_ebpf_loader::Report {
 #[test]
 fn everything_is_active_under_the_services_capabilities() {
     require!(sandbox::run(|| {
-        assert_eq!(report().steering, Availability::Active);
+        let active = Availability::Active;
+        let expected = Report {
+            steering: active.clone(),
+            guard: active.clone(),
+            guard_xdp: active,
+        };
+        assert_eq!(report(), expected);
     }));
 }
 
@@ -48,6 +54,16 @@ fn what_is_missing_is_named() {
 fn a_failing_self_test_is_not_called_active() {
     // With the loopback device down, no connection within the machine works.
     require!(sandbox::run_with(SERVICE, &["link set lo down"], || {
-        assert!(matches!(report().steering, Availability::Unsupported { .. }));
+        let Report {
+            steering,
+            guard,
+            guard_xdp,
+        } = report();
+        assert!(
+            matches!(steering, Availability::Unsupported { .. }),
+            "{steering:?}"
+        );
+        assert!(matches!(guard, Availability::Unsupported { .. }), "{guard:?}");
+        assert_eq!(guard_xdp, Availability::Active, "that needs no device");
     }));
 }

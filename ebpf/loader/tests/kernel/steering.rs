@@ -279,16 +279,14 @@ fn a_thousand_ports_and_a_hundred_addresses_come_and_go() {
 }
 
 #[test]
-fn a_socket_that_does_not_listen_is_refused_in_words() {
+fn sockets_that_take_no_clients_are_refused_in_words() {
     require!(sandbox::run(|| {
         let mut steering = steering();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let connected = UdpSocket::bind(address).unwrap();
-        connected.connect("127.0.0.1:9").unwrap();
         let listener = TcpListener::bind(address).unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        // An established connection may be kept in such a map, but must not be chosen: the lookup is refused.
-        let _: Result<(), Error> = steering.insert_listeners(dest(0), &[client.as_fd()]);
+        let connected = UdpSocket::bind(address).unwrap();
+        connected.connect("127.0.0.1:9").unwrap();
         let fresh = socket(
             AddressFamily::Inet,
             SockType::Stream,
@@ -296,10 +294,22 @@ fn a_socket_that_does_not_listen_is_refused_in_words() {
             None,
         )
         .unwrap();
-        let error = steering.insert_listeners(dest(1), &[fresh.as_fd()]).unwrap_err();
-        assert!(error.to_string().contains("destination 1"), "{error}");
-        assert!(error.to_string().contains("listening"), "{error}");
+        for (what, wrong) in [
+            ("established", client.as_fd()),
+            ("connected", connected.as_fd()),
+            ("fresh", fresh.as_fd()),
+        ] {
+            let error = steering
+                .insert_listeners(dest(1), &[listener.as_fd(), wrong])
+                .unwrap_err();
+            assert!(matches!(error, Error::NotListening(1)), "{what}: {error}");
+        }
         let error = steering.insert_listeners(dest(1), &[]).unwrap_err();
         assert!(matches!(error, Error::NoListener(1)), "{error}");
+        // A file is no socket at all.
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let error = steering.insert_listeners(dest(1), &[file.as_fd()]).unwrap_err();
+        assert!(error.to_string().contains("destination 1"), "{error}");
+        steering.insert_listeners(dest(1), &[listener.as_fd()]).unwrap();
     }));
 }
