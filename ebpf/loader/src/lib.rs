@@ -11,30 +11,30 @@
 
 mod boot_time;
 mod capability;
+mod cost;
 mod error;
 pub mod guard;
 mod kernel;
 mod layout;
 mod lock;
+mod maps;
 mod namespace;
 mod object;
 mod pins;
 mod probe;
-mod shared;
 mod status;
 pub mod steering;
 
 pub use boot_time::BootTime;
 pub use capability::{Capability, missing_capabilities};
 pub use constellation_ebpf_abi as abi;
+pub use cost::Cost;
 pub use error::Error;
 pub use guard::Guard;
 pub use kernel::{Lookup, LookupOutcome};
 pub use lock::Lock;
 pub use namespace::Namespace;
-pub use object::{EDGE_GUARD, EDGE_STEER, MANIFEST};
 pub use pins::{Origin, remove_orphans, remove_other_versions};
 pub use probe::{Availability, Report, probe};
-pub use shared::Cost;
 pub use status::{PinnedLink, PinnedMap, Status, detach, status};
 pub use steering::Steering;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::toolchain::Toolchain;
+use super::toolchain::{RUST_SRC, Toolchain};
 use super::{OBJECTS, programs, strip};
 use crate::{nightly, workspace};
 
@@ -20,14 +20,19 @@ pub(super) const FLAGS: &[&str] = &[
     "-Clinker=bpf-linker",
     "-Cdebuginfo=2",
     "-Clink-arg=--btf",
-    "-Zremap-cwd-prefix=/ebpf",
 ];
 
 /// Builds all objects; by file name.
 pub(super) fn all(toolchain: &Toolchain) -> Result<BTreeMap<String, Vec<u8>>> {
+    // Before the flags are made, which name the folders that this may make.
+    workspace::run(
+        nightly::command("cargo")
+            .args(["fetch", "--locked"])
+            .current_dir(programs()),
+    )?;
     let build = workspace::target()?.join("ebpf");
     let mut flags: Vec<String> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
-    for (path, name) in remapped(toolchain) {
+    for (path, name) in remapped(toolchain)? {
         flags.push(format!("--remap-path-prefix={}={name}", path.display()));
     }
     let path = env::var_os("PATH").unwrap_or_default();
@@ -60,14 +65,23 @@ pub(super) fn all(toolchain: &Toolchain) -> Result<BTreeMap<String, Vec<u8>>> {
 }
 
 /// The folders of this machine that appear in the compiler's output, and what stands for them.
-fn remapped(toolchain: &Toolchain) -> Vec<(PathBuf, &'static str)> {
+fn remapped(toolchain: &Toolchain) -> Result<Vec<(PathBuf, &'static str)>> {
     let home = || env::var_os("HOME").map_or_else(PathBuf::new, |home| Path::new(&home).join(".cargo"));
     let cargo = env::var_os("CARGO_HOME").map_or_else(home, PathBuf::from);
-    vec![
-        (programs(), "/ebpf"),
+    // Of several that fit the compiler takes the last one. The sources of the core library appear by the link to them as
+    // well as by where it leads, if it is one.
+    let mut remapped = vec![
         (workspace::root(), "/constellation"),
-        (cargo, "/cargo"),
-        (toolchain.rust_src.clone(), "/rust-src"),
         (toolchain.sysroot.clone(), "/rust"),
-    ]
+        (toolchain.sysroot.join(RUST_SRC), "/rust-src"),
+        (toolchain.rust_src.clone(), "/rust-src"),
+    ];
+    // A folder for each registry; its name tells a mirror from the original.
+    let registries = cargo.join("registry/src");
+    let entries =
+        fs::read_dir(&registries).with_context(|| format!("cannot list {}", registries.display()))?;
+    for entry in entries {
+        remapped.push((entry?.path(), "/crates"));
+    }
+    Ok(remapped)
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::toolchain::{BPF_LINKER, bpf_linker, cache, sysroot};
+use super::toolchain::{BPF_LINKER, RUST_SRC, bpf_linker, cache, sysroot};
 use crate::{nightly, workspace};
 
 /// A Debian suite with a compiler of the nightly's version, where the component can't be had from rustup.
@@ -29,7 +29,7 @@ pub(super) fn run() -> Result<()> {
 
 /// The sources of the core library for the nightly toolchain.
 fn rust_src() -> Result<()> {
-    let place = sysroot()?.join("lib/rustlib/src/rust");
+    let place = sysroot()?.join(RUST_SRC);
     if place.join("library/core").is_dir() {
         return Ok(());
     }
@@ -64,6 +64,10 @@ fn debian_rust_src() -> Result<PathBuf> {
             workspace::program(program).is_some(),
             "{program} is missing: this is not a Debian"
         );
+    }
+    // Nothing of an earlier attempt.
+    if folder.is_dir() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     let lists = folder.join("lists");
     fs::create_dir_all(&lists).with_context(|| format!("cannot make {}", lists.display()))?;

@@ -10,6 +10,9 @@ use crate::{nightly, workspace};
 /// The version that works with the nightly compiler's own LLVM, so that none has to be installed.
 pub(super) const BPF_LINKER: &str = "0.10.0";
 
+/// Where a toolchain keeps the sources of its libraries.
+pub(super) const RUST_SRC: &str = "lib/rustlib/src/rust";
+
 /// What was found.
 #[derive(Debug)]
 pub(super) struct Toolchain {
@@ -32,7 +35,7 @@ impl Toolchain {
     pub(super) fn find() -> Result<Self> {
         let rustc = nightly::output("rustc", &["--version"])?;
         let sysroot = sysroot()?;
-        let linked = sysroot.join("lib/rustlib/src/rust");
+        let linked = sysroot.join(RUST_SRC);
         let rust_src = linked.canonicalize().with_context(|| {
             format!(
                 "{} is missing: the component rust-src of nightly",

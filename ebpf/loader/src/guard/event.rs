@@ -8,7 +8,7 @@ use aya::maps::{MapData, RingBuf};
 use constellation_ebpf_abi::guard::{self as abi, Verdict};
 
 use super::Guard;
-use crate::shared::take;
+use crate::maps::take;
 use crate::{BootTime, Error};
 
 /// A source ran into a ban or into its limit.

@@ -10,9 +10,9 @@ use constellation_ebpf_abi::guard::{
 
 use super::Guard;
 use super::limit::Limits;
+use crate::maps::take;
 use crate::object::EDGE_GUARD;
 use crate::pins::{MapSpec, Pins, loader};
-use crate::shared::take;
 use crate::{Error, Lock, Origin};
 
 /// As declared in the programs.

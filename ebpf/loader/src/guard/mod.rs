@@ -28,9 +28,9 @@ pub use event::{Event, Events};
 pub use limit::{Limits, Rate};
 pub use list::Ban;
 
+use crate::cost::Cost;
 use crate::layout::Shared;
 use crate::pins::Pins;
-use crate::shared::Cost;
 use crate::{Error, Lock, Origin};
 
 /// The handle of `edge_guard` and its maps.
@@ -117,7 +117,7 @@ impl Guard {
     /// # Errors
     /// Those of the kernel.
     pub fn stats(&self) -> Result<Vec<(Verdict, u64)>, Error> {
-        let sums = crate::shared::sums(&self.stats, abi::STATS)?;
+        let sums = crate::maps::sums(&self.stats, abi::STATS)?;
         Ok(Verdict::ALL.iter().copied().zip(sums).collect())
     }
 

@@ -6,9 +6,9 @@ use constellation_ebpf_abi::steer::{self, BindKey, Grant, MAX_BINDS, MAX_DESTS, 
 use super::bind::Bound;
 use super::{OnLoss, Steering};
 use crate::layout::Shared;
+use crate::maps::take;
 use crate::object::EDGE_STEER;
 use crate::pins::{MapSpec, Pins, loader};
-use crate::shared::take;
 use crate::{Error, Lock, Origin};
 
 /// As declared in the program.

@@ -30,10 +30,10 @@ pub use attachment::Attached;
 use bind::Bound;
 pub use bind::{Bind, Changes, Protocol};
 
+use crate::cost::Cost;
 use crate::kernel::{Lookup, LookupOutcome, run_lookup};
 use crate::layout::Shared;
 use crate::pins::Pins;
-use crate::shared::Cost;
 use crate::{BootTime, Error, Lock, Origin};
 
 /// A set of listeners that share binds: one entry point of one protocol. Below 64.
@@ -246,7 +246,7 @@ impl Steering {
     /// # Errors
     /// Those of the kernel.
     pub fn stats(&self) -> Result<Vec<(Verdict, u64)>, Error> {
-        let sums = crate::shared::sums(&self.stats, steer::STATS)?;
+        let sums = crate::maps::sums(&self.stats, steer::STATS)?;
         Ok(Verdict::ALL.iter().copied().zip(sums).collect())
     }
 

@@ -1,7 +1,10 @@
 //! A thread with a network namespace and a BPF file system of its own, and the service's capabilities.
 //!
-//! Namespaces and capabilities belong to threads, so tests run in parallel and leave nothing behind: with the last
-//! thread and descriptor in it, a sandbox is gone with all that was attached and pinned in it.
+//! Namespaces and capabilities belong to threads, so a test needs no process of its own and leaves nothing behind: with
+//! the last thread and descriptor in it, a sandbox is gone with all that was attached and pinned in it.
+//!
+//! Within one process there is one sandbox at a time: a program that one test starts has copies of all descriptors until
+//! it is executed, and a lock or a listener of another test would outlive its end by that.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,6 +12,7 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use caps::{CapSet, Capability};
@@ -16,6 +20,8 @@ use constellation_tests::require;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What the unit file grants.
 pub(crate) const SERVICE: &[Capability] = &[
@@ -46,6 +52,8 @@ pub(crate) fn run_with(
         "needs root to make namespaces and to give up all rights but the service's".to_owned()
     })?;
     let ip = require::program("ip")?;
+    // One that failed holds nothing any more.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
         let sandboxed = scope.spawn(|| {
             enter(&ip, prepare)?;

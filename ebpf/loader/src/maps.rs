@@ -1,8 +1,7 @@
-//! Small things that both programs' handles do with their maps.
+//! Maps of a loaded object, as the types that they are.
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
-use aya::programs::ProgramInfo;
 
 use crate::Error;
 
@@ -22,24 +21,4 @@ pub(crate) fn sums(stats: &PerCpuArray<MapData, u64>, name: &'static str) -> Res
         Ok(values.iter().sum())
     });
     values.collect()
-}
-
-/// The size of a program. 0 where the kernel does not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Instructions after the verifier has rewritten them.
-    pub instructions: u32,
-    /// Instructions that the verifier walked through, all paths together; the kernel's limit is a million (5.16).
-    pub verified: u32,
-}
-
-impl Cost {
-    pub(crate) fn of(info: &ProgramInfo) -> Self {
-        // An instruction has eight bytes.
-        let instructions = info.size_translated().unwrap_or(0) / 8;
-        Self {
-            instructions,
-            verified: info.verified_instruction_count().unwrap_or(0),
-        }
-    }
 }
