@@ -58,6 +58,9 @@ pub enum Error {
     /// The embedded object lacks something: a fault of the build.
     #[error("the embedded eBPF object has no {0}. This binary was built wrong; report it")]
     Object(&'static str),
+    /// A handle that only a probe has.
+    #[error("this was loaded for a probe, which pins nothing")]
+    Unpinned,
     /// A grant with an epoch lower than one given before.
     #[error(
         "a grant of epoch {given} came after one of epoch {held}: this process acts on an old lease. If the cluster was \

@@ -55,6 +55,12 @@ impl Guard {
         } else {
             self.attach_tc(&device)?
         };
+        // Who crashed while moving between hooks left two.
+        for other in [Hook::Xdp, Hook::Tcx, Hook::Clsact] {
+            if other != hook {
+                self.take_off(&device, other)?;
+            }
+        }
         self.attached.insert(device.index, Attachment { device, hook });
         Ok(hook)
     }
@@ -263,9 +269,7 @@ impl Guard {
     }
 
     fn pins(&self) -> Result<&crate::pins::Pins, Error> {
-        self.pins
-            .as_ref()
-            .ok_or(Error::Object("pins: it was loaded for a probe"))
+        self.pins.as_ref().ok_or(Error::Unpinned)
     }
 }
 

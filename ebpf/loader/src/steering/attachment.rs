@@ -23,7 +23,7 @@ impl Steering {
     /// Those of the kernel. What was attached before stays attached then.
     pub fn attach(&mut self) -> Result<Attached, Error> {
         let Some(pins) = &self.pins else {
-            return Err(Error::Object("pins: it was loaded for a probe"));
+            return Err(Error::Unpinned);
         };
         let pins = pins.clone();
         let namespace = self.lock.namespace().clone();

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use aya::maps::lpm_trie::Key;
 use constellation_ebpf_abi::steer::{BIND_HEAD_BITS, Bind as Value, BindKey, MAX_BINDS, TCP, UDP, V4, V6};
 use ipnet::IpNet;
 
-use super::{Dest, Steering, key};
+use super::{Dest, Steering};
 use crate::Error;
 use crate::layout::Shared;
 
@@ -72,14 +73,16 @@ impl Steering {
         let wanted = wanted(binds)?;
         let (write, remove) = difference(&self.bound, &wanted);
         for (place, dest) in &write {
-            let written = self
-                .binds
-                .insert(&key(place.0, Shared(place.1)), Shared(Value { dest: *dest }), 0);
+            let written = self.binds.insert(
+                &Key::new(place.0, Shared(place.1)),
+                Shared(Value { dest: *dest }),
+                0,
+            );
             written.map_err(|error| Error::kernel("adding a steered address", &error))?;
             self.bound.insert(*place, *dest);
         }
         for place in &remove {
-            let removed = self.binds.remove(&key(place.0, Shared(place.1)));
+            let removed = self.binds.remove(&Key::new(place.0, Shared(place.1)));
             removed.map_err(|error| Error::kernel("removing a steered address", &error))?;
             self.bound.remove(place);
         }

@@ -17,10 +17,9 @@ mod load;
 use std::fmt;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use aya::maps::lpm_trie::Key;
+use aya::Ebpf;
 use aya::maps::{Array, LpmTrie, MapData, PerCpuArray, SockMap};
 use aya::programs::{ProgramFd, SkLookup};
-use aya::{Ebpf, Pod};
 use constellation_ebpf_abi::steer::{
     self, BindKey, Grant, MAX_DESTS, ON_LOSS_PASS, ON_LOSS_REFUSE, SLOTS, Verdict,
 };
@@ -292,9 +291,4 @@ fn takes_clients(socket: &BorrowedFd<'_>) -> bool {
     } else {
         getpeername::<SockaddrStorage>(socket.as_raw_fd()).is_err()
     }
-}
-
-/// A key in which the first `prefix` bits count.
-fn key<K: Pod>(prefix: u32, data: K) -> Key<K> {
-    Key::new(prefix, data)
 }

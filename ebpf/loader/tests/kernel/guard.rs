@@ -235,6 +235,28 @@ fn a_restart_finds_lists_and_links() {
 }
 
 #[test]
+fn a_crash_between_two_hooks_leaves_one_after_the_restart() {
+    require!(sandbox::run_with_peer(|peer| {
+        let socket = receiver();
+        let mut before = guard();
+        before.set_guarded_ports(&[(Protocol::Udp, PORT)]).unwrap();
+        before.attach("edge").unwrap();
+        before.set_under_attack(true);
+        // As if it had died before it had taken the other one off.
+        before.attach_clsact("edge").unwrap();
+        let judged = |guard: &Guard| count(guard, Verdict::FlowAdmitted) + count(guard, Verdict::FlowKnown);
+        assert!(arrives(&before, peer, &socket, PEER));
+        assert_eq!(judged(&before), 2, "the packet was judged twice");
+        drop(before);
+
+        let mut after = guard();
+        assert_eq!(after.attach("edge").unwrap(), Hook::Xdp);
+        assert!(arrives(&after, peer, &socket, NEIGHBOUR));
+        assert_eq!(judged(&after), 3, "once");
+    }));
+}
+
+#[test]
 fn events_arrive_at_whoever_waits() {
     require!(sandbox::run_with_peer(|peer| {
         let mut guard = guard();
