@@ -29,8 +29,8 @@ fn edge_steer_stays_small() {
         steering.grant(1, for_long()).unwrap();
         let cost = steering.cost().unwrap();
         println!("edge_steer: {cost:?}");
-        assert!(cost.instructions < 600, "after the verifier: {cost:?}");
-        assert!(cost.verified < 20_000, "walked by the verifier: {cost:?}");
+        assert!(cost.instructions < 300, "after the verifier: {cost:?}");
+        assert!(cost.verified < 10_000, "walked by the verifier: {cost:?}");
         for (what, to) in [
             ("hit", "10.7.2.9:443"),
             ("miss", "192.0.2.9:443"),
@@ -87,8 +87,8 @@ fn edge_guard_stays_small() {
         for program in Program::ALL {
             let cost = guard.cost(program).unwrap();
             println!("{}: {cost:?}", program.name());
-            assert!(cost.instructions < 4_000, "after the verifier: {cost:?}");
-            assert!(cost.verified < 100_000, "walked by the verifier: {cost:?}");
+            assert!(cost.instructions < 2_200, "after the verifier: {cost:?}");
+            assert!(cost.verified < 50_000, "walked by the verifier: {cost:?}");
         }
         let packets = [
             ("ACK", v4([0, 1], TCP, &tcp_header(443, ACK))),
