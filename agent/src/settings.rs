@@ -24,9 +24,26 @@ pub fn of(config: &Config) -> Settings {
             .collect(),
         node: config.node.name.as_str().into(),
         workers: config.proxy.workers.unwrap_or_else(available),
+        cpus: if config.proxy.cpu_affinity {
+            allowed()
+        } else {
+            Vec::new()
+        },
         drain: config.shutdown.drain,
         served_by_for: config.proxy.served_by_for.clone(),
     }
+}
+
+/// The CPUs that this process may use.
+fn allowed() -> Vec<usize> {
+    use nix::sched::{CpuSet, sched_getaffinity};
+    let set = sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot tell which CPUs this process may use: proxy.cpuAffinity has no effect");
+        CpuSet::new()
+    });
+    (0..CpuSet::count())
+        .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
+        .collect()
 }
 
 fn of_entry_point(entry_point: &constellation_config::EntryPoint, id: u16) -> EntryPoint {

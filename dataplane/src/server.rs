@@ -18,7 +18,7 @@ use crate::l4::udp::Entrance;
 use crate::listener::{self, Inherited};
 use crate::liveness::Workers;
 use crate::metrics::Metrics;
-use crate::settings::Settings;
+use crate::settings::{Protocol, Settings};
 use crate::worker::{Signals, Worker};
 
 /// A running data plane. Dropping it without [`DataPlane::drain`] cuts every connection.
@@ -118,6 +118,13 @@ impl DataPlane {
             };
             bound.push((entry_point.name.clone(), listener.address));
             for (number, socket) in listener.sockets.into_iter().enumerate() {
+                // A UDP client has to stay with the socket of its session, whichever CPU its datagrams come to.
+                if let Some(cpu) = settings.cpu_of(number % workers.total())
+                    && entry_point.protocol == Protocol::Tcp
+                    && let Err(error) = socket.set_cpu_affinity(cpu)
+                {
+                    tracing::warn!(%error, cpu, "a listener can't prefer the connections of a CPU");
+                }
                 let copy = socket.try_clone().map_err(StartError::Sockets)?;
                 kept.push((entry_point.name.clone(), copy));
                 if let Some(sockets) = of_workers.get_mut(number % workers.total()) {

@@ -19,10 +19,20 @@ pub struct Settings {
     pub entry_points: Vec<EntryPoint>,
     /// Worker threads, each with its own runtime, listeners and upstream pool.
     pub workers: NonZeroUsize,
+    /// The CPU of each worker, in turn, which also decides what TCP connections it gets: those that its CPU receives
+    /// (`SO_INCOMING_CPU`). Empty: workers run anywhere, and connections are spread over them by a hash.
+    pub cpus: Vec<usize>,
     /// How long SIGTERM lets requests and WebSockets finish.
     pub drain: Duration,
     /// Answer requests with `X-Constellation-Endpoint` and friends only for these clients (empty: nobody).
     pub served_by_for: Vec<IpNet>,
+}
+
+impl Settings {
+    /// The CPU that a worker stays on.
+    pub fn cpu_of(&self, worker: usize) -> Option<usize> {
+        self.cpus.iter().cycle().nth(worker).copied()
+    }
 }
 
 /// One entry point.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -122,6 +124,11 @@ impl Worker {
             report,
             workers,
         } = self;
+        if let Some(cpu) = edge.settings.cpu_of(number)
+            && let Err(error) = stay_on(cpu)
+        {
+            tracing::warn!(worker = number, cpu, %error, "a worker can't stay on its CPU");
+        }
         let lost = |reason: &str| workers.failed(number, reason);
         workers.watch(number, || {
             let cut = runtime.block_on(serve(proxy, edge, sockets, signals, lost));
@@ -132,6 +139,13 @@ impl Worker {
             }
         });
     }
+}
+
+/// Keeps this thread on one CPU.
+fn stay_on(cpu: usize) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set)
 }
 
 async fn serve(

@@ -175,6 +175,7 @@ fn data_plane(routes: &[(&str, Scheme, SocketAddr)]) -> DataPlane {
             default_tls_options: "default".into(),
         }],
         workers: NonZeroUsize::MIN,
+        cpus: Vec::new(),
         drain: Duration::from_secs(1),
         served_by_for: Vec::new(),
     };
@@ -196,7 +197,14 @@ fn data_plane(routes: &[(&str, Scheme, SocketAddr)]) -> DataPlane {
         tls: TlsView::default(),
         published: SystemTime::now(),
     });
-    DataPlane::start(settings, Inherited::default(), published, Arc::new(metrics), AccessLog::off()).unwrap()
+    DataPlane::start(
+        settings,
+        Inherited::default(),
+        published,
+        Arc::new(metrics),
+        AccessLog::off(),
+    )
+    .unwrap()
 }
 
 fn service(name: &str, scheme: Scheme, address: SocketAddr) -> Service {

@@ -263,6 +263,7 @@ fn proxy(raw: &RawProxy, judge: &mut Judge<'_>) -> Proxy {
     }
     Proxy {
         workers: NonZeroUsize::new(raw.workers.into()),
+        cpu_affinity: raw.cpu_affinity,
         served_by_for: networks(&raw.served_by_for),
         retry_after,
     }

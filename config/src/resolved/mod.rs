@@ -209,6 +209,8 @@ impl Default for TcpServersTransport {
 pub struct Proxy {
     /// Worker threads; `None`: one for each CPU this process may use.
     pub workers: Option<NonZeroUsize>,
+    /// Whether each worker stays on one CPU and gets the TCP connections that this CPU receives.
+    pub cpu_affinity: bool,
     /// Clients that are told in response headers who served them; empty: nobody.
     pub served_by_for: Vec<IpNet>,
     /// `Retry-After` of the 503 that is answered while no server of a service can serve; whole seconds, 1 s to 1 h.
@@ -219,6 +221,7 @@ impl Default for Proxy {
     fn default() -> Self {
         Self {
             workers: None,
+            cpu_affinity: false,
             served_by_for: Vec::new(),
             retry_after: Duration::from_secs(5),
         }

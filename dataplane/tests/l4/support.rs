@@ -147,6 +147,7 @@ impl Plan {
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::MIN,
+            cpus: Vec::new(),
             drain: self.drain,
             served_by_for: Vec::new(),
         };

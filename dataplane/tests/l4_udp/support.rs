@@ -82,6 +82,7 @@ impl Plan {
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::new(self.workers).unwrap(),
+            cpus: Vec::new(),
             drain: self.drain,
             served_by_for: Vec::new(),
         };

@@ -7,6 +7,7 @@ mod balancing;
 mod bodies;
 mod certificates;
 mod command_line;
+mod cpu_affinity;
 mod docker;
 mod endpoints;
 mod faults;
