@@ -9,12 +9,10 @@ pub(crate) fn run() -> Result<()> {
     // Before the format: a generated file may be Rust one day.
     generated::write()?;
     workspace::run(&mut workspace::cargo(&["fmt", "--all"]))?;
-    if workspace::root().join("fuzz/Cargo.toml").is_file() {
-        workspace::run(&mut workspace::cargo(&[
-            "fmt",
-            "--manifest-path",
-            "fuzz/Cargo.toml",
-        ]))?;
+    for workspace in ["fuzz/Cargo.toml", "ebpf/programs/Cargo.toml"] {
+        if workspace::root().join(workspace).is_file() {
+            workspace::run(&mut workspace::cargo(&["fmt", "--manifest-path", workspace]))?;
+        }
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
-use crate::workspace;
+use crate::{nightly, workspace};
 
 /// Coverage as libFuzzer reads it (inline counters, the table of program counters, comparisons), and what a target
 /// needs besides: `cfg(fuzzing)`, checked arithmetic, and no dead code dropped, which would drop counters.
@@ -81,42 +81,16 @@ fn select(fuzz: &Path, only: Option<&str>) -> Result<Vec<String>> {
 
 /// The host triple of the nightly toolchain.
 fn nightly_host() -> Result<String> {
-    let output = nightly("rustc").arg("-vV").output();
-    let output =
-        output.context("cannot run rustup, which finds the nightly toolchain; see https://rustup.rs")?;
-    if !output.status.success() {
-        bail!(
-            "fuzzing needs a nightly toolchain for its sanitizers, and there is none: {}. \
-             Install one: rustup toolchain install nightly --profile minimal",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text =
+        nightly::output("rustc", &["-vV"]).context("fuzzing needs a nightly toolchain for its sanitizers")?;
     match text.lines().find_map(|line| line.strip_prefix("host: ")) {
         Some(host) => Ok(host.to_owned()),
         None => bail!("rustc -vV of the nightly toolchain names no host"),
     }
 }
 
-/// A program of the nightly toolchain, free of what the pinned toolchain left in the environment.
-fn nightly(program: &str) -> Command {
-    let mut command = Command::new("rustup");
-    command.args(["run", "nightly", program]);
-    for variable in [
-        "RUSTUP_TOOLCHAIN",
-        "CARGO",
-        "RUSTC",
-        "RUSTDOC",
-        "RUSTFLAGS",
-        "CARGO_ENCODED_RUSTFLAGS",
-    ] {
-        command.env_remove(variable);
-    }
-    command
-}
-
 fn build_all(fuzz: &Path, triple: &str, build: &Path) -> Result<()> {
-    let mut cargo = nightly("cargo");
+    let mut cargo = nightly::command("cargo");
     // Naming the target keeps the flags away from build scripts and macros.
     cargo
         .args(["build", "--release", "--bins", "--target", triple, "--target-dir"])

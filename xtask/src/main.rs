@@ -8,10 +8,12 @@
 )]
 
 mod bench;
+mod ebpf;
 mod fix;
 mod fuzz;
 mod generated;
 mod links;
+mod nightly;
 mod proof;
 mod test;
 mod verify;
@@ -42,6 +44,8 @@ enum Verb {
     Test(test::TestArgs),
     /// Fuzz the parsers that meet the network. Needs a nightly toolchain.
     Fuzz(fuzz::FuzzArgs),
+    /// Build the eBPF programs and commit-ready objects from them. Needs a nightly toolchain, rust-src and bpf-linker.
+    Ebpf(ebpf::EbpfArgs),
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         Verb::Fix => fix::run(),
         Verb::Test(args) => test::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
+        Verb::Ebpf(args) => ebpf::run(&args),
         Verb::Bench(bench) => bench::run(&bench),
         Verb::Faults(args) => proof::run("faults", &args),
         Verb::Bodies(args) => proof::run("bodies", &args),

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{generated, links, workspace};
+use crate::{ebpf, generated, links, workspace};
 
 type Check = (&'static str, fn() -> Result<()>);
 
@@ -27,6 +27,10 @@ const CHECKS: &[Check] = &[
         ])
     }),
     ("generated files", generated::check),
+    ("format of the eBPF programs", || {
+        cargo(&["fmt", "--manifest-path", "ebpf/programs/Cargo.toml", "--check"])
+    }),
+    ("eBPF objects", ebpf::check),
     ("links", || links::check(&workspace::root())),
 ];
 

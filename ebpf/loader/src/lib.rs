@@ -1,0 +1,40 @@
+//! Loads, attaches, pins and feeds the eBPF programs, and owns everything about them that outlives a process.
+//!
+//! [`Namespace`] finds the folder of this network namespace in the BPF file system, [`Lock`] makes one process its owner,
+//! and with it [`Steering`] and [`Guard`] are opened: what a process before left pinned is taken over, anything else is
+//! made anew. All decisions about connections and packets are made by the programs; this crate only writes what they
+//! read and reads what they count. [`probe`] tells what of it works here, [`status`] what is pinned, and [`detach`]
+//! removes it all.
+//!
+//! Nothing here is asynchronous: every call is one or a few short system calls, except [`guard::Events`], which has a
+//! descriptor to wait on.
+
+mod boot_time;
+mod capability;
+mod error;
+pub mod guard;
+mod kernel;
+mod layout;
+mod lock;
+mod namespace;
+mod object;
+mod pins;
+mod probe;
+mod shared;
+mod status;
+pub mod steering;
+
+pub use boot_time::BootTime;
+pub use capability::{Capability, missing_capabilities};
+pub use constellation_ebpf_abi as abi;
+pub use error::Error;
+pub use guard::Guard;
+pub use kernel::{Lookup, LookupOutcome};
+pub use lock::Lock;
+pub use namespace::Namespace;
+pub use object::{EDGE_GUARD, EDGE_STEER, MANIFEST};
+pub use pins::{Origin, remove_orphans, remove_other_versions};
+pub use probe::{Availability, Report, probe};
+pub use shared::Cost;
+pub use status::{PinnedLink, PinnedMap, Status, detach, status};
+pub use steering::Steering;

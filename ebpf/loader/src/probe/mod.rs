@@ -1,0 +1,88 @@
+//! What of this works here, found out by really doing it: loading, attaching, and one connection through it.
+
+use std::io;
+use std::time::Duration;
+
+use crate::Lock;
+use crate::capability::Capability;
+use crate::{Error, kernel};
+
+mod guard;
+mod steering;
+
+/// Whether a feature works here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// It was loaded, attached and tested.
+    Active,
+    /// The kernel can't, or something else in it is against it.
+    Unsupported {
+        /// The error number, where there was one.
+        errno: Option<i32>,
+        /// The kernel's release.
+        kernel: String,
+        /// In words.
+        reason: String,
+    },
+    /// This process may not.
+    Denied {
+        /// What it lacks.
+        missing: Vec<Capability>,
+    },
+    /// The operator does not want it. [`probe`] never says so; whoever skips it does.
+    Disabled,
+}
+
+/// What [`probe`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// `edge_steer`. Where it is not active, listeners are bound when the lease is won and closed when it is lost.
+    pub steering: Availability,
+    /// `edge_guard`, attached to the loopback device at TCX. Where that is not supported, clsact stands in.
+    pub guard: Availability,
+    /// `edge_guard` for XDP, loaded and run on a packet. Not attached: that would interrupt a device. Whether a driver
+    /// takes it shows when it is needed.
+    pub guard_xdp: Availability,
+}
+
+/// Tries everything, beside what is attached and without touching what is pinned; leaves nothing behind.
+#[must_use]
+pub fn probe(lock: &Lock) -> Report {
+    Report {
+        steering: Availability::of(steering::probe(lock)),
+        guard: Availability::of(guard::probe(lock)),
+        guard_xdp: Availability::of(guard::probe_xdp(lock)),
+    }
+}
+
+impl Availability {
+    fn of(outcome: Result<(), Error>) -> Self {
+        match outcome {
+            Ok(()) => Self::Active,
+            Err(Error::Denied { missing, .. }) => Self::Denied { missing },
+            Err(error) => Self::Unsupported {
+                errno: match &error {
+                    Error::Kernel { errno, .. } => *errno,
+                    _ => None,
+                },
+                kernel: kernel::release(),
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+/// Far more than anything within the machine takes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn failed(what: &str, error: &io::Error) -> Error {
+    Error::syscall(format!("self-test: {what}"), error)
+}
+
+fn unmet(what: &str) -> Error {
+    Error::Kernel {
+        what: "self-test".to_owned(),
+        reason: what.to_owned(),
+        errno: None,
+    }
+}

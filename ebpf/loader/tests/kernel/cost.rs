@@ -1,0 +1,118 @@
+//! What the programs cost: instructions, which are bounded, and time, which is only printed.
+
+use std::net::TcpListener;
+use std::os::fd::AsFd as _;
+
+use constellation_ebpf_loader::abi::guard::Verdict;
+use constellation_ebpf_loader::guard::{Ban, Limits, Program, Rate};
+use constellation_ebpf_loader::steering::{Bind, Protocol};
+use constellation_tests::require;
+
+use crate::judge::guard;
+use crate::lookup::lookup;
+use crate::packets::{ACK, SYN, TCP, UDP, ethernet, tcp as tcp_header, udp, v4, v6};
+use crate::sandbox;
+use crate::sockets::{dest, for_long, steering, tcp};
+
+const RUNS: u32 = 200_000;
+
+#[test]
+fn edge_steer_stays_small() {
+    require!(sandbox::run(|| {
+        let mut steering = steering();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        steering.insert_listeners(dest(0), &[listener.as_fd()]).unwrap();
+        let binds: Vec<Bind> = (0..=255)
+            .flat_map(|b| (0..4).map(move |c| tcp(&format!("10.{b}.{c}.0/24"), 443, 0)))
+            .collect();
+        steering.set_binds(&binds).unwrap();
+        steering.grant(1, for_long()).unwrap();
+        let cost = steering.cost().unwrap();
+        println!("edge_steer: {cost:?}");
+        assert!(cost.instructions < 600, "after the verifier: {cost:?}");
+        assert!(cost.verified < 20_000, "walked by the verifier: {cost:?}");
+        for (what, to) in [
+            ("hit", "10.7.2.9:443"),
+            ("miss", "192.0.2.9:443"),
+            ("no listener (64 slots)", "10.7.2.9:443"),
+        ] {
+            if what.starts_with("no") {
+                steering.remove_listeners(dest(0)).unwrap();
+            }
+            let outcome = steering.test(&lookup(6, "198.51.100.1:1000", to), RUNS).unwrap();
+            println!("edge_steer, {} binds, {what}: {} ns", binds.len(), outcome.nanos);
+        }
+    }));
+}
+
+#[test]
+fn edge_guard_stays_small() {
+    require!(sandbox::run(|| {
+        let mut guard = guard();
+        guard
+            .set_guarded_ports(&[(Protocol::Tcp, 443), (Protocol::Udp, 53)])
+            .unwrap();
+        let rate = Rate {
+            per_second: 1_000_000_000,
+            burst: 1_000_000_000,
+        };
+        guard
+            .set_limits(&Limits {
+                connections: rate,
+                flows: rate,
+                ..Limits::default()
+            })
+            .unwrap();
+        for b in 0..10_000_u32 {
+            let net = format!("11.{}.{}.0/24", b / 256, b % 256).parse().unwrap();
+            guard
+                .deny(
+                    net,
+                    Ban {
+                        reason: 1,
+                        until: None,
+                    },
+                )
+                .unwrap();
+        }
+        guard
+            .deny(
+                "8.0.1.0/24".parse().unwrap(),
+                Ban {
+                    reason: 1,
+                    until: None,
+                },
+            )
+            .unwrap();
+        for program in Program::ALL {
+            let cost = guard.cost(program).unwrap();
+            println!("{}: {cost:?}", program.name());
+            assert!(cost.instructions < 4_000, "after the verifier: {cost:?}");
+            assert!(cost.verified < 100_000, "walked by the verifier: {cost:?}");
+        }
+        let packets = [
+            ("ACK", v4([0, 1], TCP, &tcp_header(443, ACK))),
+            ("SYN", v4([0, 1], TCP, &tcp_header(443, SYN))),
+            ("UDP, known", v4([0, 1], UDP, &udp(1, 53))),
+            ("denied", v4([1, 1], TCP, &tcp_header(443, SYN))),
+            ("IPv6 SYN", v6(0, 1, TCP, &tcp_header(443, SYN))),
+        ];
+        for (what, packet) in packets {
+            for program in Program::ALL {
+                let packet = if program == Program::L3 {
+                    packet.clone()
+                } else {
+                    ethernet(&[], &packet)
+                };
+                let outcome = guard.test(program, &packet, RUNS).unwrap();
+                println!("{}, 10,000 bans, {what}: {} ns", program.name(), outcome.nanos);
+            }
+        }
+        let dropped = guard
+            .stats()
+            .unwrap()
+            .iter()
+            .any(|(verdict, times)| *verdict == Verdict::Denied && *times > 0);
+        assert!(dropped);
+    }));
+}

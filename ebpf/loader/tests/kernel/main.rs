@@ -1,0 +1,20 @@
+//! The programs in the kernel: every verdict by `BPF_PROG_TEST_RUN`, and real sockets in namespaces of the test's own.
+//!
+//! Every test runs in [`sandbox`], under exactly the capabilities of the service.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what the tests share reports by panicking"
+)]
+
+mod cost;
+mod guard;
+mod judge;
+mod lookup;
+mod packets;
+mod pins;
+mod probe;
+mod sandbox;
+mod sockets;
+mod steering;

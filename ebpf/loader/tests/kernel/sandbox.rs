@@ -1,0 +1,160 @@
+//! A thread with a network namespace and a BPF file system of its own, and the service's capabilities.
+//!
+//! Namespaces and capabilities belong to threads, so tests run in parallel and leave nothing behind: with the last
+//! thread and descriptor in it, a sandbox is gone with all that was attached and pinned in it.
+
+use std::collections::HashSet;
+use std::fs;
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use caps::{CapSet, Capability};
+use constellation_tests::require;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::gettid;
+
+/// What the unit file grants.
+pub(crate) const SERVICE: &[Capability] = &[
+    Capability::CAP_BPF,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_PERFMON,
+];
+
+/// The service's address on the cable.
+pub(crate) const EDGE: &str = "10.9.0.1";
+/// The peer's.
+pub(crate) const PEER: &str = "10.9.0.2";
+/// Another of the peer's.
+pub(crate) const NEIGHBOUR: &str = "10.9.0.3";
+
+/// Runs a test as the service would run it; or says what this machine lacks.
+pub(crate) fn run(test: impl FnOnce() + Send) -> Result<(), String> {
+    run_with(SERVICE, &[], test)
+}
+
+/// Runs a test with these capabilities, after these `ip` commands have prepared the namespace.
+pub(crate) fn run_with(
+    kept: &[Capability],
+    prepare: &[&str],
+    test: impl FnOnce() + Send,
+) -> Result<(), String> {
+    require::root().map_err(|_| {
+        "needs root to make namespaces and to give up all rights but the service's".to_owned()
+    })?;
+    let ip = require::program("ip")?;
+    thread::scope(|scope| {
+        let sandboxed = scope.spawn(|| {
+            enter(&ip, prepare)?;
+            keep(kept);
+            test();
+            Ok(())
+        });
+        sandboxed.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// A network namespace at the other end of a cable, and the thread in it.
+pub(crate) struct Peer {
+    jobs: Sender<Job>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+impl Peer {
+    /// Runs something there, and waits for its result.
+    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, result) = channel();
+        // A job that panics drops its sender, which fails the receiver here.
+        self.jobs
+            .send(Box::new(move || drop(done.send(job()))))
+            .expect("the peer's thread is there");
+        result.recv().expect("the peer's job came to its end")
+    }
+}
+
+/// Runs a test as the service at [`EDGE`], with a peer at the other end of the device `edge`, at [`PEER`] and
+/// [`NEIGHBOUR`].
+pub(crate) fn run_with_peer(test: impl FnOnce(&Peer) + Send) -> Result<(), String> {
+    let (jobs, received) = channel::<Job>();
+    let (says, thread) = channel();
+    let peer = thread::spawn(move || {
+        let entered = unshare(CloneFlags::CLONE_NEWNET).map(|()| gettid());
+        let entered = entered.map_err(|error| format!("cannot make a network namespace: {error}"));
+        says.send(entered).expect("the test's thread is there");
+        received.into_iter().for_each(|job| job());
+    });
+    let thread = thread.recv().expect("the peer's thread starts")?;
+    let peer_end = format!("link add edge type veth peer name peer netns {thread}");
+    let prepare = [
+        peer_end.as_str(),
+        "addr add 10.9.0.1/24 dev edge",
+        "addr add fd09::1/64 dev edge nodad",
+        "link set edge up",
+    ];
+    let outcome = run_with(SERVICE, &prepare, || {
+        let peer = Peer { jobs };
+        peer.run(|| {
+            let ip = require::program("ip").expect("it was found before");
+            ip_all(
+                &ip,
+                &[
+                    "link set lo up",
+                    "addr add 10.9.0.2/24 dev peer",
+                    "addr add 10.9.0.3/24 dev peer",
+                    "addr add fd09::2/64 dev peer nodad",
+                    "link set peer up",
+                ],
+            );
+        });
+        test(&peer);
+    });
+    // With the test its sender is gone, and with that the peer.
+    peer.join().unwrap_or_else(|panic| resume_unwind(panic));
+    outcome
+}
+
+fn ip_all(ip: &Path, commands: &[&str]) {
+    for command in commands {
+        let output = Command::new(ip).args(command.split(' ')).output().expect("ip");
+        assert!(
+            output.status.success(),
+            "ip {command}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+fn enter(ip: &Path, prepare: &[&str]) -> Result<(), String> {
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+        .map_err(|error| format!("cannot make namespaces: {error}"))?;
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .map_err(|error| format!("cannot part the mounts: {error}"))?;
+    mount(
+        Some("bpf"),
+        "/sys/fs/bpf",
+        Some("bpf"),
+        MsFlags::empty(),
+        Some("mode=700"),
+    )
+    .map_err(|error| format!("cannot mount a BPF file system: {error}"))?;
+    // A test's listeners may have any port, without a capability that the service can do without.
+    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
+        .map_err(|error| format!("cannot set up the namespace: {error}"))?;
+    ip_all(ip, &["link set lo up"]);
+    ip_all(ip, prepare);
+    Ok(())
+}
+
+/// Gives up everything else.
+pub(crate) fn keep(kept: &[Capability]) {
+    let kept: HashSet<_> = kept.iter().copied().collect();
+    caps::clear(None, CapSet::Inheritable).expect("fewer capabilities");
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        caps::set(None, set, &kept).expect("fewer capabilities");
+    }
+}

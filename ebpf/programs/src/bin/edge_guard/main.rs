@@ -1,0 +1,70 @@
+//! `edge_guard`: whose packets come in, asked for every packet before the network stack has done anything with it.
+//!
+//! One decision ([`judge`]), and three programs that differ in where they hang and in what a packet begins with.
+#![no_std]
+#![no_main]
+
+mod headers;
+mod limit;
+mod maps;
+mod packet;
+mod tell;
+mod verdict;
+
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use constellation_ebpf_abi::guard::Verdict;
+use constellation_ebpf_programs::{count, license};
+
+use crate::headers::network_header;
+use crate::maps::GUARD_STATS;
+use crate::packet::Packet;
+use crate::verdict::judge;
+
+license!();
+
+/// TCX or clsact, on a device with Ethernet headers.
+#[classifier]
+pub fn edge_guard_l2(ctx: TcContext) -> i32 {
+    let packet = Packet::of_skb(&ctx);
+    let verdict = match network_header(&packet) {
+        Some((kind, offset)) => judge(&packet, kind, offset),
+        None => Verdict::Malformed,
+    };
+    tc(verdict)
+}
+
+/// TCX or clsact, on a device without: the kernel says what the packet is.
+#[classifier]
+pub fn edge_guard_l3(ctx: TcContext) -> i32 {
+    let packet = Packet::of_skb(&ctx);
+    tc(judge(&packet, packet::protocol(&ctx), 0))
+}
+
+/// XDP, in the driver, before there is a socket buffer.
+#[xdp(frags)]
+pub fn edge_guard_xdp(ctx: XdpContext) -> u32 {
+    let packet = Packet::of_frame(&ctx);
+    let verdict = match network_header(&packet) {
+        Some((kind, offset)) => judge(&packet, kind, offset),
+        None => Verdict::Malformed,
+    };
+    count(&GUARD_STATS, verdict as u32);
+    if verdict.passes() {
+        xdp_action::XDP_PASS
+    } else {
+        xdp_action::XDP_DROP
+    }
+}
+
+#[inline(always)]
+fn tc(verdict: Verdict) -> i32 {
+    count(&GUARD_STATS, verdict as u32);
+    if verdict.passes() {
+        // Not `TC_ACT_OK`: programs after this one have their say.
+        TC_ACT_UNSPEC
+    } else {
+        TC_ACT_SHOT
+    }
+}

@@ -1,0 +1,168 @@
+//! The decision.
+//!
+//! The deny list comes first and counts for every packet; limits count only for new connections and flows to guarded
+//! ports, so that nothing else on the host is touched by them; and the allow list overrules whatever would have dropped
+//! the packet. A packet that passes costs one look into a trie, and one that opens something two looks into hashes.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::maps::lpm_trie::Key;
+use constellation_ebpf_abi::guard::{Config, Deny, Verdict, port_bit};
+use constellation_ebpf_abi::steer::{TCP, UDP};
+
+use crate::headers::{Source, Transport, source, transport};
+use crate::limit;
+use crate::maps::{GUARD_ALLOW4, GUARD_ALLOW6, GUARD_CONFIG, GUARD_DENY4, GUARD_DENY6, GUARD_PORTS};
+use crate::packet::Packet;
+use crate::tell::tell;
+
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+/// Bytes of a TCP header up to the flags.
+const TCP_FLAGS_END: usize = 14;
+
+/// What a packet is known by, besides its source.
+pub struct Subject {
+    pub source: Source,
+    pub protocol: u8,
+    pub port: [u8; 2],
+}
+
+/// Judges a packet whose network header of a kind is at an offset.
+#[inline(always)]
+pub fn judge(packet: &Packet, kind: u16, offset: usize) -> Verdict {
+    let source = match source(packet, kind, offset) {
+        Ok(source) => source,
+        Err(verdict) => return verdict,
+    };
+    let Some(config) = GUARD_CONFIG.get(0) else {
+        return Verdict::Passed;
+    };
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let mut subject = Subject {
+        source,
+        protocol: 0,
+        port: [0, 0],
+    };
+    if let Some(deny) = denied(&source, now) {
+        if is_allowed(&source) {
+            return Verdict::Allowed;
+        }
+        // SAFETY: the value is in the map; a race about when it was told costs an event.
+        unsafe {
+            tell(
+                config,
+                now,
+                &subject,
+                Verdict::Denied,
+                (*deny).reason,
+                &raw mut (*deny).told_at,
+            )
+        };
+        return Verdict::Denied;
+    }
+    let transport = match transport(packet, source.is_v6, offset) {
+        Ok(transport) => transport,
+        Err(verdict) => return overruled(&source, verdict),
+    };
+    let verdict = match transport.protocol {
+        TCP => tcp(packet, config, now, &transport, &mut subject),
+        UDP => udp(packet, config, now, &transport, &mut subject),
+        _ => Verdict::Passed,
+    };
+    overruled(&source, verdict)
+}
+
+/// The entry that denies a source, if it still counts.
+#[inline(always)]
+fn denied(source: &Source, now: u64) -> Option<*mut Deny> {
+    let found = if source.is_v6 {
+        GUARD_DENY6.get(Key::new(128, source.address))
+    } else {
+        GUARD_DENY4.get(Key::new(32, v4(source)))
+    };
+    let deny = found?;
+    (deny.until == 0 || now < deny.until).then(|| core::ptr::from_ref(deny).cast_mut())
+}
+
+#[inline(always)]
+fn overruled(source: &Source, verdict: Verdict) -> Verdict {
+    if !verdict.passes() && is_allowed(source) {
+        Verdict::Allowed
+    } else {
+        verdict
+    }
+}
+
+#[inline(always)]
+fn is_allowed(source: &Source) -> bool {
+    if source.is_v6 {
+        GUARD_ALLOW6.get(Key::new(128, source.address)).is_some()
+    } else {
+        GUARD_ALLOW4.get(Key::new(32, v4(source))).is_some()
+    }
+}
+
+#[inline(always)]
+fn v4(source: &Source) -> [u8; 4] {
+    let address = &source.address;
+    [address[12], address[13], address[14], address[15]]
+}
+
+#[inline(always)]
+fn tcp(packet: &Packet, config: &Config, now: u64, transport: &Transport, subject: &mut Subject) -> Verdict {
+    let Some(header) = packet.read::<TCP_FLAGS_END>(transport.offset) else {
+        return short(transport);
+    };
+    if header[13] & (SYN | ACK) != SYN {
+        return Verdict::Passed;
+    }
+    subject.protocol = TCP;
+    subject.port = [header[2], header[3]];
+    if !is_guarded(TCP, subject.port) {
+        return Verdict::Passed;
+    }
+    if limit::admits(config, &config.syn, now, subject, Verdict::SynLimited) {
+        Verdict::SynAdmitted
+    } else {
+        Verdict::SynLimited
+    }
+}
+
+#[inline(always)]
+fn udp(packet: &Packet, config: &Config, now: u64, transport: &Transport, subject: &mut Subject) -> Verdict {
+    let Some(header) = packet.read::<4>(transport.offset) else {
+        return short(transport);
+    };
+    subject.protocol = UDP;
+    subject.port = [header[2], header[3]];
+    if !is_guarded(UDP, subject.port) {
+        return Verdict::Passed;
+    }
+    let source_port = [header[0], header[1]];
+    if limit::is_known(config, now, subject, source_port) {
+        return Verdict::FlowKnown;
+    }
+    if limit::admits(config, &config.udp, now, subject, Verdict::FlowLimited) {
+        limit::remember(now, subject, source_port);
+        Verdict::FlowAdmitted
+    } else {
+        Verdict::FlowLimited
+    }
+}
+
+/// A transport header that is not all there.
+#[inline(always)]
+fn short(transport: &Transport) -> Verdict {
+    if transport.is_first_fragment {
+        Verdict::TinyFragment
+    } else {
+        Verdict::Malformed
+    }
+}
+
+#[inline(always)]
+fn is_guarded(protocol: u8, port: [u8; 2]) -> bool {
+    let (word, bit) = port_bit(protocol, u16::from_be_bytes(port));
+    GUARD_PORTS.get(word).is_some_and(|bits| bits & bit != 0)
+}
