@@ -5,6 +5,7 @@
 //! Every task started here ends before [`run`] returns.
 
 mod failure;
+mod reload;
 mod signals;
 
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
 use crate::runtime_file::{self, RunningNode, RuntimeFile, TokenFile};
 use crate::sources::{self, SourceHandle, SourceState};
+use crate::steering::{self, Steering};
 use crate::{compile, demo, logging, settings, systemd};
 
 /// Below this limit on open files a busy afternoon is enough to run out.
@@ -140,6 +142,7 @@ struct Node {
     outdated: Vec<String>,
     upgrades: mpsc::Receiver<UpgradeRequest>,
     data_plane: DataPlane,
+    steering: Steering,
     access_log: AccessLog,
     access_log_writer: Option<AccessLogWriter>,
     sources: Vec<(&'static str, SourceHandle)>,
@@ -158,8 +161,12 @@ struct Node {
 impl Node {
     async fn start(loaded: Loaded, demo: bool, inheritance: Inheritance) -> Result<Self, Failure> {
         let Loaded { config, file, .. } = loaded;
-        let Inheritance { sockets, predecessor } = inheritance;
+        let Inheritance {
+            mut sockets,
+            predecessor,
+        } = inheritance;
         let outdated = sockets.names().into_iter().map(str::to_owned).collect();
+        let steering = steering::prepare(&config, sockets.take_steering_lock())?;
         let (control_listener, inherited) = sockets.sort(config.control.address);
         let mut registry = Registry::default();
         let names: Vec<Arc<str>> = config
@@ -181,6 +188,7 @@ impl Node {
             published: SystemTime::now(),
         });
         metrics::register_generation(&mut registry, published.clone());
+        steering::register(&mut registry, steering.clone());
 
         let control_listener = failure::bind_control(config.control.address, control_listener).await?;
         let control_socket = copy(&control_listener)?;
@@ -192,6 +200,10 @@ impl Node {
             access_log.clone(),
         )
         .map_err(|error| failure::data_plane(&error))?;
+        if predecessor.is_none() {
+            // What waits in queues that were kept goes on waiting, and nobody is refused.
+            engage(&steering, &config, &data_plane)?;
+        }
         let statics =
             Statics::new(&config, data_plane.bound()).map_err(|error| Failure::new(Exit::Config, error))?;
 
@@ -242,6 +254,7 @@ impl Node {
             change_token: token_file.as_ref().map(|file| file.token().clone()),
             drains,
             upgrades: wishes,
+            steering: steering.clone(),
         };
         let control = ControlServer::start(control_listener, state).map_err(|error| {
             Failure::new(Exit::System, format!("cannot start the control server: {error}"))
@@ -256,6 +269,7 @@ impl Node {
             outdated,
             upgrades,
             data_plane,
+            steering,
             access_log,
             access_log_writer,
             sources,
@@ -334,6 +348,8 @@ impl Node {
                 let text = format!("the process before this one did not let go: {error}");
                 Failure::new(Exit::System, text)
             })?;
+            // Not before that one has let go: a successor that fails must leave nothing behind.
+            engage(&self.steering, &self.config, &self.data_plane)?;
         }
         match self.sockets() {
             Ok(sockets) => systemd::keep(&sockets, &std::mem::take(&mut self.outdated)),
@@ -345,7 +361,11 @@ impl Node {
     /// Every listening socket of the node.
     fn sockets(&self) -> std::io::Result<Sockets> {
         let control = self.control_socket.try_clone()?;
-        Ok(Sockets::of_node(control, self.data_plane.sockets()?))
+        Ok(Sockets::of_node(
+            control,
+            self.steering.lock()?,
+            self.data_plane.sockets()?,
+        ))
     }
 
     /// Starts a successor on a thread of its own, where waiting is allowed.
@@ -366,6 +386,7 @@ impl Node {
     /// A successor serves: finishes what this process has begun, and ends.
     async fn retire(self, mut signals: Signals, successor: &Successor) -> Result<(), Failure> {
         tracing::info!(pid = successor.pid, version = %successor.version, "a new process serves: draining");
+        self.steering.leave();
         tokio::select! {
             () = self.end(Duration::ZERO, true) => {
                 tracing::info!("stopped");
@@ -415,47 +436,23 @@ impl Node {
         demo::guide::text(&addresses, &program)
     }
 
-    /// SIGHUP: sources and files are read again; what only a restart can change is named.
-    fn reload(&self, args: &RunArgs) {
-        systemd::reloading();
-        for (_, source) in &self.sources {
-            source.reload.request();
-        }
-        self.recompile.request();
-        self.access_log.reopen();
-        match load(args) {
-            Ok(loaded) => {
-                let changed = changed_sections(&self.config, &loaded.config);
-                if changed.is_empty() {
-                    tracing::info!("reloading routes, certificates and the access log");
-                } else {
-                    tracing::warn!(
-                        keys = %changed.join(", "),
-                        "reloading routes, certificates and the access log; these keys of the static configuration \
-                         changed and need a restart"
-                    );
-                }
-            }
-            Err(failure) => tracing::error!(
-                "the static configuration is wrong now, a restart would fail; the running one stays: {failure}"
-            ),
-        }
-        systemd::ready("serving");
-    }
-
     /// Says that the node is going, lets requests finish, then ends every task. A second signal ends it at once.
     async fn drain(self, mut signals: Signals) -> Result<(), Failure> {
         let shutdown = self.config.shutdown;
         tracing::info!(accept_grace = ?shutdown.accept_grace, drain = ?shutdown.drain, "draining");
         systemd::stopping(shutdown.accept_grace + shutdown.drain);
         self.draining.cancel();
-        tokio::select! {
+        let steering = self.steering.clone();
+        let outcome = tokio::select! {
             () = self.end(shutdown.accept_grace, false) => {
                 tracing::info!("stopped");
                 Ok(())
             }
             () = signals.stop() => Err(Failure::new(Exit::Failure, "a second signal cut the drain short")),
-        }
+        };
+        // What nobody renews any more would refuse whoever has these addresses next.
+        steering.detach();
+        outcome
     }
 
     /// Drains and ends every task. With a successor, that one answers commands from now on.
@@ -468,6 +465,12 @@ impl Node {
             stop(control.take()).await;
         }
         tokio::time::sleep(accept_grace).await;
+        if systemd::keeps_sockets() {
+            // What comes from now on waits for the next process, in the queues that the service manager holds.
+            self.steering.detach();
+        } else {
+            self.steering.revoke();
+        }
         let cut = self.data_plane.drain().await;
         if cut > 0 {
             tracing::warn!(connections = cut, "the drain time is over: connections were cut");
@@ -492,6 +495,15 @@ impl Node {
         drop(self.runtime_file);
         drop(self.token_file);
     }
+}
+
+/// Has the kernel give new connections to the sockets of the data plane, or clears away what an earlier process left.
+fn engage(steering: &Steering, config: &Config, data_plane: &DataPlane) -> Result<(), Failure> {
+    let sockets = data_plane.sockets().map_err(|error| {
+        let text = format!("cannot duplicate the listening sockets: {error}; check the limit on open files");
+        Failure::new(Exit::System, text)
+    })?;
+    steering.engage(config, &sockets)
 }
 
 /// What comes of starting a successor.
@@ -569,7 +581,7 @@ fn entry_point_facts(config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Arc<[
 
 /// The configuration in force. A demo on a machine without Docker has nothing to complain about.
 fn load(args: &RunArgs) -> Result<Loaded, Failure> {
-    let mut loaded = args.settings.load()?;
+    let mut loaded = args.load()?;
     let missing = |docker: &mut DockerProvider| {
         let socket = docker.endpoint.strip_prefix("unix://");
         socket.is_some_and(|socket| !Path::new(socket).exists())
@@ -656,29 +668,4 @@ fn write_runtime_file(
             None
         }
     }
-}
-
-/// The sections of the static configuration that differ.
-fn changed_sections(running: &Config, now: &Config) -> Vec<&'static str> {
-    [
-        ("node", running.node != now.node),
-        ("entryPoints", running.entry_points != now.entry_points),
-        ("providers", running.providers != now.providers),
-        ("control", running.control != now.control),
-        ("log", running.log != now.log),
-        ("accessLog", running.access_log != now.access_log),
-        (
-            "serversTransport",
-            running.servers_transport != now.servers_transport,
-        ),
-        (
-            "tcpServersTransport",
-            running.tcp_servers_transport != now.tcp_servers_transport,
-        ),
-        ("proxy", running.proxy != now.proxy),
-        ("shutdown", running.shutdown != now.shutdown),
-    ]
-    .into_iter()
-    .filter_map(|(section, differs)| differs.then_some(section))
-    .collect()
 }

@@ -1,7 +1,8 @@
 //! The node: sources feed compile, compile feeds publish, publish feeds the data plane; the command line around it.
 //!
 //! [`app`] is the composition root. Data moves one way: [`sources`] -> [`compile`] -> [`publish`] -> data plane; the
-//! control server reads the [`report`] of the last compile and the published generation. A library beside the binary,
+//! control server reads the [`report`] of the last compile and the published generation. [`steering`] has the
+//! kernel give new connections to the data plane's sockets. A library beside the binary,
 //! so that benches can reach `compile`.
 
 pub mod app;
@@ -18,4 +19,5 @@ pub mod report;
 pub mod runtime_file;
 pub mod settings;
 pub mod sources;
+pub mod steering;
 pub mod systemd;

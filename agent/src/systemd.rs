@@ -34,8 +34,8 @@ pub fn stopping(drain: Duration) {
 /// Gives the service manager copies of the listening sockets (`FileDescriptorStoreMax=` in the unit): the next process
 /// gets them, and what waits in their queues meanwhile is served. `outdated`: names of sockets it may have from before.
 pub fn keep(sockets: &Sockets, outdated: &[String]) {
-    // Without a service manager there is nobody to ask, and without a limit it keeps nothing.
-    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+    // Without a limit it keeps nothing.
+    if !keeps_sockets() {
         return;
     }
     let known = sockets.names();
@@ -48,6 +48,11 @@ pub fn keep(sockets: &Sockets, outdated: &[String]) {
             tracing::warn!(%error, name, "cannot store a listening socket with systemd");
         }
     }
+}
+
+/// Whether there is a service manager to keep sockets.
+pub fn keeps_sockets() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
 /// Another process is the main one of the service from now on.

@@ -7,7 +7,7 @@ use crate::raw::RawConfig;
 use crate::schema::{Field, Shape};
 
 /// Sections in the order a reader wants; others follow by name.
-const ORDER: [&str; 4] = ["node", "entryPoints", "providers", "control"];
+const ORDER: [&str; 5] = ["node", "entryPoints", "edge", "providers", "control"];
 
 const HEADER: &str = "\
 # Constellation: every key of the static configuration at its default.

@@ -110,31 +110,45 @@ const KEYS: [(&str, &str); 40] = [
 /// Sections that change nothing here and do no harm: a node serves its own entry points with the certificates it is
 /// given whether they are there or not, so one file can serve nodes of this version and of later ones. That they have no
 /// effect is said at every start and by `check`.
-const WITHOUT_EFFECT: [(&str, &str); 4] = [
+const WITHOUT_EFFECT: [(&str, &str); 6] = [
     (
         "certificatesResolvers",
         "this version orders no certificates; give them in a dynamic file (tls.certificates)",
     ),
     ("cluster", "this version runs as a cluster of one"),
-    ("edge", "this version always serves its own entry points"),
+    ("edge.mode", "this version always serves its own entry points"),
+    ("edge.serve", "this version always serves its own entry points"),
+    ("edge.standby", "this version always serves its own entry points"),
     ("traefikProvider", "this version serves no document for Traefik"),
 ];
 
-/// One warning for each such section that the configuration has.
+/// One warning for each such key that the configuration has, in its order.
 pub(crate) fn without_effect(root: &Node) -> Vec<String> {
-    let Value::Map(entries) = &root.value else {
-        return Vec::new();
+    let mut warnings = Vec::new();
+    collect("", root, &mut warnings);
+    warnings
+}
+
+fn collect(above: &str, node: &Node, warnings: &mut Vec<String>) {
+    let Value::Map(entries) = &node.value else {
+        return;
     };
-    let warning = |entry: &Entry| {
-        let (section, why) = WITHOUT_EFFECT
-            .iter()
-            .find(|(section, _)| same(section, &entry.key))?;
-        Some(format!(
-            "{}: the section {section} has no effect: {why}",
-            entry.origin
-        ))
-    };
-    entries.iter().filter_map(warning).collect()
+    for Entry {
+        key, origin, node, ..
+    } in entries
+    {
+        let path = match above {
+            "" => key.clone(),
+            above => format!("{above}.{key}"),
+        };
+        let known = WITHOUT_EFFECT.iter().find(|(known, _)| same(known, &path));
+        if let Some((known, why)) = known {
+            let kind = if above.is_empty() { "section" } else { "key" };
+            warnings.push(format!("{origin}: the {kind} {known} has no effect: {why}"));
+        } else if above.is_empty() {
+            collect(&path, node, warnings);
+        }
+    }
 }
 
 /// Providers of Traefik that only need a name.

@@ -156,6 +156,14 @@ fn join(
     Ok((address, sockets))
 }
 
+/// Whether somebody could listen for connections at an address that we don't listen at: listens there for a moment.
+///
+/// # Errors
+/// What the kernel says against it.
+pub fn try_address(address: SocketAddr) -> io::Result<()> {
+    probe(Protocol::Tcp, address, false)
+}
+
 /// Binds once without `SO_REUSEPORT`: with it, two processes of one user could share a port without noticing.
 fn probe(protocol: Protocol, address: SocketAddr, only_v6: bool) -> io::Result<()> {
     listen(protocol, address, only_v6, false).map(drop)

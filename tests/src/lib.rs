@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod node;
 pub mod proof;
 pub mod require;
+pub mod sandbox;
 pub mod server;
 pub mod service_manager;
 pub mod stream;

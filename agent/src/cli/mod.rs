@@ -8,6 +8,7 @@ mod client;
 mod completions;
 mod config;
 mod drain;
+mod ebpf;
 mod exit;
 mod explain;
 mod routes;
@@ -60,6 +61,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Replace the running node by a new process without refusing a connection.
     Upgrade(upgrade::UpgradeArgs),
+    /// Look at what is attached and pinned in the kernel, or remove it; a node need not run.
+    Ebpf(ebpf::EbpfArgs),
     /// Print shell completions.
     Completions(completions::CompletionsArgs),
     /// A small back end to try routes with.
@@ -75,6 +78,21 @@ pub struct RunArgs {
     /// Start two small back ends with routes to them, and print what to try.
     #[arg(long)]
     pub(crate) demo: bool,
+    /// Short for --set edge.steering=MODE: auto, ebpf or off.
+    #[arg(long, value_name = "MODE")]
+    steering: Option<String>,
+}
+
+impl RunArgs {
+    /// Loads the configuration, as [`Settings::load`].
+    pub(crate) fn load(&self) -> Result<Loaded, Failure> {
+        let mut settings = self.settings.clone();
+        let steering = self.steering.iter();
+        settings
+            .set
+            .extend(steering.map(|mode| ("edge.steering".to_owned(), mode.clone())));
+        settings.load()
+    }
 }
 
 /// Where the static configuration comes from, least binding first: defaults, file, environment, `--set`.
@@ -134,6 +152,7 @@ pub fn main() -> Exit {
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
+        Command::Ebpf(args) => ebpf::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::DemoBackend(args) => crate::demo::run(&args),
     };

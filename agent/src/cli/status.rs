@@ -42,6 +42,23 @@ struct Status {
     sources: Vec<Source>,
     problems: Vec<Problem>,
     last_reload_error: Option<String>,
+    steering: Steering,
+}
+
+#[derive(Debug, Deserialize)]
+struct Steering {
+    state: String,
+    reason: Option<String>,
+    stand_in: Option<String>,
+    lease: Option<Lease>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Lease {
+    epoch: u64,
+    remaining_seconds: f64,
+    losses: u64,
+    steered: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,6 +124,7 @@ fn render(text: &mut String, control: &str, status: &Status) -> std::fmt::Result
             entry_point.name, entry_point.address
         )?;
     }
+    steering(text, &status.steering)?;
     writeln!(
         text,
         "serving      {} routers, {} of {} services healthy, generation {}",
@@ -129,6 +147,29 @@ fn render(text: &mut String, control: &str, status: &Status) -> std::fmt::Result
     Ok(())
 }
 
+fn steering(text: &mut String, steering: &Steering) -> std::fmt::Result {
+    write!(text, "steering     {}", steering.state)?;
+    if let Some(lease) = &steering.lease {
+        let Lease {
+            epoch,
+            remaining_seconds,
+            losses,
+            steered,
+        } = lease;
+        write!(
+            text,
+            ": {steered} addresses, epoch {epoch}, lease for another {remaining_seconds:.1} s"
+        )?;
+        if *losses > 0 {
+            write!(text, ", lost {losses} times")?;
+        }
+    }
+    for words in [&steering.reason, &steering.stand_in].into_iter().flatten() {
+        write!(text, "; {words}")?;
+    }
+    writeln!(text)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -148,6 +189,8 @@ mod tests {
             "sources": [{"name": "file", "connected": true, "error": null},
                         {"name": "docker", "connected": false, "error": "no socket"}],
             "problems": [{"subject": "router a@file", "message": "it has no rule"}], "last_reload_error": null,
+            "steering": {"state": "active", "reason": null, "stand_in": null,
+                         "lease": {"epoch": 3, "remaining_seconds": 2.51, "renewals": 9, "losses": 0, "steered": 2}},
         });
         let mut text = String::new();
         render(
@@ -166,6 +209,7 @@ config file  none
 control      http://127.0.0.1:8080
 listening    web on 127.0.0.1:8000
 listening    dns on 127.0.0.1:53/udp
+steering     active: 2 addresses, epoch 3, lease for another 2.5 s
 serving      2 routers, 1 of 2 services healthy, generation 4
 source       file: connected
 source       docker: no socket

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{ControlState, rfc3339};
 use crate::report::Report;
+use crate::steering;
 
 /// The answer of `/health`.
 #[derive(Debug, Serialize)]
@@ -60,6 +61,7 @@ impl Health {
                 format!("{listeners} listening sockets"),
             ),
             data_plane(&state.workers),
+            steering(&state.steering.report()),
             configuration(&report),
             draining(state.draining.is_cancelled()),
             reload(&report),
@@ -133,6 +135,27 @@ fn data_plane(workers: &Workers) -> Condition {
     } else {
         attention("data_plane", false, reason)
     }
+}
+
+/// Without the lease the kernel refuses every new connection. Where steering is not used there is nothing to lose.
+fn steering(report: &steering::Report) -> Condition {
+    let reason = match (&report.lease, &report.reason) {
+        (Some(lease), _) if lease.remaining.is_zero() => format!(
+            "the lease (epoch {}) has ended: the kernel refuses new connections until it is renewed",
+            lease.epoch
+        ),
+        (Some(lease), _) => format!(
+            "the kernel gives new connections to this node (epoch {})",
+            lease.epoch
+        ),
+        (None, Some(reason)) => format!("not used: {reason}"),
+        (None, None) => report.state.to_owned(),
+    };
+    let held = report
+        .lease
+        .as_ref()
+        .is_none_or(|lease| !lease.remaining.is_zero());
+    required("steering", held, reason)
 }
 
 fn configuration(report: &Report) -> Condition {

@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::drains::Drains;
 use crate::report::{NodeFacts, Report};
+use crate::steering::Steering;
 
 pub use explain::{Answer, EntryPointFacts, Question, QuestionError};
 pub use server::ControlServer;
@@ -77,6 +78,8 @@ pub struct ControlState {
     pub drains: Drains,
     /// Where a wish for a new process goes.
     pub upgrades: Upgrades,
+    /// Whether the kernel gives connections to this node.
+    pub steering: Steering,
 }
 
 /// RFC 3339 in UTC, to the second.

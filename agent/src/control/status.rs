@@ -12,6 +12,7 @@ use super::services::is_healthy;
 use super::{ControlState, rfc3339};
 use crate::report::{DisabledRouter, Report};
 use crate::sources::{Problem, SourceStatus};
+use crate::steering;
 
 /// The answer. The first block is what clients of a whole cluster know; a node on its own is a cluster of one.
 #[derive(Debug, Serialize)]
@@ -47,6 +48,7 @@ pub(super) struct Status {
     certificates: Vec<Certificate>,
     reload_failures: u64,
     last_reload_error: Option<String>,
+    steering: steering::Report,
 }
 
 #[derive(Debug, Serialize)]
@@ -139,6 +141,7 @@ impl Status {
                 .collect(),
             reload_failures: report.failures,
             last_reload_error: report.last_failure.clone(),
+            steering: state.steering.report(),
         }
     }
 }

@@ -15,7 +15,9 @@ use crate::resolved::{Limits, Redirection, Shutdown, Timeouts, Udp};
 pub(crate) struct RawEntryPoint {
     /// IP address and port to listen on, or a list of them; `:80` is port 80 of every address, port 0 a free port. With
     /// `/udp` behind it (`:53/udp`) the entry point takes datagrams for UDP routers; `/tcp`, or nothing, is connections
-    /// for HTTP and TCP routers. An entry point takes one of both, and the same port may stand in two entry points.
+    /// for HTTP and TCP routers. An entry point takes one of both, and the same port may stand in two entry points. Beside
+    /// an address of their family, networks are possible, too: `10.1.0.0/16:443`, `[fd00::]/64:443`. Those need steering
+    /// (`edge.steering`) and are for connections only; of several that match, the longest prefix counts.
     pub(crate) address: Vec<String>,
     /// Whether HTTP and TCP routers that name no entry point are reached here. When none of the entry points says so, all
     /// are that take connections. UDP routers that name none are reached on all entry points that take datagrams.

@@ -4,6 +4,7 @@
 //! and ranges; `resolve` turns them into [`crate::Config`].
 
 mod access_log;
+mod edge;
 mod entry_point;
 mod leaf;
 mod provider;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use access_log::{RawAccessLog, RawFilters};
+pub(crate) use edge::RawEdge;
 pub(crate) use entry_point::{RawEntryPoint, RawEntryPointTls, RawRedirection};
 pub(crate) use leaf::network_list;
 pub use leaf::{Bytes, Time};
@@ -34,6 +36,8 @@ pub(crate) struct RawConfig {
     pub(crate) node: RawNode,
     /// Where clients come in, by name. A section of your own replaces the default `web` and `websecure`.
     pub(crate) entry_points: BTreeMap<String, RawEntryPoint>,
+    /// How this node holds its addresses.
+    pub(crate) edge: RawEdge,
     /// Where routes come from. A section of your own replaces the default, which is Docker alone.
     pub(crate) providers: RawProviders,
     /// Health, metrics and API.
@@ -59,6 +63,7 @@ impl Default for RawConfig {
         Self {
             node: RawNode::default(),
             entry_points: RawEntryPoint::defaults(),
+            edge: RawEdge::default(),
             providers: RawProviders {
                 docker: Some(RawDocker::default()),
                 file: None,

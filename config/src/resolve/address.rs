@@ -1,9 +1,12 @@
 //! Addresses to listen on.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::Judge;
-use crate::resolved::{EntryPoint, Protocol};
+use crate::resolved::{EntryPoint, Prefix, Protocol};
 
 const EXPECTED: &str =
     "`:PORT` or `IP:PORT`, such as `:80`, `127.0.0.1:0` or `[::1]:443`, port 0 for any free one";
@@ -22,10 +25,21 @@ impl Refusal {
     }
 }
 
+/// What an entry point may be reached at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Address(SocketAddr),
+    Prefix(Prefix),
+}
+
 /// Reads an address in Traefik's form that is for TCP, `/tcp` allowed.
 pub(super) fn parse(text: &str) -> Result<SocketAddr, Refusal> {
     match parse_any(text)? {
-        (address, Protocol::Tcp) => Ok(address),
+        (Place::Address(address), Protocol::Tcp) => Ok(address),
+        (Place::Prefix(_), Protocol::Tcp) => Err(Refusal {
+            message: "is a network, and must be one address",
+            hint: None,
+        }),
         (_, Protocol::Udp) => Err(Refusal {
             message: "must be for TCP",
             hint: Some("remove /udp".to_owned()),
@@ -33,11 +47,13 @@ pub(super) fn parse(text: &str) -> Result<SocketAddr, Refusal> {
     }
 }
 
-/// Reads an address in Traefik's form, `/tcp` and `/udp` allowed.
-pub(super) fn parse_any(text: &str) -> Result<(SocketAddr, Protocol), Refusal> {
+/// Reads an address in Traefik's form or a network with a port, `/tcp` and `/udp` allowed.
+pub(super) fn parse_any(text: &str) -> Result<(Place, Protocol), Refusal> {
     let refuse = |message, hint: Option<String>| Err(Refusal { message, hint });
     let text = text.trim();
-    let (address, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    // The length of a prefix has the port behind it, a protocol has nothing.
+    let protocol = text.rsplit_once('/').filter(|(_, tail)| !tail.contains(':'));
+    let (address, protocol) = protocol.unwrap_or((text, "tcp"));
     let protocol = match protocol.to_ascii_lowercase().as_str() {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
@@ -60,6 +76,9 @@ pub(super) fn parse_any(text: &str) -> Result<(SocketAddr, Protocol), Refusal> {
         };
         return refuse(message, Some("ports are numbers from 0 to 65535".to_owned()));
     };
+    if let Some((ip, length)) = host.split_once('/') {
+        return prefix(ip, length, port).map(|prefix| (Place::Prefix(prefix), protocol));
+    }
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let ip = match (host, bare) {
         ("", _) => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
@@ -68,7 +87,7 @@ pub(super) fn parse_any(text: &str) -> Result<(SocketAddr, Protocol), Refusal> {
         (v4, None) => v4.parse().map(IpAddr::V4).ok(),
     };
     match ip {
-        Some(ip) => Ok((SocketAddr::new(ip, port), protocol)),
+        Some(ip) => Ok((Place::Address(SocketAddr::new(ip, port)), protocol)),
         None if host == "*" => refuse("is not an IP address", Some(format!("write `:{port}`"))),
         None if host.parse::<Ipv6Addr>().is_ok() => {
             let hint = format!("IPv6 addresses need brackets: `[{host}]:{port}`");
@@ -81,19 +100,48 @@ pub(super) fn parse_any(text: &str) -> Result<(SocketAddr, Protocol), Refusal> {
     }
 }
 
-/// Refuses addresses that could not be bound together.
+fn prefix(ip: &str, length: &str, port: u16) -> Result<Prefix, Refusal> {
+    let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+    let ip = match bare {
+        Some(v6) => v6.parse().map(IpAddr::V6).ok(),
+        None => ip.parse().map(IpAddr::V4).ok(),
+    };
+    let network = ip
+        .zip(length.parse().ok())
+        .and_then(|(ip, length)| IpNet::new(ip, length).ok());
+    let Some(network) = network else {
+        return Err(Refusal {
+            message: "is no network with a port",
+            hint: Some("write them like `10.1.0.0/16:443` or `[fd00::]/64:443`".to_owned()),
+        });
+    };
+    if port == 0 {
+        return Err(Refusal {
+            message: "is a network with port 0",
+            hint: Some("a free port can be picked for one address only; name the port".to_owned()),
+        });
+    }
+    Ok(Prefix {
+        network: network.trunc(),
+        port,
+    })
+}
+
+/// Refuses addresses that could not be bound together, and networks that two entry points claim.
 pub(super) fn no_overlaps(entry_points: &[EntryPoint], control: SocketAddr, judge: &mut Judge<'_>) {
-    let mut seen = vec![("control.address".to_owned(), control, Protocol::Tcp)];
+    // By protocol and port, since there may be many ports.
+    let mut seen: HashMap<(Protocol, u16), Vec<(String, SocketAddr)>> = HashMap::new();
+    let of_control = ("control.address".to_owned(), control);
+    seen.insert((Protocol::Tcp, control.port()), vec![of_control]);
     for entry_point in entry_points {
         for (index, address) in entry_point.addresses.iter().enumerate() {
-            let key = match entry_point.addresses.len() {
-                1 => entry_point.address_key(),
-                _ => format!("{}[{index}]", entry_point.address_key()),
+            // Between networks the position is not known any more.
+            let key = match (entry_point.addresses.len(), entry_point.prefixes.is_empty()) {
+                (2.., true) => format!("{}[{index}]", entry_point.address_key()),
+                _ => entry_point.address_key(),
             };
-            let protocol = entry_point.protocol;
-            let mut taken = seen.iter();
-            let taken = taken.find(|(_, taken, by)| *by == protocol && overlap(*taken, *address));
-            if let Some((other, taken, _)) = taken {
+            let seen = seen.entry((entry_point.protocol, address.port())).or_default();
+            if let Some((other, taken)) = seen.iter().find(|(_, taken)| overlap(*taken, *address)) {
                 let both = address.ip().is_unspecified()
                     && taken.ip().is_unspecified()
                     && address.ip() != taken.ip();
@@ -105,7 +153,33 @@ pub(super) fn no_overlaps(entry_points: &[EntryPoint], control: SocketAddr, judg
                     .refuse(&key, format!("is taken by {other} ({taken})"))
                     .advises(hint);
             } else {
-                seen.push((key, *address, protocol));
+                seen.push((key, *address));
+            }
+        }
+    }
+    let mut claimed: HashMap<Prefix, &EntryPoint> = HashMap::new();
+    for entry_point in entry_points {
+        for prefix in &entry_point.prefixes {
+            let key = entry_point.address_key();
+            if let Some(other) = claimed.insert(*prefix, entry_point) {
+                judge
+                    .refuse(
+                        &key,
+                        format!(
+                            "holds the network {prefix}, which is taken by {}",
+                            other.address_key()
+                        ),
+                    )
+                    .advises("leave it out of one of them");
+            }
+            // Steering would take these connections, and the node could not be asked any more.
+            if prefix.port == control.port() && prefix.network.contains(&control.ip()) {
+                judge
+                    .refuse(
+                        &key,
+                        format!("holds the network {prefix}, which contains control.address ({control})"),
+                    )
+                    .advises("give one of them another port");
             }
         }
     }
@@ -154,6 +228,34 @@ mod tests {
             let read = read.as_deref().map_err(|refusal| refusal.message);
             assert_eq!(read, expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn networks_have_their_port_behind_them() {
+        let table = [
+            ("10.1.0.0/16:443", Ok("10.1.0.0/16:443")),
+            ("10.1.2.3/16:443/tcp", Ok("10.1.0.0/16:443")),
+            ("[fd00::1]/64:443", Ok("[fd00::]/64:443")),
+            ("0.0.0.0/0:80", Ok("0.0.0.0/0:80")),
+            ("10.1.0.0/16:0", Err("is a network with port 0")),
+            ("10.1.0.0/33:1", Err("is no network with a port")),
+            ("10.1.0.0/:1", Err("is no network with a port")),
+            ("[10.1.0.0]/16:1", Err("is no network with a port")),
+            ("fd00::/64:443", Err("is no network with a port")),
+            ("10.1.0.0/16", Err("names an unknown protocol")),
+        ];
+        for (text, expected) in table {
+            let read = parse_any(text).map(|(place, _)| match place {
+                Place::Prefix(prefix) => prefix.to_string(),
+                Place::Address(address) => panic!("{address}"),
+            });
+            let read = read.as_deref().map_err(|refusal| refusal.message);
+            assert_eq!(read, expected, "{text:?}");
+        }
+        assert_eq!(
+            parse("10.0.0.0/8:1").unwrap_err().message,
+            "is a network, and must be one address"
+        );
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Judge, address, given, networks};
+use super::address::{self, Place};
+use super::{Judge, given, networks};
 use crate::raw::{RawEntryPoint, RawEntryPointTls, RawRedirection};
 use crate::resolved::{
-    EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Protocol, ProxyProtocol, Redirection,
+    EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Prefix, Protocol, ProxyProtocol, Redirection,
     RedirectionTarget, Shutdown, Timeouts, Udp,
 };
 use crate::schema::nearest;
@@ -52,7 +53,11 @@ fn one(
             .refuse(&key, format!("{name:?} is not a name for an entry point"))
             .expects("letters, digits, `-` and `_`, at most 63");
     }
-    let (addresses, protocol) = addresses(&key, &raw.address, judge);
+    let Places {
+        addresses,
+        prefixes,
+        protocol,
+    } = addresses(&key, &raw.address, judge);
     if protocol == Protocol::Udp {
         without_meaning_for_udp(&key, raw, judge);
     }
@@ -60,6 +65,7 @@ fn one(
         name: name.to_owned(),
         protocol,
         addresses,
+        prefixes,
         as_default: raw.as_default,
         forwarded_headers: ForwardedHeaders {
             insecure: raw.forwarded_headers.insecure,
@@ -148,32 +154,72 @@ fn grace(key: &str, grace: Duration, judge: &mut Judge<'_>) -> Duration {
     grace
 }
 
-/// The addresses, and what comes in at all of them.
-fn addresses(key: &str, raw: &[String], judge: &mut Judge<'_>) -> (Vec<std::net::SocketAddr>, Protocol) {
+/// Where an entry point is reached, and what comes in there.
+#[derive(Default)]
+struct Places {
+    addresses: Vec<std::net::SocketAddr>,
+    prefixes: Vec<Prefix>,
+    protocol: Protocol,
+}
+
+fn addresses(key: &str, raw: &[String], judge: &mut Judge<'_>) -> Places {
     let key = format!("{key}.address");
     if raw.is_empty() {
         judge
             .refuse(&key, "the entry point has no address")
             .expects("`:PORT` or `IP:PORT`, or a list of them");
     }
-    let mut addresses = Vec::with_capacity(raw.len());
+    let mut places = Places::default();
     let mut common = None;
     for (index, text) in raw.iter().enumerate() {
+        let key = match raw.len() {
+            1 => key.clone(),
+            _ => format!("{key}[{index}]"),
+        };
         match address::parse_any(text) {
             Ok((_, protocol)) if common.is_some_and(|common| common != protocol) => {
                 judge
-                    .refuse(&format!("{key}[{index}]"), "mixes TCP and UDP in one entry point")
+                    .refuse(&key, "mixes TCP and UDP in one entry point")
                     .advises("write two entry points, one for each; they may share the port");
             }
-            Ok((address, protocol)) => {
+            Ok((Place::Address(address), protocol)) => {
                 common = Some(protocol);
-                addresses.push(address);
+                places.addresses.push(address);
             }
-            Err(refusal) if raw.len() == 1 => refusal.report(&key, judge),
-            Err(refusal) => refusal.report(&format!("{key}[{index}]"), judge),
+            Ok((Place::Prefix(_), Protocol::Udp)) => {
+                judge
+                    .refuse(&key, "is a network, and those are for TCP only")
+                    .advises("list the addresses one by one, or use `:PORT/udp` for all");
+            }
+            Ok((Place::Prefix(prefix), protocol)) => {
+                common = Some(protocol);
+                places.prefixes.push(prefix);
+            }
+            Err(refusal) => refusal.report(&key, judge),
         }
     }
-    (addresses, common.unwrap_or_default())
+    for prefix in &places.prefixes {
+        let v6 = prefix.network.addr().is_ipv6();
+        // `[::]` takes IPv4 as well.
+        let serves = |address: &std::net::SocketAddr| {
+            address.is_ipv6() == v6 || (address.is_ipv6() && address.ip().is_unspecified())
+        };
+        if !places.addresses.iter().any(serves) {
+            let (family, such) = if v6 {
+                ("IPv6", "[::1]:0")
+            } else {
+                ("IPv4", "127.0.0.1:0")
+            };
+            judge
+                .refuse(
+                    &key,
+                    format!("holds the network {prefix}, and no {family} address beside it to listen on"),
+                )
+                .advises(format!("add one, such as {such}"));
+        }
+    }
+    places.protocol = common.unwrap_or_default();
+    places
 }
 
 fn redirection(

@@ -4,6 +4,7 @@
 
 mod access_log;
 mod address;
+mod edge;
 mod entry_point;
 mod provider;
 
@@ -35,6 +36,7 @@ pub(crate) fn resolve(raw: &RawConfig, tree: &Tree, host_name: &str) -> Resoluti
     let control = control(&raw.control, &mut judge);
     address::no_overlaps(&entry_points, control.address, &mut judge);
     let config = Config {
+        edge: edge::one(&raw.edge, &entry_points, &mut judge),
         node: node(&raw.node, host_name, &mut judge),
         providers: provider::all(&raw.providers, &mut judge),
         control,

@@ -18,6 +18,9 @@ pub struct EntryPoint {
     /// Where to listen, at least one. Port 0 picks a free port. An unspecified IPv6 address (`:80` gives `[::]:80`)
     /// means IPv4 as well, and IPv4 alone on a machine without IPv6.
     pub addresses: Vec<SocketAddr>,
+    /// Whole networks that are answered at a port as well, without a socket of their own: steering alone can do that.
+    /// Only for [`Protocol::Tcp`].
+    pub prefixes: Vec<Prefix>,
     /// Whether HTTP and TCP routers that name no entry point are reached here; never for [`Protocol::Udp`].
     pub as_default: bool,
     /// Whose `X-Forwarded-*` are believed.
@@ -36,8 +39,26 @@ pub struct EntryPoint {
     pub udp: Udp,
 }
 
+/// A network and a port (`10.1.0.0/16:443`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Prefix {
+    /// The network, without bits beyond its prefix.
+    pub network: IpNet,
+    /// The port; never 0.
+    pub port: u16,
+}
+
+impl std::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.network {
+            IpNet::V4(network) => write!(f, "{network}:{}", self.port),
+            IpNet::V6(network) => write!(f, "[{}]/{}:{}", network.addr(), network.prefix_len(), self.port),
+        }
+    }
+}
+
 /// What an entry point takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// Connections, for HTTP and TCP routers.
     #[default]
@@ -62,6 +83,7 @@ impl EntryPoint {
             name: name.into(),
             protocol: Protocol::Tcp,
             addresses,
+            prefixes: Vec::new(),
             as_default: true,
             forwarded_headers: ForwardedHeaders::default(),
             proxy_protocol: ProxyProtocol::default(),

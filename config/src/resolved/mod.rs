@@ -4,6 +4,7 @@
 //! other modules; `Config::default()` is what runs when there is no file and no variable.
 
 mod access_log;
+mod edge;
 mod entry_point;
 mod provider;
 
@@ -17,8 +18,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use access_log::{AccessLog, AccessLogFilters, AccessLogFormat, FieldMode, StatusRange};
+pub use edge::{Edge, Lease, SteeringMode};
 pub use entry_point::{
-    EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Protocol, ProxyProtocol, Redirection,
+    EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Prefix, Protocol, ProxyProtocol, Redirection,
     RedirectionTarget, Timeouts, Udp,
 };
 pub use provider::{CertificatesProvider, DockerProvider, DockerTls, FileProvider, FileSource, Providers};
@@ -33,6 +35,8 @@ pub struct Config {
     pub node: Node,
     /// At least one, sorted by name. Their names are unique, and so are their addresses but for port 0.
     pub entry_points: Vec<EntryPoint>,
+    /// How this node holds its addresses.
+    pub edge: Edge,
     /// Where routes come from.
     pub providers: Providers,
     /// Health, metrics and API.
@@ -251,6 +255,7 @@ impl Default for Config {
         Self {
             node: Node::default(),
             entry_points: EntryPoint::defaults(),
+            edge: Edge::default(),
             providers: Providers::default(),
             control: Control::default(),
             log: Log::default(),

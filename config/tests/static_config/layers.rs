@@ -334,7 +334,7 @@ fn what_deserves_a_look_is_said() {
         (
             "edge: {mode: direct, steering: auto}",
             &[],
-            "c.yaml:1:1: the section edge has no effect",
+            "c.yaml:1:8: the key edge.mode has no effect",
         ),
         (
             "Cluster: {raft: {address: ':8300'}}",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use constellation_config::{Config, EntryPoint, Loaded, Protocol};
+use constellation_config::{Config, EntryPoint, Loaded, Protocol, SteeringMode};
 
 use super::load;
 
@@ -118,6 +118,57 @@ fn a_delay_of_nothing_is_not_the_absence_of_a_limit() {
 }
 
 #[test]
+fn networks_stand_beside_addresses() {
+    let config = loaded(
+        "edge: {steering: EBPF, lease: {ttl: 2s, renew: 500ms}}
+entryPoints:
+  a: {address: [':443', '10.1.2.3/16:443', '[fd00::1]/64:443']}
+  b: {address: ['127.0.0.1:0', '10.1.2.0/24:443/tcp']}
+",
+    )
+    .config;
+    assert_eq!(config.edge.steering, SteeringMode::Ebpf);
+    assert_eq!(config.edge.lease.ttl, Duration::from_secs(2));
+    let prefixes = |name| {
+        let prefixes = entry_point(&config, name).prefixes;
+        prefixes.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(prefixes("a"), ["10.1.0.0/16:443", "[fd00::]/64:443"]);
+    assert_eq!(prefixes("b"), ["10.1.2.0/24:443"]);
+}
+
+#[test]
+fn what_steering_does_not_allow_is_refused() {
+    let table = [
+        ("edge: {lease: {ttl: 100ms}}", "edge.lease.ttl: is out of range"),
+        (
+            "edge: {lease: {ttl: 1s, renew: 600ms}}",
+            "expected: 50ms to 500ms",
+        ),
+        (
+            "{edge: {steering: off}, entryPoints: {a: {address: [':1', '10.0.0.0/8:1']}}}",
+            "needs steering, and edge.steering is off",
+        ),
+        (
+            "entryPoints: {a: {address: ['127.0.0.1:8080/udp', '10.0.0.0/8:1/udp']}}",
+            "those are for TCP only",
+        ),
+        (
+            "entryPoints: {a: {address: [':1', '10.0.0.0/8:1']}, b: {address: [':2', '10.0.0.0/8:1']}}",
+            "which is taken by entryPoints.a.address",
+        ),
+        (
+            "entryPoints: {a: {address: [':1', '127.0.0.0/8:8080']}}",
+            "which contains control.address (127.0.0.1:8080)",
+        ),
+    ];
+    for (text, expected) in table {
+        let (shown, _) = load("yaml", text, &[], &[]).expect_err(text);
+        assert!(shown.contains(expected), "of {text}: {shown}");
+    }
+}
+
+#[test]
 fn refusals() {
     let table = [
         (
@@ -139,6 +190,10 @@ fn refusals() {
         (
             "entryPoints: {a: {address: ':1', proxyProtocol: {trustedIPs: x}}}",
             "c.yaml:1:62: entryPoints.a.proxyProtocol.trustedIPs[0]: is not an address or network\n    value: \"x\"\n    expected: an IP address or a network such as 10.0.0.0/8",
+        ),
+        (
+            "entryPoints: {a: {address: ['10.0.0.0/8:1', '[::1]:1']}}",
+            "c.yaml:1:28: entryPoints.a.address: holds the network 10.0.0.0/8:1, and no IPv4 address beside it to listen on\n    value: \"[\\\"10.0.0.0/8:1\\\",\\\"[::1]:1\\\"]\"\n    hint: add one, such as 127.0.0.1:0",
         ),
         (
             "tcpServersTransport: {terminationDelay: soon, dialTimeout: 0}",

@@ -35,6 +35,6 @@ pub use kernel::{Lookup, LookupOutcome};
 pub use lock::Lock;
 pub use namespace::Namespace;
 pub use pins::{Origin, remove_orphans, remove_other_versions};
-pub use probe::{Availability, Report, probe};
-pub use status::{PinnedLink, PinnedMap, Status, detach, status};
+pub use probe::{Availability, Report, probe, probe_steering};
+pub use status::{PinnedGrant, PinnedLink, PinnedMap, Status, detach, detach_without_lock, status};
 pub use steering::Steering;

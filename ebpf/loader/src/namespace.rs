@@ -43,6 +43,28 @@ impl Namespace {
     /// # Errors
     /// As [`Self::current`].
     pub fn below(file_system: &Path) -> Result<Self, Error> {
+        let namespace = Self::at(file_system)?;
+        make_folder(&namespace.folder)?;
+        Ok(namespace)
+    }
+
+    /// That of the calling thread, if a process has ever made its folder. Changes nothing.
+    ///
+    /// # Errors
+    /// When `/proc` can't be read, or the folder can't be looked at.
+    pub fn find() -> Result<Option<Self>, Error> {
+        match Self::at(Path::new(BPF_FILE_SYSTEM)) {
+            Ok(namespace) => match fs::metadata(&namespace.folder) {
+                Ok(_) => Ok(Some(namespace)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(Error::file("look at", &namespace.folder, error)),
+            },
+            Err(Error::NoBpfFileSystem(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn at(file_system: &Path) -> Result<Self, Error> {
         let kind = statfs(file_system)
             .map_err(|error| Error::file("look at", file_system, error.into()))?
             .filesystem_type();
@@ -56,7 +78,6 @@ impl Namespace {
             .map_err(|error| Error::file("look at", own, error))?
             .ino();
         let folder = file_system.join("constellation").join(inode.to_string());
-        make_folder(&folder)?;
         Ok(Self {
             net: Arc::new(net),
             folder,

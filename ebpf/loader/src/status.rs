@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use aya::maps::MapInfo;
+use aya::maps::{Array, Map, MapData, MapInfo};
 use aya::programs::links::{FdLink, PinnedLink as Pin};
+use constellation_ebpf_abi as abi;
+use constellation_ebpf_abi::steer::Grant;
 
+use crate::layout::Shared;
 use crate::namespace::{entries, remove};
 use crate::pins::remove_link;
-use crate::{Error, Lock, Namespace};
+use crate::{BootTime, Error, Lock, Namespace};
 
 /// Everything that is pinned, of all versions of the layouts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +19,17 @@ pub struct Status {
     pub maps: Vec<PinnedMap>,
     /// The attachments.
     pub links: Vec<PinnedLink>,
+    /// The grant of this version of the layouts, if there is one.
+    pub grant: Option<PinnedGrant>,
+}
+
+/// Until when a node may answer here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PinnedGrant {
+    /// The lease's epoch.
+    pub epoch: u64,
+    /// The end of the grant, which may have passed.
+    pub valid_until: BootTime,
 }
 
 /// A pinned map.
@@ -51,7 +65,10 @@ pub struct PinnedLink {
 /// # Errors
 /// When the BPF file system or the kernel refuses; a pin that is neither map nor link is left out.
 pub fn status(namespace: &Namespace) -> Result<Status, Error> {
-    let mut status = Status::default();
+    let mut status = Status {
+        grant: grant(&namespace.version(abi::VERSION)),
+        ..Status::default()
+    };
     for version in namespace.versions()? {
         for pin in pinned(&version.join("maps"))? {
             if let Ok(info) = MapInfo::from_pin(&pin) {
@@ -78,13 +95,33 @@ pub fn status(namespace: &Namespace) -> Result<Status, Error> {
     Ok(status)
 }
 
+/// What the map of grants says, where there is one that reads like ours.
+fn grant(version: &Path) -> Option<PinnedGrant> {
+    let data = MapData::from_pin(version.join("maps").join(abi::steer::GRANT)).ok()?;
+    let grants: Array<_, Shared<Grant>> = Map::Array(data).try_into().ok()?;
+    let Shared(grant) = grants.get(&0, 0).ok()?;
+    Some(PinnedGrant {
+        epoch: grant.epoch,
+        valid_until: BootTime::from_nanos(grant.valid_until),
+    })
+}
+
 /// Detaches every program and removes every map, of all versions of the layouts. The ports go back to whoever listens in
 /// the ordinary way; established connections go on.
 ///
 /// # Errors
 /// When the BPF file system refuses; links go first, so that nothing half removed stays in force.
 pub fn detach(lock: &Lock) -> Result<(), Error> {
-    let versions = lock.namespace().versions()?;
+    detach_without_lock(lock.namespace())
+}
+
+/// The same without owning the lock: for an operator who wants it all gone, whoever runs. A node that does goes on with
+/// the sockets that it has bound.
+///
+/// # Errors
+/// As [`detach`].
+pub fn detach_without_lock(namespace: &Namespace) -> Result<(), Error> {
+    let versions = namespace.versions()?;
     for version in &versions {
         for pin in pinned(&version.join("links"))? {
             remove_link(&pin)?;

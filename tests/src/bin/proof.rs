@@ -12,6 +12,7 @@ use constellation_tests::fleet::Mix;
 use constellation_tests::flood::{self, Flood, Target};
 use constellation_tests::proof::peer::Proxy;
 use constellation_tests::proof::{Phase, attack, bodies, faults, silence, storm, streams, upgrades};
+use constellation_tests::sandbox;
 use constellation_tests::stream::JobServer;
 
 #[derive(Debug, Parser)]
@@ -190,6 +191,9 @@ struct UpgradesArgs {
     /// Clients that connect again and again.
     #[arg(long, default_value_t = 16)]
     clients: usize,
+    /// With steering by the kernel, in a network namespace of its own; needs root.
+    #[arg(long)]
+    steering: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -222,10 +226,30 @@ impl Fleet {
     }
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let proof = Proof::parse();
+    if let Proof::Upgrades(UpgradesArgs { steering: true, .. }) = proof {
+        return sandbox::run(&[], async || prove(proof).await).unwrap_or_else(|reason| {
+            println!("{reason}");
+            ExitCode::FAILURE
+        });
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(prove(proof)),
+        Err(error) => {
+            println!("cannot start a runtime: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn prove(proof: Proof) -> ExitCode {
     let proof = async {
-        match Proof::parse() {
+        match proof {
             Proof::Faults(args) => run_faults(&args).await,
             Proof::Bodies(args) => run_bodies(&args).await,
             Proof::Storm(args) => run_storm(&args).await,
@@ -248,6 +272,7 @@ async fn main() -> ExitCode {
                     connections: args.connections,
                     upgrades: args.upgrades,
                     clients: args.clients,
+                    steering: args.steering,
                     ..upgrades::Plan::SMALL
                 };
                 let report = upgrades::run(&plan).await;

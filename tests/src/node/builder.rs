@@ -23,6 +23,7 @@ pub struct NodeBuilder {
     environment: Vec<(String, String)>,
     wait_ready: bool,
     sockets: Vec<(String, OwnedFd)>,
+    capabilities: Option<String>,
 }
 
 impl NodeBuilder {
@@ -39,6 +40,8 @@ impl NodeBuilder {
             "providers": { "file": { "directory": directory.path().join("dynamic"), "watch": true } },
             "control": { "address": "127.0.0.1:0" },
             "proxy": { "workers": 2 },
+            // One node of a network namespace can steer; tests share one, but for those in a sandbox.
+            "edge": { "steering": "off" },
         });
         Self {
             directory,
@@ -47,7 +50,22 @@ impl NodeBuilder {
             environment: Vec::new(),
             wait_ready: true,
             sockets: Vec::new(),
+            capabilities: None,
         }
+    }
+
+    /// Has the kernel give the node its connections, or the node does not start. For tests in a
+    /// [`sandbox`](crate::sandbox).
+    #[must_use]
+    pub fn steering(self) -> Self {
+        self.config(json!({ "edge": { "steering": "ebpf" } }))
+    }
+
+    /// Starts the node as root with these capabilities, as `setpriv` takes them: `-all,+bpf`.
+    #[must_use]
+    pub fn capabilities(mut self, set: &str) -> Self {
+        self.capabilities = Some(set.to_owned());
+        self
     }
 
     /// Passes listening sockets to the process, each with its name, as a service manager does.
@@ -127,26 +145,30 @@ impl NodeBuilder {
             "--config".to_owned(),
             config_file.display().to_string(),
         ];
-        arguments.extend(self.arguments);
-        start(
-            self.directory,
-            &arguments,
-            &self.environment,
-            &self.sockets,
-            self.wait_ready,
-        )
-        .await
+        arguments.extend(self.arguments.iter().cloned());
+        self.run(&arguments).await
     }
 
     /// Starts `run` with these arguments and without a configuration file of ours.
-    pub async fn start_with(self, arguments: &[&str]) -> Node {
+    pub async fn start_with(mut self, arguments: &[&str]) -> Node {
         let mut all = vec!["run".to_owned()];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        // Without a file of ours; see there.
+        self.environment
+            .insert(0, ("CONSTELLATION__EDGE__STEERING".into(), "off".into()));
+        self.run(&all).await
+    }
+
+    async fn run(self, arguments: &[String]) -> Node {
+        let command = match &self.capabilities {
+            None => program(&self.sockets),
+            Some(set) => reduced(set),
+        };
         start(
+            command,
             self.directory,
-            &all,
+            arguments,
             &self.environment,
-            &self.sockets,
             self.wait_ready,
         )
         .await
@@ -154,14 +176,13 @@ impl NodeBuilder {
 }
 
 async fn start(
+    mut command: Command,
     directory: TempDir,
     arguments: &[String],
     environment: &[(String, String)],
-    sockets: &[(String, OwnedFd)],
     ready: bool,
 ) -> Node {
     let run = directory.path().join("run");
-    let mut command = program(sockets);
     let mut child = command
         .args(arguments)
         .env_clear()
@@ -220,6 +241,15 @@ fn program(sockets: &[(String, OwnedFd)]) -> Command {
     );
     let mut command = Command::new("bash");
     command.args(["-c", &script]).arg(cli::binary());
+    command
+}
+
+/// The binary with fewer capabilities.
+fn reduced(capabilities: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--bounding-set", capabilities, "--inh-caps", "-all"])
+        .arg(cli::binary());
     command
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn run(arguments: &[&str], environment: &[(String, String)]) ->
 }
 
 /// The binary under test: `CONSTELLATION_BIN`, else the one built into the target directory of this test.
-pub(super) fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("CONSTELLATION_BIN") {
         return named.into();
     }

@@ -24,7 +24,7 @@ use crate::eventually;
 use crate::metrics::Metrics;
 
 pub use builder::NodeBuilder;
-pub use cli::{Cli, constellation};
+pub use cli::{Cli, binary, constellation};
 
 /// A running node; killed when dropped.
 #[derive(Debug)]

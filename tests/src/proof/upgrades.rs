@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Method;
 use tokio::task::JoinSet;
 
-use super::{HOST, node};
+use super::{HOST, builder};
 use crate::client::Client;
 use crate::client::http::request;
 use crate::eventually;
@@ -26,6 +26,8 @@ pub struct Plan {
     pub clients: usize,
     /// How long a request takes that begins before each upgrade and ends after it.
     pub slow: Duration,
+    /// Whether the kernel steers: then it has to run in a [`sandbox`](crate::sandbox).
+    pub steering: bool,
 }
 
 impl Plan {
@@ -35,6 +37,7 @@ impl Plan {
         upgrades: 3,
         clients: 8,
         slow: Duration::from_millis(1500),
+        steering: false,
     };
 }
 
@@ -78,7 +81,11 @@ impl fmt::Display for Report {
 /// When the set-up fails.
 pub async fn run(plan: &Plan) -> Report {
     let backend = FaultBackend::start("one").await;
-    let node = node(&[&backend]).await;
+    let mut builder = builder(&[&backend]);
+    if plan.steering {
+        builder = builder.steering();
+    }
+    let node = builder.start().await;
     let visitors = Visitors::start(&node, plan.clients);
     let mut wrong = Vec::new();
     let mut last = node.pid().as_raw();
@@ -109,6 +116,12 @@ pub async fn run(plan: &Plan) -> Report {
             several => Err(format!("{several:?}")),
         }
     });
+    let epoch = node.status().await["steering"]["lease"]["epoch"].as_u64();
+    // Each process takes the lease anew.
+    let expected = plan.steering.then_some(plan.upgrades as u64 + 1);
+    if epoch != expected {
+        wrong.push(format!("the lease is at epoch {epoch:?}, expected {expected:?}"));
+    }
     if alone.await != last {
         wrong.push("another process serves than the last one".into());
     }

@@ -33,6 +33,7 @@ mod quickstart;
 mod service_kinds;
 mod shutdown;
 mod silence;
+mod steering;
 mod storm;
 mod streams;
 mod tls;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, to_bytes};
-use constellation_config::{Protocol, Secret};
+use constellation_config::{Config, Protocol, Secret, SteeringMode};
 use constellation_dataplane::metrics::{self, Metrics};
 use constellation_dataplane::tls::{TlsContext, TlsSpec};
 use constellation_dataplane::{Generation, Published, Workers};
@@ -35,6 +35,7 @@ use super::{ControlServer, ControlState, EntryPointFacts, Upgrades, api};
 use crate::drains::Drains;
 use crate::report::{DisabledRouter, NodeFacts, Report};
 use crate::sources::{Problem, SourceStatus};
+use crate::steering;
 
 /// A node that serves generation 3, and what a test changes about it.
 struct Node {
@@ -59,6 +60,8 @@ impl Node {
         });
         metrics::register_generation(&mut registry, published.clone());
         let (report, receiver) = watch::channel(Arc::new(report()));
+        let mut config = Config::default();
+        config.edge.steering = SteeringMode::Off;
         let state = ControlState {
             upgrades: Upgrades::new().0,
             facts: Arc::new(NodeFacts {
@@ -96,6 +99,7 @@ impl Node {
             token: None,
             change_token: Some(Secret::new("made")),
             drains: Drains::default(),
+            steering: steering::prepare(&config, None).unwrap(),
         };
         Self { state, report }
     }

@@ -55,7 +55,19 @@ pub fn probe(lock: &Lock) -> Report {
     }
 }
 
+/// Tries `edge_steer` alone.
+#[must_use]
+pub fn probe_steering(lock: &Lock) -> Availability {
+    Availability::of(steering::probe(lock))
+}
+
 impl Availability {
+    /// What an error while it was set up says.
+    #[must_use]
+    pub fn from_error(error: Error) -> Self {
+        Self::of(Err(error))
+    }
+
     fn of(outcome: Result<(), Error>) -> Self {
         match outcome {
             Ok(()) => Self::Active,

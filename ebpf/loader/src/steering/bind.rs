@@ -12,7 +12,7 @@ use crate::Error;
 use crate::layout::Shared;
 
 /// The protocol of a bind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     /// TCP: the program is asked for every new connection.
     Tcp,

@@ -14,6 +14,7 @@ mod attachment;
 mod bind;
 mod load;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -238,6 +239,18 @@ impl Steering {
             }
         }
         Ok(())
+    }
+
+    /// The destinations that steered addresses lead to now, also those that a process before left.
+    #[must_use]
+    pub fn destinations(&self) -> BTreeSet<Dest> {
+        self.bound.values().copied().map(Dest).collect()
+    }
+
+    /// How many addresses are steered: entries of the map.
+    #[must_use]
+    pub fn steered(&self) -> usize {
+        self.bound.len()
     }
 
     /// How often the program said what, since the maps were made.

@@ -1,0 +1,36 @@
+//! `edge` as written.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Time;
+use crate::resolved::{Lease, SteeringMode};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawEdge {
+    /// Who gives new connections to the listeners. `auto`: an eBPF program in the kernel, for as long as the lease lasts,
+    /// and the ordinary way where that does not work; `ebpf`: that program, or the node does not start; `off`: the ordinary
+    /// way. The addresses are bound in any case.
+    pub(crate) steering: SteeringMode,
+    /// For how long the program lets this node answer without hearing from it.
+    pub(crate) lease: RawLease,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RawLease {
+    /// How long it does after a renewal, 500ms to 1m. A node that hangs or was stopped refuses new connections after that.
+    pub(crate) ttl: Time,
+    /// Time between two renewals, 50ms to half of `ttl`.
+    pub(crate) renew: Time,
+}
+
+impl Default for RawLease {
+    fn default() -> Self {
+        Self {
+            ttl: Lease::default().ttl.into(),
+            renew: Lease::default().renew.into(),
+        }
+    }
+}

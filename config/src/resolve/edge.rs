@@ -1,0 +1,43 @@
+//! `edge` resolved.
+
+use std::time::Duration;
+
+use super::Judge;
+use crate::raw::RawEdge;
+use crate::resolved::{Edge, EntryPoint, Lease, SteeringMode};
+
+const TTL: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(60);
+const LEAST_RENEW: Duration = Duration::from_millis(50);
+
+pub(super) fn one(raw: &RawEdge, entry_points: &[EntryPoint], judge: &mut Judge<'_>) -> Edge {
+    let lease = Lease {
+        ttl: raw.lease.ttl.0,
+        renew: raw.lease.renew.0,
+    };
+    if !TTL.contains(&lease.ttl) {
+        judge
+            .refuse("edge.lease.ttl", "is out of range")
+            .expects("500ms to 1m");
+    } else if lease.renew < LEAST_RENEW || lease.renew > lease.ttl / 2 {
+        let most = crate::duration::format(lease.ttl / 2);
+        judge
+            .refuse("edge.lease.renew", "is out of range")
+            .expects(format!("50ms to {most}, which is half of edge.lease.ttl"));
+    }
+    if raw.steering == SteeringMode::Off {
+        for entry_point in entry_points {
+            if let Some(prefix) = entry_point.prefixes.first() {
+                judge
+                    .refuse(
+                        &entry_point.address_key(),
+                        format!("holds the network {prefix}, which needs steering, and edge.steering is off"),
+                    )
+                    .advises("set edge.steering to ebpf, or list the addresses one by one");
+            }
+        }
+    }
+    Edge {
+        steering: raw.steering,
+        lease,
+    }
+}

@@ -1,0 +1,58 @@
+//! `edge`: how this node holds its addresses.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `edge`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edge {
+    /// Who gives new connections to the listeners.
+    pub steering: SteeringMode,
+    /// For how long the kernel lets this node answer without hearing from it.
+    pub lease: Lease,
+}
+
+/// `edge.steering`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SteeringMode {
+    /// The eBPF program where it works; where it does not, the addresses are bound in the ordinary way alone.
+    #[default]
+    Auto,
+    /// The eBPF program, or the node does not start.
+    Ebpf,
+    /// The addresses are bound in the ordinary way alone.
+    Off,
+}
+
+impl SteeringMode {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ebpf => "ebpf",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// `edge.lease`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// How long the kernel lets this node answer after a renewal, 500 ms to 1 min.
+    pub ttl: Duration,
+    /// Time between two renewals, 50 ms to half the TTL.
+    pub renew: Duration,
+}
+
+impl Default for Lease {
+    fn default() -> Self {
+        Self {
+            // Two renewals in a row may be late or lost before a client is refused.
+            ttl: Duration::from_secs(3),
+            renew: Duration::from_secs(1),
+        }
+    }
+}
