@@ -291,7 +291,7 @@ impl Buckets {
             pings: Bucket::new(500, 50, Label::H2Pings),
             settings: Bucket::new(50, 5, Label::H2Settings),
             priority: Bucket::new(1000, 50, Label::H2Priority),
-            windows: Bucket::new(5000, 500, Label::H2WindowUpdates),
+            windows: Bucket::new(2000, 500, Label::H2WindowUpdates),
             empty: Bucket::new(64, 10, Label::H2EmptyData),
             unknown: Bucket::new(100, 10, Label::H2Unknown),
             filled: None,
