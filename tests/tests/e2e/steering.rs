@@ -10,6 +10,7 @@ use constellation_tests::client::Client;
 use constellation_tests::client::http::request;
 use constellation_tests::node::{Node, NodeBuilder, constellation, route};
 use constellation_tests::proof::upgrades::{Plan, run};
+use constellation_tests::service_manager::ServiceManager;
 use constellation_tests::{eventually, require, sandbox};
 use http::Method;
 use nix::sys::signal::Signal;
@@ -151,6 +152,54 @@ fn after_a_kill_clients_are_refused_and_the_restart_reuses_the_pins() {
         assert_eq!(after["links"][0]["id"], before["links"][0]["id"]);
         assert_eq!(after["maps"], before["maps"]);
         assert_eq!(after["grant"]["epoch"], 2);
+    }));
+}
+
+#[test]
+fn what_a_service_manager_keeps_is_steered_to_after_a_crash() {
+    require!(sandbox::run(&[], async || {
+        let backend = Backend::start("app").await;
+        let directory = tempfile::tempdir().unwrap();
+        let mut manager = ServiceManager::listen(directory.path());
+        let mut node = builder(&backend, &["127.0.0.1:8000", "127.7.0.0/16:8000"])
+            .config(json!({ "edge": { "lease": { "ttl": "1m" } } }))
+            .env("NOTIFY_SOCKET", manager.address())
+            .start()
+            .await;
+        let kept = eventually("the sockets are kept", async || {
+            // The control listener, the lock, and a listener for each of two workers.
+            let kept = manager.kept();
+            (kept.len() == 4)
+                .then(|| std::mem::take(kept))
+                .ok_or(format!("{} kept", kept.len()))
+        })
+        .await;
+        node.signal(Signal::SIGKILL);
+        node.exit().await;
+        let mut waiting = Vec::new();
+        for address in ["127.0.0.1:8000", "127.7.0.9:8000"] {
+            let mut client = Client::h1(address.parse().unwrap()).await.unwrap();
+            waiting.push(tokio::spawn(async move {
+                client.send(request(Method::GET, HOST, "/")).await
+            }));
+        }
+        assert_eq!(pinned(&node).await["held"], true, "the lock is kept, too");
+        let node = Node::builder()
+            .in_place_of(node)
+            .env("NOTIFY_SOCKET", manager.address())
+            .passing(kept)
+            .start()
+            .await;
+        for client in waiting {
+            assert_eq!(client.await.unwrap().unwrap().status, 200);
+        }
+        assert!(node.log().contains("pins=\"reused\""), "{}", node.log());
+        node.signal(Signal::SIGTERM);
+        eventually("a clean stop detaches", async || match pinned(&node).await {
+            left if left["links"] == json!([]) => Ok(()),
+            left => Err(left),
+        })
+        .await;
     }));
 }
 

@@ -371,3 +371,20 @@ fn without_a_bpf_file_system_the_error_says_what_to_do() {
     let error = Namespace::below("/tmp".as_ref()).unwrap_err();
     assert!(error.to_string().contains("mount -t bpf bpf /tmp"), "{error}");
 }
+
+#[test]
+fn a_look_makes_nothing_and_shows_the_grant() {
+    require!(sandbox::run(|| {
+        assert!(Namespace::find().unwrap().is_none());
+        let mut steering = steering();
+        let edge = Named::at("127.0.0.1:0", "edge");
+        start(&mut steering, &edge);
+        assert_eq!(steering.destinations(), [dest(0)].into());
+        let found = Namespace::find().unwrap().unwrap();
+        let grant = status(&found).unwrap().grant.unwrap();
+        assert_eq!((grant.epoch, grant.valid_until), steering.granted().unwrap());
+        drop(steering);
+        detach(&Lock::take(&found).unwrap()).unwrap();
+        assert_eq!(status(&found).unwrap().grant, None);
+    }));
+}
