@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-/// The end of the service manager.
+/// The end of the service manager. The kernel keeps about ten messages for it: who doesn't hear makes the service wait.
 #[derive(Debug)]
 pub struct ServiceManager {
     socket: UnixDatagram,

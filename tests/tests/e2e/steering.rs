@@ -195,9 +195,13 @@ fn what_a_service_manager_keeps_is_steered_to_after_a_crash() {
         }
         assert!(node.log().contains("pins=\"reused\""), "{}", node.log());
         node.signal(Signal::SIGTERM);
-        eventually("a clean stop detaches", async || match pinned(&node).await {
-            left if left["links"] == json!([]) => Ok(()),
-            left => Err(left),
+        eventually("a clean stop detaches", async || {
+            // Whoever tells a service manager something waits until that listens.
+            manager.lines();
+            match pinned(&node).await {
+                left if left["links"] == json!([]) => Ok(()),
+                left => Err(left),
+            }
         })
         .await;
     }));
