@@ -450,7 +450,7 @@ impl Node {
             }
             () = signals.stop() => Err(Failure::new(Exit::Failure, "a second signal cut the drain short")),
         };
-        // What nobody renews any more would refuse whoever has these addresses next.
+        // Also when the drain was cut short.
         steering.detach();
         outcome
     }
@@ -472,6 +472,8 @@ impl Node {
             self.steering.revoke();
         }
         let cut = self.data_plane.drain().await;
+        // Before anything says that this process has ended: what nobody renews refuses whoever has the addresses next.
+        self.steering.detach();
         if cut > 0 {
             tracing::warn!(connections = cut, "the drain time is over: connections were cut");
         }

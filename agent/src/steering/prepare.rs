@@ -107,5 +107,8 @@ fn leftover(handed: Option<OwnedFd>) -> Option<Lock> {
 }
 
 fn has_pins(lock: &Lock) -> bool {
-    kernel::status(lock.namespace()).is_ok_and(|status| !status.maps.is_empty() || !status.links.is_empty())
+    kernel::has_pins(lock.namespace()).unwrap_or_else(|error| {
+        tracing::debug!(%error, "what is pinned can't be looked at");
+        false
+    })
 }

@@ -36,5 +36,5 @@ pub use lock::Lock;
 pub use namespace::Namespace;
 pub use pins::{Origin, remove_orphans, remove_other_versions};
 pub use probe::{Availability, Report, probe, probe_steering};
-pub use status::{PinnedGrant, PinnedLink, PinnedMap, Status, detach, detach_without_lock, status};
+pub use status::{PinnedGrant, PinnedLink, PinnedMap, Status, detach, detach_without_lock, has_pins, status};
 pub use steering::Steering;

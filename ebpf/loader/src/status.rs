@@ -95,6 +95,19 @@ pub fn status(namespace: &Namespace) -> Result<Status, Error> {
     Ok(status)
 }
 
+/// Whether anything is pinned, told by names alone: no right to the kernel is needed.
+///
+/// # Errors
+/// When the folder can't be read.
+pub fn has_pins(namespace: &Namespace) -> Result<bool, Error> {
+    for version in namespace.versions()? {
+        if !pinned(&version.join("maps"))?.is_empty() || !pinned(&version.join("links"))?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What the map of grants says, where there is one that reads like ours.
 fn grant(version: &Path) -> Option<PinnedGrant> {
     let data = MapData::from_pin(version.join("maps").join(abi::steer::GRANT)).ok()?;

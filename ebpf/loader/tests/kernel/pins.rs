@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use caps::Capability;
 use constellation_ebpf_loader::steering::Attached;
 use constellation_ebpf_loader::{
-    Error, Lock, Namespace, Origin, Steering, detach, remove_orphans, remove_other_versions, status,
+    Error, Lock, Namespace, Origin, Steering, detach, has_pins, remove_orphans, remove_other_versions, status,
 };
 use constellation_tests::require;
 use nix::sched::{CloneFlags, unshare};
@@ -381,10 +381,12 @@ fn a_look_makes_nothing_and_shows_the_grant() {
         start(&mut steering, &edge);
         assert_eq!(steering.destinations(), [dest(0)].into());
         let found = Namespace::find().unwrap().unwrap();
+        assert!(has_pins(&found).unwrap());
         let grant = status(&found).unwrap().grant.unwrap();
         assert_eq!((grant.epoch, grant.valid_until), steering.granted().unwrap());
         drop(steering);
         detach(&Lock::take(&found).unwrap()).unwrap();
         assert_eq!(status(&found).unwrap().grant, None);
+        assert!(!has_pins(&found).unwrap());
     }));
 }
