@@ -365,6 +365,21 @@ fn a_clean_stop_and_a_successor_without_steering_leave_nothing_behind() {
             .await;
         serves("127.0.0.1:8001").await;
         assert_eq!(pinned(&node).await["links"], json!([]));
+        drop(node);
+
+        // So it is by whoever may not steer any more: the pins belong to the same user.
+        let mut node = builder(&backend, &["127.0.0.1:8002"]).start().await;
+        node.signal(Signal::SIGKILL);
+        node.exit().await;
+        refuses("127.0.0.1:8002").await;
+        let node = Node::builder()
+            .in_place_of(node)
+            .config(json!({ "edge": { "steering": "auto" } }))
+            .capabilities(NO_BPF)
+            .start()
+            .await;
+        serves("127.0.0.1:8002").await;
+        assert_eq!(pinned(&node).await["links"], json!([]));
     }));
 }
 
