@@ -120,7 +120,12 @@ pub async fn run(plan: &Plan) -> Report {
     // Each process takes the lease anew.
     let expected = plan.steering.then_some(plan.upgrades as u64 + 1);
     if epoch != expected {
-        wrong.push(format!("the lease is at epoch {epoch:?}, expected {expected:?}"));
+        let log = node.log();
+        let warnings: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+        wrong.push(format!(
+            "the lease is at epoch {epoch:?}, expected {expected:?}: {}",
+            warnings.join("\n    ")
+        ));
     }
     if alone.await != last {
         wrong.push("another process serves than the last one".into());
