@@ -7,6 +7,7 @@
 mod failure;
 mod reload;
 mod signals;
+mod succession;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -20,19 +21,20 @@ use constellation_dataplane::metrics::{self, Metrics};
 use constellation_dataplane::tls::{TlsContext, TlsSpec};
 use constellation_dataplane::{DataPlane, Generation, Published};
 use prometheus_client::registry::Registry;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::signals::{Signal, Signals};
+use self::succession::{Inheritance, engage, outcome_of};
 use crate::cli::{Exit, Failure, RunArgs, VERSION, print};
 use crate::compile::Statics;
 use crate::control::{ControlServer, ControlState, EntryPointFacts, UpgradeRequest, Upgrades};
 use crate::drains::Drains;
-use crate::handover::{self, Predecessor, Program, ReplaceError, Sockets, Successor};
+use crate::handover::{Predecessor, Program};
 use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
-use crate::runtime_file::{self, RunningNode, RuntimeFile, TokenFile};
+use crate::runtime_file::{RunningNode, RuntimeFile, TokenFile};
 use crate::sources::{self, SourceHandle, SourceState};
 use crate::steering::{self, Steering};
 use crate::{compile, demo, logging, settings, systemd};
@@ -93,36 +95,6 @@ fn raise_open_files() {
         ),
         Ok(limit) => tracing::debug!(limit, "open files"),
         Err(error) => tracing::warn!(%error, "the limit on open files can't be raised"),
-    }
-}
-
-/// What an earlier process has left to this one.
-#[derive(Default)]
-struct Inheritance {
-    sockets: Sockets,
-    predecessor: Option<Predecessor>,
-}
-
-impl Inheritance {
-    fn find() -> Result<Self, Failure> {
-        let met = Predecessor::meet().map_err(|error| {
-            let text = format!("cannot take over from the process that started this one: {error}");
-            Failure::new(Exit::System, text)
-        })?;
-        if let Some((predecessor, sockets)) = met {
-            return Ok(Self {
-                sockets,
-                predecessor: Some(predecessor),
-            });
-        }
-        let stored = handover::from_service_manager().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the sockets that the service manager passed can't be used; binding new ones");
-            Sockets::default()
-        });
-        Ok(Self {
-            sockets: stored,
-            predecessor: None,
-        })
     }
 }
 
@@ -340,62 +312,6 @@ impl Node {
         self.drain(signals).await
     }
 
-    /// Accepts, tells whoever served until now, and has the service manager keep the sockets.
-    fn take_over(&mut self) -> Result<(), Failure> {
-        self.data_plane.accept();
-        if let Some(predecessor) = self.predecessor.take() {
-            predecessor.serves(VERSION).map_err(|error| {
-                let text = format!("the process before this one did not let go: {error}");
-                Failure::new(Exit::System, text)
-            })?;
-            // Not before that one has let go: a successor that fails must leave nothing behind.
-            engage(&self.steering, &self.config, &self.data_plane)?;
-        }
-        match self.sockets() {
-            Ok(sockets) => systemd::keep(&sockets, &std::mem::take(&mut self.outdated)),
-            Err(error) => tracing::warn!(%error, "the listening sockets can't be stored with systemd"),
-        }
-        Ok(())
-    }
-
-    /// Every listening socket of the node.
-    fn sockets(&self) -> std::io::Result<Sockets> {
-        let control = self.control_socket.try_clone()?;
-        Ok(Sockets::of_node(
-            control,
-            self.steering.lock()?,
-            self.data_plane.sockets()?,
-        ))
-    }
-
-    /// Starts a successor on a thread of its own, where waiting is allowed.
-    fn replace(&self, program: &Program) -> Outcome {
-        let (sender, outcome) = oneshot::channel();
-        let (program, sockets) = (program.clone(), self.sockets());
-        tokio::task::spawn_blocking(move || {
-            let outcome = sockets
-                .map_err(ReplaceError::from)
-                .and_then(|sockets| handover::replace(&program, &sockets, &runtime_file::directory()?));
-            if sender.send(outcome).is_err() {
-                tracing::debug!("the node ended before its successor served");
-            }
-        });
-        outcome
-    }
-
-    /// A successor serves: finishes what this process has begun, and ends.
-    async fn retire(self, mut signals: Signals, successor: &Successor) -> Result<(), Failure> {
-        tracing::info!(pid = successor.pid, version = %successor.version, "a new process serves: draining");
-        self.steering.leave();
-        tokio::select! {
-            () = self.end(Duration::ZERO, true) => {
-                tracing::info!("stopped");
-                Ok(())
-            }
-            () = signals.stop() => Err(Failure::new(Exit::Failure, "a signal cut the drain short")),
-        }
-    }
-
     fn say_ready(&self) {
         let listeners: Vec<String> = self
             .facts
@@ -496,27 +412,6 @@ impl Node {
         stop(control).await;
         drop(self.runtime_file);
         drop(self.token_file);
-    }
-}
-
-/// Has the kernel give new connections to the sockets of the data plane, or clears away what an earlier process left.
-fn engage(steering: &Steering, config: &Config, data_plane: &DataPlane) -> Result<(), Failure> {
-    let sockets = data_plane.sockets().map_err(|error| {
-        let text = format!("cannot duplicate the listening sockets: {error}; check the limit on open files");
-        Failure::new(Exit::System, text)
-    })?;
-    steering.engage(config, &sockets)
-}
-
-/// What comes of starting a successor.
-type Outcome = oneshot::Receiver<Result<Successor, ReplaceError>>;
-
-/// Waits for the outcome, if one is awaited. Cancellation safe.
-async fn outcome_of(replacing: &mut Option<Outcome>) -> Result<Successor, ReplaceError> {
-    match replacing {
-        // Without an answer the thread has panicked, and said so.
-        Some(outcome) => outcome.await.unwrap_or(Err(ReplaceError::Late)),
-        None => std::future::pending().await,
     }
 }
 

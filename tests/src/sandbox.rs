@@ -34,7 +34,12 @@ pub fn run<T: Send>(prepare: &[&str], test: impl AsyncFnOnce() -> T + Send) -> R
     })
 }
 
-fn enter(prepare: &[&str]) -> Result<(), String> {
+/// Moves the calling thread into namespaces of its own, with the loopback device up, and prepares the network by these
+/// `ip` commands.
+///
+/// # Errors
+/// In words, when the kernel or `ip` refuses.
+pub fn enter(prepare: &[&str]) -> Result<(), String> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
         .map_err(|error| format!("cannot make namespaces: {error}"))?;
     let none = None::<&str>;
@@ -52,7 +57,11 @@ fn enter(prepare: &[&str]) -> Result<(), String> {
     prepare.iter().try_for_each(|command| ip(command))
 }
 
-fn ip(command: &str) -> Result<(), String> {
+/// Runs one `ip` command.
+///
+/// # Errors
+/// What it says against it.
+pub fn ip(command: &str) -> Result<(), String> {
     let output = Command::new(require::program("ip")?)
         .args(command.split(' '))
         .output()

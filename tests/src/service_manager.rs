@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+use crate::eventually;
+
 /// The end of the service manager. The kernel keeps about ten messages for it: who doesn't hear makes the service wait.
 #[derive(Debug)]
 pub struct ServiceManager {
@@ -54,6 +56,17 @@ impl ServiceManager {
     pub fn kept(&mut self) -> &mut Vec<(String, OwnedFd)> {
         while self.hear() {}
         &mut self.kept
+    }
+
+    /// Waits until it keeps so many, and takes them.
+    pub async fn take(&mut self, count: usize) -> Vec<(String, OwnedFd)> {
+        eventually("the sockets are kept", async || {
+            let kept = self.kept();
+            (kept.len() == count)
+                .then(|| std::mem::take(kept))
+                .ok_or(format!("{} kept", kept.len()))
+        })
+        .await
     }
 
     fn hear(&mut self) -> bool {

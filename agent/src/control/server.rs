@@ -25,6 +25,8 @@ const MAX_CONNECTIONS: usize = 256;
 const HEADER_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Request line and headers together, bytes.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// How long a new connection may stay silent once the server stops: who was accepted is heard.
+const LAST_CALL: Duration = Duration::from_millis(500);
 /// How long answers under way may take when the server stops.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// How long the last answer of a connection may take once it is to be closed.
@@ -137,7 +139,10 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: C
         tracing::debug!(%error, "no TCP_NODELAY on a control connection");
     }
     let service = TowerToHyperService::new(router);
+    let heard = CancellationToken::new();
+    let hears = heard.clone();
     let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        hears.cancel();
         request.extensions_mut().insert(Caller(peer));
         service.call(request)
     });
@@ -147,9 +152,18 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: C
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
+    let over = async {
+        tokio::select! {
+            () = stop.cancelled() => {
+                // In time or not, what has been said by then is answered.
+                drop(tokio::time::timeout(LAST_CALL, heard.cancelled()).await);
+            }
+            () = tokio::time::sleep(LIFETIME) => {}
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = async { tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(LIFETIME) => {} } } => {
+        () = over => {
             connection.as_mut().graceful_shutdown();
             match tokio::time::timeout(FINISH_LIMIT, connection).await {
                 Ok(ended) => ended,

@@ -84,14 +84,6 @@ impl Active {
                 program = ?attached,
                 "steering: the kernel gives new connections to this process while its lease lasts"
             );
-            kernel::remove_other_versions(lock)?;
-            match kernel::remove_orphans(lock.namespace())? {
-                0 => {}
-                count => tracing::info!(
-                    count,
-                    "removed what nodes in network namespaces that are gone had pinned"
-                ),
-            }
             Ok((lease, term))
         };
         let (lease, term) = put().map_err(Reason::of)?;

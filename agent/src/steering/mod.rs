@@ -66,7 +66,12 @@ impl Steering {
         match std::mem::replace(&mut *state, State::Ended) {
             State::Prepared(steering, lock) => {
                 match Active::begin(&self.0, *steering, &lock, config, sockets) {
-                    Ok(active) => *state = State::Active(Box::new(active)),
+                    Ok(active) => {
+                        *state = State::Active(Box::new(active));
+                        // Without the state, since the lease is renewed meanwhile.
+                        drop(state);
+                        tidy(&lock);
+                    }
                     Err(reason) => {
                         clear(&lock);
                         required_by(config).map_or(Ok(()), |who| Err(reason.refusal(&who)))?;
@@ -183,6 +188,24 @@ impl Steering {
 impl fmt::Debug for Steering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Steering").field(&self.report()).finish()
+    }
+}
+
+/// Removes what is of no use to anybody: pins of other versions, and of network namespaces that are gone. What stays does
+/// no harm.
+fn tidy(lock: &Lock) {
+    if let Err(error) = kernel::remove_other_versions(lock) {
+        tracing::warn!(%error, "what another version has pinned can't be removed");
+    }
+    match kernel::remove_orphans(lock.namespace()) {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(
+            count,
+            "removed what nodes in network namespaces that are gone had pinned"
+        ),
+        Err(error) => {
+            tracing::warn!(%error, "what is left of network namespaces that are gone can't be removed")
+        }
     }
 }
 

@@ -100,6 +100,10 @@ fn each_session_is_a_line_of_the_access_log() {
     let client = Client::of(&node);
     assert_eq!(client.ask("?"), "ab?");
     until("the end", || node.ended("idle") == 1);
+    // The worker counts first.
+    until("the line", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.ends_with('\n'))
+    });
     drop(node);
     assert!(writer.stop(crate::support::PATIENCE));
     let text = std::fs::read_to_string(file).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/status/N` | status N, empty body |
+//! | `/status/N` | status N, empty body, once the whole request has come |
 //! | `/bytes/N` | N bytes of a known pattern, streamed with a length |
 //! | `/chunks/N` | the same without a length |
 //! | `/upload` | how many bytes came and their checksum |
@@ -150,7 +150,12 @@ pub(super) async fn answer(
         .split_once('/')
         .unwrap_or((&path[1.min(path.len())..], ""));
     let mut response = match route {
-        "status" => empty(StatusCode::from_bytes(argument.as_bytes()).unwrap()),
+        "status" => {
+            let status = StatusCode::from_bytes(argument.as_bytes()).unwrap();
+            // Whoever breaks off has no use for the answer either.
+            drop(request.into_body().collect().await);
+            empty(status)
+        }
         "bytes" => {
             let length: u64 = argument.parse().unwrap();
             let mut response = Response::new(pattern(length));

@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::client::http::request;
 use crate::eventually;
 use crate::fault::FaultBackend;
+use crate::fault::journal::heads_by_id;
 use crate::node::Node;
 
 /// How much of it.
@@ -91,7 +92,7 @@ pub async fn run(plan: &Plan) -> Report {
     let mut last = node.pid().as_raw();
     for number in 1..=plan.upgrades {
         visitors.more(plan.connections / (plan.upgrades + 1)).await;
-        let slow = begin_slow(&node, plan.slow).await;
+        let slow = begin_slow(&node, &backend, &format!("slow-{number}"), plan.slow).await;
         let upgraded = node.upgrade().await;
         match upgraded {
             Ok(pid) if pid != last => last = pid,
@@ -137,19 +138,32 @@ pub async fn run(plan: &Plan) -> Report {
     }
 }
 
-/// A request that is under way when this returns.
-async fn begin_slow(node: &Node, time: Duration) -> tokio::task::JoinHandle<Result<(), String>> {
+/// A request that the back end works at when this returns.
+async fn begin_slow(
+    node: &Node,
+    backend: &FaultBackend,
+    id: &str,
+    time: Duration,
+) -> tokio::task::JoinHandle<Result<(), String>> {
     let mut client = Client::h1(node.web()).await.unwrap();
-    let path = format!("/slow?ms={}", time.as_millis());
+    let mut get = request(Method::GET, HOST, &format!("/slow?ms={}", time.as_millis()));
+    get.headers_mut().insert("x-request-id", id.parse().unwrap());
     let slow = tokio::spawn(async move {
-        let answer = client.send(request(Method::GET, HOST, &path)).await;
+        let answer = client.send(get).await;
         let answer = answer.map_err(|error| format!("{error:?}"))?;
         match answer.status.as_u16() {
             200 => Ok(()),
             other => Err(format!("{other}: {}", answer.text())),
         }
     });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    eventually("the back end has the slow request", async || {
+        let journal = backend.journal();
+        heads_by_id(&journal)
+            .contains_key(id)
+            .then_some(())
+            .ok_or("not yet")
+    })
+    .await;
     slow
 }
 

@@ -113,6 +113,7 @@ async fn answers_named_under_errors_are_left_to_the_fallback() {
     assert_eq!((main.record().count(), other.record().count()), (6, 3));
     let last = other.record().last();
     assert_eq!((last.method, last.target.as_str()), (Method::PUT, "/status/500"));
+    assert!(has_received(&other, "this is the body"), "replayed whole");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -166,14 +166,8 @@ fn what_a_service_manager_keeps_is_steered_to_after_a_crash() {
             .env("NOTIFY_SOCKET", manager.address())
             .start()
             .await;
-        let kept = eventually("the sockets are kept", async || {
-            // The control listener, the lock, and a listener for each of two workers.
-            let kept = manager.kept();
-            (kept.len() == 4)
-                .then(|| std::mem::take(kept))
-                .ok_or(format!("{} kept", kept.len()))
-        })
-        .await;
+        // The control listener, the lock, and a listener for each of two workers.
+        let kept = manager.take(4).await;
         node.signal(Signal::SIGKILL);
         node.exit().await;
         let mut waiting = Vec::new();

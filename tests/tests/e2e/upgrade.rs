@@ -61,14 +61,8 @@ async fn who_comes_between_a_crash_and_the_restart_is_served() {
         .start()
         .await;
     let web = node.web();
-    let sockets = eventually("the sockets are kept", async || {
-        // The control listener, and one for each of two workers.
-        let kept = manager.kept();
-        (kept.len() == 3)
-            .then(|| std::mem::take(kept))
-            .ok_or(format!("{} kept", kept.len()))
-    })
-    .await;
+    // The control listener, and one for each of two workers.
+    let sockets = manager.take(3).await;
     node.signal(Signal::SIGKILL);
     node.exit().await;
     let mut waiting = Vec::new();

@@ -11,8 +11,7 @@ use super::toolchain::{BPF_LINKER, RUST_SRC, bpf_linker, cache, sysroot};
 use crate::{nightly, workspace};
 
 /// A Debian suite with a compiler of the nightly's version, where the component can't be had from rustup.
-const SUITE: &str =
-    "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian forky main";
+const SUITE: &str = "forky";
 
 /// Gets what is missing.
 pub(super) fn run() -> Result<()> {
@@ -72,7 +71,7 @@ fn debian_rust_src() -> Result<PathBuf> {
     let lists = folder.join("lists");
     fs::create_dir_all(&lists).with_context(|| format!("cannot make {}", lists.display()))?;
     let list = folder.join("sources.list");
-    fs::write(&list, format!("{SUITE}\n")).with_context(|| format!("cannot write {}", list.display()))?;
+    fs::write(&list, source(&archive()?)).with_context(|| format!("cannot write {}", list.display()))?;
     let apt = |arguments: &[&str]| {
         let mut apt = Command::new("apt-get");
         apt.args(arguments).current_dir(&folder);
@@ -95,6 +94,28 @@ fn debian_rust_src() -> Result<PathBuf> {
             package.display()
         ),
     }
+}
+
+/// Where this system gets its own packages.
+fn archive() -> Result<String> {
+    let output = Command::new("apt-get")
+        .args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"])
+        .output()
+        .context("cannot run apt-get")?;
+    let listed = String::from_utf8_lossy(&output.stdout);
+    let archive = listed.lines().find(|uri| is_archive(uri));
+    archive
+        .map(str::to_owned)
+        .context("apt has no archive of Debian among its sources (`apt-get indextargets`)")
+}
+
+/// Whether packages come from there, and not only mends of some of them.
+fn is_archive(uri: &str) -> bool {
+    uri.trim_end_matches('/').ends_with("/debian")
+}
+
+fn source(archive: &str) -> String {
+    format!("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {archive} {SUITE} main\n")
 }
 
 /// `1.97` of `rustc 1.97.0-nightly (…)`.
@@ -126,11 +147,20 @@ fn unpacked_sources(unpacked: &Path, minor: &str) -> Result<Option<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use super::minor;
+    use super::{is_archive, minor, source};
 
     #[test]
     fn the_minor_version_is_found() {
         assert_eq!(minor("rustc 1.97.0-nightly (e50aa6fba 2026-05-19)"), Some("1.97"));
         assert_eq!(minor("rustc"), None);
+    }
+
+    #[test]
+    fn the_archive_is_the_one_of_the_system() {
+        assert!(is_archive("https://mirror.test/debian/") && is_archive("http://mirror.test/debian"));
+        assert!(!is_archive("https://mirror.test/debian-security/"));
+        assert!(
+            source("https://mirror.test/debian/").ends_with("] https://mirror.test/debian/ forky main\n")
+        );
     }
 }

@@ -32,6 +32,28 @@ async fn the_server_answers_on_its_own_thread_and_stops() {
 }
 
 #[tokio::test]
+async fn who_was_accepted_before_the_end_is_answered() {
+    let node = Node::new();
+    let listener = TcpListener::bind(address(0)).await.unwrap();
+    let server = ControlServer::start(listener, node.state.clone()).unwrap();
+    let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut early = TcpStream::connect(server.address()).await.unwrap();
+    // Accepted in turn: with the answer to this one the other is, too.
+    let mut later = TcpStream::connect(server.address()).await.unwrap();
+    let mut text = String::new();
+    later.write_all(request).await.unwrap();
+    later.read_to_string(&mut text).await.unwrap();
+    text.clear();
+    let asking = async {
+        // The server has been told by now.
+        early.write_all(request).await.unwrap();
+        early.read_to_string(&mut text).await.unwrap();
+    };
+    tokio::join!(biased; server.stop(), asking);
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+}
+
+#[tokio::test]
 async fn headers_without_end_are_refused() {
     let node = Node::new();
     let server =

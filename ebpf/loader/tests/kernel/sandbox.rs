@@ -9,15 +9,12 @@
 use std::collections::HashSet;
 use std::fs;
 use std::panic::resume_unwind;
-use std::path::Path;
-use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use caps::{CapSet, Capability};
-use constellation_tests::require;
-use nix::mount::{MsFlags, mount};
+use constellation_tests::{require, sandbox};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
 
@@ -51,12 +48,15 @@ pub(crate) fn run_with(
     require::root().map_err(|_| {
         "needs root to make namespaces and to give up all rights but the service's".to_owned()
     })?;
-    let ip = require::program("ip")?;
+    require::program("ip")?;
     // One that failed holds nothing any more.
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
         let sandboxed = scope.spawn(|| {
-            enter(&ip, prepare)?;
+            // A test's listeners may have any port, without a capability that the service can do without.
+            sandbox::enter(prepare)?;
+            fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
+                .map_err(|error| format!("cannot set up the namespace: {error}"))?;
             keep(kept);
             test();
             Ok(())
@@ -106,56 +106,22 @@ pub(crate) fn run_with_peer(test: impl FnOnce(&Peer) + Send) -> Result<(), Strin
     let outcome = run_with(SERVICE, &prepare, || {
         let peer = Peer { jobs };
         peer.run(|| {
-            let ip = require::program("ip").expect("it was found before");
-            ip_all(
-                &ip,
-                &[
-                    "link set lo up",
-                    "addr add 10.9.0.2/24 dev peer",
-                    "addr add 10.9.0.3/24 dev peer",
-                    "addr add fd09::2/64 dev peer nodad",
-                    "link set peer up",
-                ],
-            );
+            let prepare = [
+                "link set lo up",
+                "addr add 10.9.0.2/24 dev peer",
+                "addr add 10.9.0.3/24 dev peer",
+                "addr add fd09::2/64 dev peer nodad",
+                "link set peer up",
+            ];
+            for command in prepare {
+                sandbox::ip(command).expect("the peer's network");
+            }
         });
         test(&peer);
     });
     // With the test its sender is gone, and with that the peer.
     peer.join().unwrap_or_else(|panic| resume_unwind(panic));
     outcome
-}
-
-fn ip_all(ip: &Path, commands: &[&str]) {
-    for command in commands {
-        let output = Command::new(ip).args(command.split(' ')).output().expect("ip");
-        assert!(
-            output.status.success(),
-            "ip {command}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-}
-
-fn enter(ip: &Path, prepare: &[&str]) -> Result<(), String> {
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
-        .map_err(|error| format!("cannot make namespaces: {error}"))?;
-    let none = None::<&str>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-        .map_err(|error| format!("cannot part the mounts: {error}"))?;
-    mount(
-        Some("bpf"),
-        "/sys/fs/bpf",
-        Some("bpf"),
-        MsFlags::empty(),
-        Some("mode=700"),
-    )
-    .map_err(|error| format!("cannot mount a BPF file system: {error}"))?;
-    // A test's listeners may have any port, without a capability that the service can do without.
-    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
-        .map_err(|error| format!("cannot set up the namespace: {error}"))?;
-    ip_all(ip, &["link set lo up"]);
-    ip_all(ip, prepare);
-    Ok(())
 }
 
 /// Gives up everything else.
