@@ -26,7 +26,7 @@ const HEADER_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Request line and headers together, bytes.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// How long a new connection may stay silent once the server stops: who was accepted is heard.
-const LAST_CALL: Duration = Duration::from_millis(500);
+const LAST_CALL: Duration = Duration::from_secs(1);
 /// How long answers under way may take when the server stops.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// How long the last answer of a connection may take once it is to be closed.

@@ -44,8 +44,12 @@ async fn who_was_accepted_before_the_end_is_answered() {
     later.write_all(request).await.unwrap();
     later.read_to_string(&mut text).await.unwrap();
     text.clear();
+    let address = server.address();
     let asking = async {
-        // The server has been told by now.
+        // The server stops: it listens no more.
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
         early.write_all(request).await.unwrap();
         early.read_to_string(&mut text).await.unwrap();
     };
