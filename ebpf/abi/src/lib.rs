@@ -10,7 +10,7 @@ pub mod guard;
 pub mod steer;
 
 /// Version of everything in this crate, part of the path of the pins.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The layout's size and the offsets of its fields, checked when it is compiled.
 macro_rules! assert_layout {

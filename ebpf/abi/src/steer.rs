@@ -8,8 +8,10 @@ pub const PROGRAM: &str = "edge_steer";
 pub const GRANT: &str = "STEER_GRANT";
 /// Map `STEER_BINDS`: an LPM trie from [`BindKey`] to [`Bind`].
 pub const BINDS: &str = "STEER_BINDS";
-/// Map `STEER_SOCKETS`: a sockmap, [`SLOTS`] entries for each destination.
+/// Map `STEER_SOCKETS`: a sockmap, [`SLOTS`] entries for each destination, of which the first ones are used.
 pub const SOCKETS: &str = "STEER_SOCKETS";
+/// Map `STEER_WIDTHS`: an array of `u32`: how many slots a destination uses, one for each listener.
+pub const WIDTHS: &str = "STEER_WIDTHS";
 /// Map `STEER_STATS`: a per-CPU array of `u64`, indexed by [`Verdict`].
 pub const STATS: &str = "STEER_STATS";
 
@@ -17,7 +19,7 @@ pub const STATS: &str = "STEER_STATS";
 pub const MAX_BINDS: u32 = 131_072;
 /// Most destinations, which are entry points of one protocol.
 pub const MAX_DESTS: u32 = 64;
-/// Listeners of one destination. The loader fills all of them, round and round, so that the program may pick any.
+/// Most listeners of one destination.
 pub const SLOTS: u32 = 64;
 
 /// Until when this node may answer for its addresses.

@@ -5,7 +5,7 @@
 )]
 
 use aya::Pod;
-use constellation_ebpf_abi::guard::{Config, Deny};
+use constellation_ebpf_abi::guard::{Config, Deny, ExactKey};
 use constellation_ebpf_abi::steer::{Bind, BindKey, Grant};
 
 /// A layout of `constellation_ebpf_abi`, as a key or a value of a map.
@@ -23,4 +23,12 @@ macro_rules! pod {
     };
 }
 
-pod!(Grant, Bind, BindKey, Config, Deny);
+pod!(
+    Grant,
+    Bind,
+    BindKey,
+    Config,
+    Deny,
+    ExactKey<[u8; 4]>,
+    ExactKey<[u8; 16]>,
+);

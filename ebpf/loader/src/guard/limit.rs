@@ -64,6 +64,8 @@ impl Guard {
             events: limit(limits.events),
             flow_idle: nanos(limits.flow_idle),
             event_gap: nanos(limits.event_gap),
+            lists: self.lists,
+            reserved: 0,
         };
         let set = self.config.set(0, Shared(config), 0);
         set.map_err(|error| Error::kernel("setting the guard's limits", &error))

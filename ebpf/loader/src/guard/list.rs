@@ -3,11 +3,12 @@
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, MapData, MapError};
-use constellation_ebpf_abi::guard::{Deny, MAX_ALLOW, MAX_DENY};
+use constellation_ebpf_abi::guard::{Config, Deny, LISTS4, LISTS6, MAX_ALLOW, MAX_DENY};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::libc;
 
 use super::Guard;
+use super::denials::errno;
 use crate::layout::Shared;
 use crate::{BootTime, Error};
 
@@ -21,22 +22,24 @@ pub struct Ban {
 }
 
 impl Guard {
-    /// Drops everything that comes from a prefix, to whatever port, except from what [`Self::allow`] names. Of several
-    /// bans that fit a source, that of the longest prefix counts. Denying again replaces the ban.
+    /// Drops everything that comes from a prefix, to whatever port, except from what [`Self::allow`] names. A source that
+    /// several bans fit is denied as long as one of them is in force. Denying again replaces the ban.
     ///
     /// # Errors
     /// [`Error::ListFull`].
     pub fn deny(&mut self, net: IpNet, ban: Ban) -> Result<(), Error> {
-        let until = ban.until.map_or(0, BootTime::as_nanos);
-        let value = Shared(Deny {
-            until,
+        let deny = Deny {
+            until: ban.until.map_or(0, BootTime::as_nanos),
             reason: ban.reason,
             ..Deny::default()
-        });
-        match net.trunc() {
-            IpNet::V4(v4) => insert(&mut self.deny4, &key4(v4), value, net, MAX_DENY),
-            IpNet::V6(v6) => insert(&mut self.deny6, &key6(v6), value, net, MAX_DENY),
-        }
+        };
+        let bits = u32::from(net.prefix_len());
+        let inserted = match net.trunc() {
+            IpNet::V4(v4) => self.deny4.insert(v4.addr().octets(), bits, deny),
+            IpNet::V6(v6) => self.deny6.insert(v6.addr().octets(), bits, deny),
+        };
+        inserted.map_err(|error| full(error, net, MAX_DENY))?;
+        self.announce_lists()
     }
 
     /// Lifts a ban. Says whether there was one.
@@ -44,10 +47,15 @@ impl Guard {
     /// # Errors
     /// Those of the kernel.
     pub fn remove_deny(&mut self, net: IpNet) -> Result<bool, Error> {
-        match net.trunc() {
-            IpNet::V4(v4) => remove(&mut self.deny4, &key4(v4)),
-            IpNet::V6(v6) => remove(&mut self.deny6, &key6(v6)),
+        let bits = u32::from(net.prefix_len());
+        let removed = match net.trunc() {
+            IpNet::V4(v4) => self.deny4.remove(v4.addr().octets(), bits),
+            IpNet::V6(v6) => self.deny6.remove(v6.addr().octets(), bits),
+        }?;
+        if removed {
+            self.announce_lists()?;
         }
+        Ok(removed)
     }
 
     /// Lets a prefix in whatever else is said about it: no ban and no limit applies to it.
@@ -56,8 +64,8 @@ impl Guard {
     /// [`Error::ListFull`].
     pub fn allow(&mut self, net: IpNet) -> Result<(), Error> {
         match net.trunc() {
-            IpNet::V4(v4) => insert(&mut self.allow4, &key4(v4), 0, net, MAX_ALLOW),
-            IpNet::V6(v6) => insert(&mut self.allow6, &key6(v6), 0, net, MAX_ALLOW),
+            IpNet::V4(v4) => insert(&mut self.allow4, &key4(v4), net, MAX_ALLOW),
+            IpNet::V6(v6) => insert(&mut self.allow6, &key6(v6), net, MAX_ALLOW),
         }
     }
 
@@ -72,24 +80,41 @@ impl Guard {
         }
     }
 
+    /// Tells the programs which lists have entries, so that they look into those only. After an entry is in, and after it is
+    /// out.
+    pub(super) fn announce_lists(&mut self) -> Result<(), Error> {
+        let lists = self.deny4.lists() << LISTS4 | self.deny6.lists() << LISTS6;
+        if lists == self.lists {
+            return Ok(());
+        }
+        let failed = |error| Error::kernel("setting which of the guard's lists have entries", &error);
+        let Shared(config) = self.config.get(&0, 0).map_err(failed)?;
+        let config = Config { lists, ..config };
+        self.config.set(0, Shared(config), 0).map_err(failed)?;
+        self.lists = lists;
+        Ok(())
+    }
+
     /// The deny list, in order; with bans that are over and not swept yet.
     ///
     /// # Errors
     /// Those of the kernel.
     pub fn denied(&self) -> Result<Vec<(IpNet, Ban)>, Error> {
-        let ban = |Shared(deny): Shared<Deny>| Ban {
+        let ban = |deny: Deny| Ban {
             reason: deny.reason,
             until: (deny.until != 0).then(|| BootTime::from_nanos(deny.until)),
         };
-        let mut list = Vec::new();
-        for entry in self.deny4.iter() {
-            let (key, deny) = entry.map_err(failed)?;
-            list.push((net4(&key), ban(deny)));
-        }
-        for entry in self.deny6.iter() {
-            let (key, deny) = entry.map_err(failed)?;
-            list.push((net6(&key), ban(deny)));
-        }
+        let v4 = self.deny4.entries().map(|entry| {
+            let (address, length, deny) = entry?;
+            let net = Ipv4Net::new_assert(address.into(), bits(length, 32));
+            Ok((net.into(), ban(deny)))
+        });
+        let v6 = self.deny6.entries().map(|entry| {
+            let (address, length, deny) = entry?;
+            let net = Ipv6Net::new_assert(address.into(), bits(length, 128));
+            Ok((net.into(), ban(deny)))
+        });
+        let mut list = v4.chain(v6).collect::<Result<Vec<(IpNet, Ban)>, Error>>()?;
         list.sort_by_key(|(net, _)| *net);
         Ok(list)
     }
@@ -142,23 +167,21 @@ fn bits(length: u32, longest: u8) -> u8 {
     u8::try_from(length).unwrap_or(longest).min(longest)
 }
 
-fn insert<K: Pod, V: Pod>(
-    trie: &mut LpmTrie<MapData, K, V>,
+fn insert<K: Pod>(
+    trie: &mut LpmTrie<MapData, K, u32>,
     key: &Key<K>,
-    value: V,
     net: IpNet,
     max: u32,
 ) -> Result<(), Error> {
-    let inserted = trie.insert(key, value, 0);
-    inserted.map_err(
-        |error| match Error::kernel(format!("adding {net} to the guard's list"), &error) {
-            Error::Kernel {
-                errno: Some(libc::ENOSPC),
-                ..
-            } => Error::ListFull { net, max },
-            other => other,
-        },
-    )
+    trie.insert(key, 0, 0).map_err(|error| full(error, net, max))
+}
+
+/// A trie without room says ENOSPC, a hash E2BIG.
+fn full(error: MapError, net: IpNet, max: u32) -> Error {
+    match errno(&error) {
+        Some(libc::ENOSPC | libc::E2BIG) => Error::ListFull { net, max },
+        _ => Error::kernel(format!("adding {net} to the guard's list"), &error),
+    }
 }
 
 fn remove<K: Pod, V: Pod>(trie: &mut LpmTrie<MapData, K, V>, key: &Key<K>) -> Result<bool, Error> {
@@ -174,6 +197,6 @@ fn remove<K: Pod, V: Pod>(trie: &mut LpmTrie<MapData, K, V>, key: &Key<K>) -> Re
     }
 }
 
-fn failed(error: MapError) -> Error {
+pub(super) fn failed(error: MapError) -> Error {
     Error::kernel("reading or changing the guard's lists", &error)
 }

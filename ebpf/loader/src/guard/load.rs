@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use aya::maps::MapType;
 use constellation_ebpf_abi::guard::{
-    self as abi, Bucket, BucketKey, Config, Deny, EVENTS_SIZE, FlowKey, MAX_ALLOW, MAX_BUCKETS, MAX_DENY,
+    self as abi, Bucket, BucketKey, Config, Deny, EVENTS_SIZE, EXACT_BITS4, EXACT_BITS6, ExactKey, FlowKey, MAX_ALLOW, MAX_BUCKETS, MAX_DENY,
     MAX_FLOWS, PORT_WORDS, Verdict,
 };
 
 use super::Guard;
+use super::denials::Denials;
 use super::limit::Limits;
 use crate::maps::take;
 use crate::object::EDGE_GUARD;
@@ -24,6 +25,20 @@ pub(crate) const MAPS: &[MapSpec] = &[
     spec(abi::ALLOW6, MapType::LpmTrie, 20, 4, MAX_ALLOW),
     spec(abi::DENY4, MapType::LpmTrie, 8, size_of::<Deny>(), MAX_DENY),
     spec(abi::DENY6, MapType::LpmTrie, 20, size_of::<Deny>(), MAX_DENY),
+    spec(
+        abi::EXACT4,
+        MapType::Hash,
+        size_of::<ExactKey<[u8; 4]>>(),
+        size_of::<Deny>(),
+        MAX_DENY,
+    ),
+    spec(
+        abi::EXACT6,
+        MapType::Hash,
+        size_of::<ExactKey<[u8; 16]>>(),
+        size_of::<Deny>(),
+        MAX_DENY,
+    ),
     spec(
         abi::BUCKETS,
         MapType::LruHash,
@@ -67,13 +82,24 @@ impl Guard {
             ports: take(&mut ebpf, abi::PORTS)?,
             allow4: take(&mut ebpf, abi::ALLOW4)?,
             allow6: take(&mut ebpf, abi::ALLOW6)?,
-            deny4: take(&mut ebpf, abi::DENY4)?,
-            deny6: take(&mut ebpf, abi::DENY6)?,
+            deny4: Denials::open(
+                take(&mut ebpf, abi::DENY4)?,
+                take(&mut ebpf, abi::EXACT4)?,
+                &EXACT_BITS4,
+            )?,
+            deny6: Denials::open(
+                take(&mut ebpf, abi::DENY6)?,
+                take(&mut ebpf, abi::EXACT6)?,
+                &EXACT_BITS6,
+            )?,
+            // Unknown: whoever was here before may have crashed between an entry and its announcement.
+            lists: u32::MAX,
             stats: take(&mut ebpf, abi::STATS)?,
             ebpf,
             attached: BTreeMap::new(),
             origin,
         };
+        guard.announce_lists()?;
         if guard.origin != Origin::Pinned {
             guard.set_limits(&Limits::default())?;
         }

@@ -7,6 +7,7 @@
 
 mod alarm;
 mod attachment;
+mod denials;
 mod device;
 mod event;
 mod limit;
@@ -19,8 +20,9 @@ use std::fmt;
 use aya::Ebpf;
 use aya::maps::{Array, LpmTrie, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, Xdp};
-use constellation_ebpf_abi::guard::{self as abi, Config, Deny, Verdict};
+use constellation_ebpf_abi::guard::{self as abi, Config, Verdict};
 
+use self::denials::Denials;
 pub use alarm::{Alarm, Thresholds};
 pub use attachment::{Attachment, Hook, UnderAttack};
 pub use device::Device;
@@ -44,8 +46,10 @@ pub struct Guard {
     ports: Array<MapData, u64>,
     allow4: LpmTrie<MapData, [u8; 4], u32>,
     allow6: LpmTrie<MapData, [u8; 16], u32>,
-    deny4: LpmTrie<MapData, [u8; 4], Shared<Deny>>,
-    deny6: LpmTrie<MapData, [u8; 16], Shared<Deny>>,
+    deny4: Denials<[u8; 4]>,
+    deny6: Denials<[u8; 16]>,
+    /// As the programs were told; see [`abi::LISTS4`].
+    lists: u32,
     stats: PerCpuArray<MapData, u64>,
     /// Where this process attached it, by the device's index.
     attached: BTreeMap<u32, Attachment>,

@@ -36,6 +36,13 @@ pub(crate) const MAPS: &[MapSpec] = &[
         entries: MAX_DESTS * SLOTS,
     },
     MapSpec {
+        name: steer::WIDTHS,
+        kind: MapType::Array,
+        key: 4,
+        value: 4,
+        entries: MAX_DESTS,
+    },
+    MapSpec {
         name: steer::STATS,
         kind: MapType::PerCpuArray,
         key: 4,
@@ -66,6 +73,7 @@ impl Steering {
             bound: bound(&binds)?,
             binds,
             sockets: take(&mut ebpf, steer::SOCKETS)?,
+            widths: take(&mut ebpf, steer::WIDTHS)?,
             stats: take(&mut ebpf, steer::STATS)?,
             ebpf,
             on_loss: OnLoss::default(),

@@ -80,6 +80,7 @@ pub struct Steering {
     grant: Array<MapData, Shared<Grant>>,
     binds: LpmTrie<MapData, Shared<BindKey>, Shared<steer::Bind>>,
     sockets: SockMap<MapData>,
+    widths: Array<MapData, u32>,
     stats: PerCpuArray<MapData, u64>,
     /// What `binds` holds: reading it from the kernel costs two calls per entry.
     bound: Bound,
@@ -188,7 +189,8 @@ impl Steering {
     /// Gives connections for a destination to these sockets: listening ones for TCP, bound and unconnected ones for UDP,
     /// one per worker. They replace what was there, slot by slot, so there always is one. TCP goes to the listener at
     /// the place of the packet's CPU, a UDP client always to the same one; listeners that are one `SO_REUSEPORT` group
-    /// are picked by the kernel's own rules instead. A closed socket leaves by itself.
+    /// are picked by the kernel's own rules instead. A closed socket leaves by itself. Of more than [`SLOTS`] sockets
+    /// (64) the first ones are given to the program, and the rest is up to the kernel's rules.
     ///
     /// The addresses that the sockets are bound to don't matter; an IPv6 socket takes IPv4, too, unless it is
     /// `IPV6_V6ONLY`.
@@ -202,7 +204,10 @@ impl Steering {
         if !listeners.iter().all(takes_clients) {
             return Err(Error::NotListening(dest.0));
         }
-        for (slot, listener) in (0..SLOTS).zip(listeners.iter().cycle()) {
+        // The width comes last where it grows, and a slot beyond it is of no account.
+        let mut width = 0;
+        for (slot, listener) in (0..SLOTS).zip(listeners) {
+            width = slot + 1;
             let inserted = self.sockets.set(dest.0 * SLOTS + slot, listener, 0);
             inserted.map_err(|error| {
                 Error::kernel(
@@ -211,7 +216,7 @@ impl Steering {
                 )
             })?;
         }
-        Ok(())
+        self.set_width(dest, width)
     }
 
     /// Takes all sockets of a destination out, so that its clients are refused.
@@ -219,6 +224,7 @@ impl Steering {
     /// # Errors
     /// Those of the kernel.
     pub fn remove_listeners(&mut self, dest: Dest) -> Result<(), Error> {
+        self.set_width(dest, 0)?;
         for slot in 0..SLOTS {
             match self.sockets.clear_index(&(dest.0 * SLOTS + slot)) {
                 Ok(()) => {}
@@ -239,6 +245,14 @@ impl Steering {
             }
         }
         Ok(())
+    }
+
+    fn set_width(&mut self, dest: Dest, width: u32) -> Result<(), Error> {
+        let written = self.widths.set(dest.0, width, 0);
+        written.map_err(|error| {
+            let what = format!("setting how many listeners destination {} has", dest.0);
+            Error::kernel(what, &error)
+        })
     }
 
     /// The destinations that steered addresses lead to now, also those that a process before left.

@@ -244,7 +244,7 @@ fn status_names_what_is_pinned_and_detach_removes_it() {
         let names: Vec<_> = seen.maps.iter().map(|map| map.name.as_str()).collect();
         assert_eq!(
             names,
-            ["STEER_BINDS", "STEER_GRANT", "STEER_SOCKETS", "STEER_STATS"]
+            ["STEER_BINDS", "STEER_GRANT", "STEER_SOCKETS", "STEER_STATS", "STEER_WIDTHS"]
         );
         assert!(seen.maps.iter().all(|map| map.id > 0 && map.max_entries > 0));
         assert_eq!(seen.links.len(), 1);
@@ -297,8 +297,7 @@ fn what_a_namespace_that_is_gone_left_behind_is_removed() {
 
         // The same, where the number of the old namespace is given to the new one.
         let left = leave();
-        let ours = namespace().folder().to_owned();
-        fs::rename(left.join("v1"), ours.join("v1")).unwrap();
+        fs::rename(left.join(version_folder().file_name().unwrap()), version_folder()).unwrap();
         until(
             "nothing of the other life is read",
             Box::new(|| {

@@ -26,6 +26,8 @@ static STEER_BINDS: LpmTrie<BindKey, Bind> = LpmTrie::with_max_entries(MAX_BINDS
 #[map]
 static STEER_SOCKETS: SockMap = SockMap::with_max_entries(MAX_DESTS * SLOTS, 0);
 #[map]
+static STEER_WIDTHS: Array<u32> = Array::with_max_entries(MAX_DESTS, 0);
+#[map]
 static STEER_STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Verdict::COUNT, 0);
 
 const AF_INET: u32 = 2;
@@ -144,8 +146,15 @@ fn first_slot(ctx: &SkLookupContext, protocol: u8) -> u32 {
 /// Gives the lookup to the first listener of the destination that is alive.
 #[inline(always)]
 fn assign(ctx: &SkLookupContext, dest: u32, first: u32) -> Verdict {
+    let width = match STEER_WIDTHS.get(dest) {
+        Some(&width) if width != 0 => width,
+        _ => return Verdict::NoListener,
+    };
     for step in 0..SLOTS {
-        let slot = first.wrapping_add(step) % SLOTS;
+        if step >= width {
+            break;
+        }
+        let slot = first.wrapping_add(step) % width;
         match STEER_SOCKETS.redirect_sk_lookup(ctx, dest * SLOTS + slot, 0) {
             Ok(()) => return Verdict::Steered,
             Err(error) if error == -ENOENT => {}

@@ -6,12 +6,16 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::maps::lpm_trie::Key;
-use constellation_ebpf_abi::guard::{Config, Deny, Verdict, port_bit};
+use constellation_ebpf_abi::guard::{
+    Config, Deny, EXACT_BITS4, EXACT_BITS6, ExactKey, LISTS4, LISTS6, Verdict, port_bit,
+};
 use constellation_ebpf_abi::steer::{TCP, UDP};
 
 use crate::headers::{Source, Transport, source, transport};
 use crate::limit;
-use crate::maps::{GUARD_ALLOW4, GUARD_ALLOW6, GUARD_CONFIG, GUARD_DENY4, GUARD_DENY6, GUARD_PORTS};
+use crate::maps::{
+    GUARD_ALLOW4, GUARD_ALLOW6, GUARD_CONFIG, GUARD_DENY4, GUARD_DENY6, GUARD_EXACT4, GUARD_EXACT6, GUARD_PORTS,
+};
 use crate::packet::Packet;
 use crate::tell::tell;
 
@@ -44,7 +48,7 @@ pub fn judge(packet: &Packet, kind: u16, offset: usize) -> Verdict {
         protocol: 0,
         port: [0, 0],
     };
-    if let Some(deny) = denied(&source, now) {
+    if let Some(deny) = denied(config, &source, now) {
         if is_allowed(&source) {
             return Verdict::Allowed;
         }
@@ -73,16 +77,64 @@ pub fn judge(packet: &Packet, kind: u16, offset: usize) -> Verdict {
     overruled(&source, verdict)
 }
 
-/// The entry that denies a source, if it still counts.
+/// A ban that fits a source and still counts: that of the longest prefix of the usual lengths, or else of the others.
 #[inline(always)]
-fn denied(source: &Source, now: u64) -> Option<*mut Deny> {
-    let found = if source.is_v6 {
-        GUARD_DENY6.get(Key::new(128, source.address))
+fn denied(config: &Config, source: &Source, now: u64) -> Option<*mut Deny> {
+    if source.is_v6 {
+        let exact = |bits: u32| {
+            let address = masked(u128::from_be_bytes(source.address), bits).to_be_bytes();
+            GUARD_EXACT6.get_ptr_mut(&ExactKey { address, bits })
+        };
+        let trie = || in_trie(GUARD_DENY6.get(Key::new(128, source.address)));
+        first_in_force(config.lists >> LISTS6, &EXACT_BITS6, exact, trie, now)
     } else {
-        GUARD_DENY4.get(Key::new(32, v4(source)))
-    };
-    let deny = found?;
-    (deny.until == 0 || now < deny.until).then(|| core::ptr::from_ref(deny).cast_mut())
+        let exact = |bits: u32| {
+            let address = (u32::from_be_bytes(v4(source)) & (u32::MAX << (32 - bits))).to_be_bytes();
+            GUARD_EXACT4.get_ptr_mut(&ExactKey { address, bits })
+        };
+        let trie = || in_trie(GUARD_DENY4.get(Key::new(32, v4(source))));
+        first_in_force(config.lists >> LISTS4, &EXACT_BITS4, exact, trie, now)
+    }
+}
+
+/// Looks into the lists that have entries.
+#[inline(always)]
+fn first_in_force<const N: usize>(
+    lists: u32,
+    lengths: &[u32; N],
+    exact: impl Fn(u32) -> Option<*mut Deny>,
+    trie: impl Fn() -> Option<*mut Deny>,
+    now: u64,
+) -> Option<*mut Deny> {
+    for (list, bits) in lengths.iter().enumerate() {
+        if lists & 1 << list != 0
+            && let Some(deny) = exact(*bits)
+            && is_in_force(deny, now)
+        {
+            return Some(deny);
+        }
+    }
+    if lists & 1 << N == 0 {
+        return None;
+    }
+    trie().filter(|deny| is_in_force(*deny, now))
+}
+
+#[inline(always)]
+fn is_in_force(deny: *mut Deny, now: u64) -> bool {
+    // SAFETY: the value is in the map, which outlives the program's run; a single word.
+    let until = unsafe { (*deny).until };
+    until == 0 || now < until
+}
+
+#[inline(always)]
+fn in_trie(found: Option<&Deny>) -> Option<*mut Deny> {
+    found.map(|deny| core::ptr::from_ref(deny).cast_mut())
+}
+
+#[inline(always)]
+const fn masked(address: u128, bits: u32) -> u128 {
+    address & (u128::MAX << (128 - bits))
 }
 
 #[inline(always)]
