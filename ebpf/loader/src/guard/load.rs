@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use aya::maps::MapType;
 use constellation_ebpf_abi::guard::{
-    self as abi, Bucket, BucketKey, Config, Deny, EVENTS_SIZE, EXACT_BITS4, EXACT_BITS6, ExactKey, FlowKey, MAX_ALLOW, MAX_BUCKETS, MAX_DENY,
-    MAX_FLOWS, PORT_WORDS, Verdict,
+    self as abi, Bucket, BucketKey, Config, Deny, EVENTS_SIZE, EXACT_BITS4, EXACT_BITS6, ExactKey, FlowKey,
+    MAX_ALLOW, MAX_BUCKETS, MAX_DENY, MAX_FLOWS, PORT_WORDS, Verdict,
 };
 
 use super::Guard;

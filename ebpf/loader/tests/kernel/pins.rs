@@ -244,7 +244,13 @@ fn status_names_what_is_pinned_and_detach_removes_it() {
         let names: Vec<_> = seen.maps.iter().map(|map| map.name.as_str()).collect();
         assert_eq!(
             names,
-            ["STEER_BINDS", "STEER_GRANT", "STEER_SOCKETS", "STEER_STATS", "STEER_WIDTHS"]
+            [
+                "STEER_BINDS",
+                "STEER_GRANT",
+                "STEER_SOCKETS",
+                "STEER_STATS",
+                "STEER_WIDTHS"
+            ]
         );
         assert!(seen.maps.iter().all(|map| map.id > 0 && map.max_entries > 0));
         assert_eq!(seen.links.len(), 1);

@@ -27,19 +27,16 @@ license!();
 /// TCX or clsact, on a device with Ethernet headers.
 #[classifier]
 pub fn edge_guard_l2(ctx: TcContext) -> i32 {
-    let packet = Packet::of_skb(&ctx);
-    let verdict = match network_header(&packet) {
-        Some((kind, offset)) => judge(&packet, kind, offset),
+    tc(&ctx, |packet| match network_header(packet) {
+        Some((kind, offset)) => judge(packet, kind, offset),
         None => Verdict::Malformed,
-    };
-    tc(verdict)
+    })
 }
 
 /// TCX or clsact, on a device without: the kernel says what the packet is.
 #[classifier]
 pub fn edge_guard_l3(ctx: TcContext) -> i32 {
-    let packet = Packet::of_skb(&ctx);
-    tc(judge(&packet, packet::protocol(&ctx), 0))
+    tc(&ctx, |packet| judge(packet, packet::protocol(&ctx), 0))
 }
 
 /// XDP, in the driver, before there is a socket buffer.
@@ -58,8 +55,18 @@ pub fn edge_guard_xdp(ctx: XdpContext) -> u32 {
     }
 }
 
+/// Judges a socket buffer, once more where headers were missing only because they lie elsewhere.
 #[inline(always)]
-fn tc(verdict: Verdict) -> i32 {
+fn tc(ctx: &TcContext, judge: impl Fn(&Packet) -> Verdict) -> i32 {
+    let mut packet = Packet::of_skb(ctx);
+    let mut verdict = Verdict::Malformed;
+    for _ in 0..2 {
+        verdict = judge(&packet);
+        // Neither comes from a packet whose headers are there, so nothing was counted against anybody.
+        if !matches!(verdict, Verdict::Malformed | Verdict::TinyFragment) || !packet.gather(ctx) {
+            break;
+        }
+    }
     count(&GUARD_STATS, verdict as u32);
     if verdict.passes() {
         // Not `TC_ACT_OK`: programs after this one have their say.

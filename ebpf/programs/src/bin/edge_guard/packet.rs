@@ -13,24 +13,30 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Of a socket buffer: makes sure that the headers lie in one piece, which they nearly always do.
+    /// Of a socket buffer: what lies in one piece, which nearly always is all the headers.
     #[inline(always)]
     pub fn of_skb(ctx: &TcContext) -> Self {
-        let packet = Self {
-            start: ctx.data(),
-            end: ctx.data_end(),
-        };
-        let length = ctx.len() as usize;
-        let needed = if length < MAX_HEADERS { length } else { MAX_HEADERS };
-        if packet.end - packet.start >= needed {
-            return packet;
-        }
-        // SAFETY: the context is the kernel's; a failure leaves less to read, and every read checks.
-        unsafe { bpf_skb_pull_data(ctx.as_ptr().cast(), needed as u32) };
         Self {
             start: ctx.data(),
             end: ctx.data_end(),
         }
+    }
+
+    /// Brings more headers of a socket buffer into one piece. Says whether that gave anything: then it is worth another look.
+    ///
+    /// Not to be done without need: it copies the buffer's head where that is shared, and leaves the receiver with a payload
+    /// in two places.
+    #[inline(always)]
+    pub fn gather(&mut self, ctx: &TcContext) -> bool {
+        let length = ctx.len() as usize;
+        let needed = if length < MAX_HEADERS { length } else { MAX_HEADERS };
+        if self.end - self.start >= needed {
+            return false;
+        }
+        // SAFETY: the context is the kernel's; a failure leaves less to read, and every read checks.
+        let failed = unsafe { bpf_skb_pull_data(ctx.as_ptr().cast(), needed as u32) };
+        *self = Self::of_skb(ctx);
+        failed == 0
     }
 
     /// Of a frame at XDP: its first buffer.
