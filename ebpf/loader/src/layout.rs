@@ -5,6 +5,7 @@
 )]
 
 use aya::Pod;
+use constellation_ebpf_abi::chase;
 use constellation_ebpf_abi::guard::{Config, Deny};
 use constellation_ebpf_abi::steer::{Bind, BindKey, Grant};
 
@@ -23,4 +24,4 @@ macro_rules! pod {
     };
 }
 
-pod!(Grant, Bind, BindKey, Config, Deny);
+pod!(Grant, Bind, BindKey, Config, Deny, chase::Config, chase::Previous);

@@ -8,11 +8,11 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::maps::lpm_trie::Key;
 use constellation_ebpf_abi::guard::{Config, Deny, Verdict, port_bit};
 use constellation_ebpf_abi::steer::{TCP, UDP};
+use constellation_ebpf_programs::headers::{Obstacle, Source, Transport, source, transport};
+use constellation_ebpf_programs::packet::Packet;
 
-use crate::headers::{Source, Transport, source, transport};
 use crate::limit;
 use crate::maps::{GUARD_ALLOW4, GUARD_ALLOW6, GUARD_CONFIG, GUARD_DENY4, GUARD_DENY6, GUARD_PORTS};
-use crate::packet::Packet;
 use crate::tell::tell;
 
 const SYN: u8 = 0x02;
@@ -32,7 +32,7 @@ pub struct Subject {
 pub fn judge(packet: &Packet, kind: u16, offset: usize) -> Verdict {
     let source = match source(packet, kind, offset) {
         Ok(source) => source,
-        Err(verdict) => return verdict,
+        Err(obstacle) => return because_of(obstacle),
     };
     let Some(config) = GUARD_CONFIG.get(0) else {
         return Verdict::Passed;
@@ -63,7 +63,7 @@ pub fn judge(packet: &Packet, kind: u16, offset: usize) -> Verdict {
     }
     let transport = match transport(packet, source.is_v6, offset) {
         Ok(transport) => transport,
-        Err(verdict) => return overruled(&source, verdict),
+        Err(obstacle) => return overruled(&source, because_of(obstacle)),
     };
     let verdict = match transport.protocol {
         TCP => tcp(packet, config, now, &transport, &mut subject),
@@ -71,6 +71,16 @@ pub fn judge(packet: &Packet, kind: u16, offset: usize) -> Verdict {
         _ => Verdict::Passed,
     };
     overruled(&source, verdict)
+}
+
+#[inline(always)]
+const fn because_of(obstacle: Obstacle) -> Verdict {
+    match obstacle {
+        Obstacle::NotIp => Verdict::NotIp,
+        Obstacle::Malformed => Verdict::Malformed,
+        Obstacle::Fragment => Verdict::Fragment,
+        Obstacle::Overlong => Verdict::Overlong,
+    }
 }
 
 /// The entry that denies a source, if it still counts.
