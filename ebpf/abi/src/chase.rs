@@ -210,13 +210,26 @@ mod tests {
     #[test]
     fn every_part_of_a_syn_counts() {
         let others = [
-            Syn { client: [9; 16], ..SYN },
-            Syn { address: [9; 16], ..SYN },
-            Syn { client_port: [9; 2], ..SYN },
+            Syn {
+                client: [9; 16],
+                ..SYN
+            },
+            Syn {
+                address: [9; 16],
+                ..SYN
+            },
+            Syn {
+                client_port: [9; 2],
+                ..SYN
+            },
             Syn { port: [9; 2], ..SYN },
             Syn { sequence: 9, ..SYN },
         ];
-        let swapped = Syn { client: SYN.address, address: SYN.client, ..SYN };
+        let swapped = Syn {
+            client: SYN.address,
+            address: SYN.client,
+            ..SYN
+        };
         for other in others.into_iter().chain([swapped]) {
             assert_ne!(SYN.place(0), other.place(0), "{other:?}");
         }

@@ -121,7 +121,9 @@ pub enum Error {
         devices: Vec<String>,
     },
     /// An IPv6 address with a previous holder that is named by an IPv4 one.
-    #[error("{moved} is an IPv6 prefix and {previous} an IPv4 address: name its previous holder by an IPv6 address")]
+    #[error(
+        "{moved} is an IPv6 prefix and {previous} an IPv4 address: name its previous holder by an IPv6 address"
+    )]
     OtherFamily {
         /// What moved.
         moved: IpNet,
@@ -132,7 +134,9 @@ pub enum Error {
     #[error("{0} is this node's own address: expected one of the node that had the address before")]
     OwnAddress(IpAddr),
     /// A device that can't be chased at.
-    #[error("packets of {0} have no Ethernet header, so they can't be handed to a neighbour: name another device")]
+    #[error(
+        "packets of {0} have no Ethernet header, so they can't be handed to a neighbour: name another device"
+    )]
     NoEthernet(String),
     /// There is no such device.
     #[error("there is no network device `{0}` in this network namespace")]

@@ -82,9 +82,8 @@ impl Chase {
             }
             Err(error) => Err(error),
             Ok(link) => {
-                link.pin(pins.link(&name)).map_err(|error| {
-                    Error::kernel(format!("pinning the link of {}", device.name), &error)
-                })?;
+                link.pin(pins.link(&name))
+                    .map_err(|error| Error::kernel(format!("pinning the link of {}", device.name), &error))?;
                 Ok(Hook::Tcx)
             }
         }
@@ -134,8 +133,7 @@ impl Chase {
 
 fn take_off_clsact(device: &Device) {
     // Not there is as good as gone, and so is a device without clsact.
-    let _: Result<(), tc::TcError> =
-        tc::qdisc_detach_program(&device.name, TcAttachType::Ingress, PROGRAM);
+    let _: Result<(), tc::TcError> = tc::qdisc_detach_program(&device.name, TcAttachType::Ingress, PROGRAM);
 }
 
 fn link_name(device: &Device) -> String {

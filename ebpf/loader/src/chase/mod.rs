@@ -270,7 +270,10 @@ impl Chase {
     /// Tells the program the latest deadline of all, after which it looks at nothing.
     fn write_config(&mut self) -> Result<(), Error> {
         let previous = self.previous()?;
-        let until = previous.iter().map(|(_, previous)| previous.until.as_nanos()).max();
+        let until = previous
+            .iter()
+            .map(|(_, previous)| previous.until.as_nanos())
+            .max();
         let Shared(before) = self
             .config
             .get(&0, 0)
@@ -327,7 +330,14 @@ mod tests {
 
     #[test]
     fn prefixes_come_back_as_they_were() {
-        for text in ["10.1.2.3/32", "10.1.0.0/16", "0.0.0.0/0", "fd00::1/128", "fd00::/8", "::/0"] {
+        for text in [
+            "10.1.2.3/32",
+            "10.1.0.0/16",
+            "0.0.0.0/0",
+            "fd00::1/128",
+            "fd00::/8",
+            "::/0",
+        ] {
             let key = key(text.parse().unwrap());
             assert_eq!(net(key.prefix_len(), key.data()).to_string(), text);
         }

@@ -60,7 +60,5 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     if let Some(v4) = address.as_sockaddr_in() {
         return Some(Ipv4Addr::from(v4.ip()).into());
     }
-    address
-        .as_sockaddr_in6()
-        .map(|v6| Ipv6Addr::from(v6.ip()).into())
+    address.as_sockaddr_in6().map(|v6| Ipv6Addr::from(v6.ip()).into())
 }

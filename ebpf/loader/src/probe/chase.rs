@@ -37,17 +37,23 @@ pub(super) fn probe(lock: &Lock) -> Result<(), Error> {
 
     let _stream =
         TcpStream::connect_timeout(&target, super::PATIENCE).map_err(|error| failed("connecting", &error))?;
-    listener.accept().map_err(|error| failed("accepting the connection", &error))?;
+    listener
+        .accept()
+        .map_err(|error| failed("accepting the connection", &error))?;
     for verdict in [Verdict::Opening, Verdict::Known] {
         if !is_counted(&chase, verdict)? {
             return Err(unmet("a connection to an address that moved was not seen"));
         }
     }
     if is_counted(&chase, Verdict::Chased)? {
-        return Err(unmet("a connection of this node was taken for the previous holder's"));
+        return Err(unmet(
+            "a connection of this node was taken for the previous holder's",
+        ));
     }
     if chase.test(&frame(target.port()), 1)?.action != Action::Send {
-        return Err(unmet("a packet of an unknown connection did not go to the previous holder"));
+        return Err(unmet(
+            "a packet of an unknown connection did not go to the previous holder",
+        ));
     }
     drop(link);
     Ok(())
@@ -55,7 +61,9 @@ pub(super) fn probe(lock: &Lock) -> Result<(), Error> {
 
 fn is_counted(chase: &Chase, verdict: Verdict) -> Result<bool, Error> {
     let stats = chase.stats()?;
-    Ok(stats.iter().any(|(counted, times)| *counted == verdict && *times > 0))
+    Ok(stats
+        .iter()
+        .any(|(counted, times)| *counted == verdict && *times > 0))
 }
 
 /// An Ethernet frame with a TCP segment that acknowledges something.

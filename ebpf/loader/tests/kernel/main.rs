@@ -8,6 +8,7 @@
     reason = "what the tests share reports by panicking"
 )]
 
+mod chase;
 mod cost;
 mod guard;
 mod judge;

@@ -44,11 +44,20 @@ pub enum Decision {
 }
 
 /// A packet for an address that moved.
-struct Moved<'a> {
+struct Moved {
     client: [u8; 16],
     address: [u8; 16],
     is_v6: bool,
-    config: &'a Config,
+}
+
+/// What a packet says about a connection.
+enum About {
+    /// It is to begin, with this sequence number.
+    Syn(u32),
+    /// It goes on or ends, with this one.
+    Segment(u32),
+    /// What was sent to the client did not arrive.
+    Error,
 }
 
 macro_rules! field {
@@ -106,16 +115,32 @@ fn judge(ctx: &TcContext, config: &Config, now: u64) -> Result<(Verdict, Route),
         client: source.address,
         address,
         is_v6: source.is_v6,
-        config,
     };
     let transport = transport(&packet, moved.is_v6, NETWORK).map_err(because_of)?;
     if transport.is_first_fragment {
         return Err(Verdict::Fragment);
     }
-    let verdict = match (transport.protocol, moved.is_v6) {
-        (TCP, _) => tcp(ctx, &packet, &transport, &moved)?,
-        (ICMP, false) | (ICMP6, true) => icmp(ctx, &packet, &transport, &moved)?,
+    let (flow, about) = match (transport.protocol, moved.is_v6) {
+        (TCP, _) => segment(&packet, &transport, &moved)?,
+        (ICMP, false) | (ICMP6, true) => error(&packet, &transport, &moved)?,
         _ => return Err(Verdict::NotTcp),
+    };
+    if !is_ours(flow.port) {
+        return Err(Verdict::NotPort);
+    }
+    if let About::Syn(sequence) = about {
+        flow.remember_syn(config.seed, sequence);
+        return Err(Verdict::Opening);
+    }
+    if flow.is_known(ctx, moved.is_v6) {
+        return Err(Verdict::Known);
+    }
+    let verdict = match about {
+        About::Segment(sequence) if flow.had_syn(config.seed, sequence.wrapping_sub(1)) => {
+            return Err(Verdict::Awaited);
+        }
+        About::Error => Verdict::ChasedError,
+        _ => Verdict::Chased,
     };
     route(&packet, moved.is_v6, previous).map(|route| (verdict, route))
 }
@@ -131,12 +156,7 @@ const fn because_of(obstacle: Obstacle) -> Verdict {
 }
 
 #[inline(always)]
-fn tcp(
-    ctx: &TcContext,
-    packet: &Packet,
-    transport: &Transport,
-    moved: &Moved<'_>,
-) -> Result<Verdict, Verdict> {
+fn segment(packet: &Packet, transport: &Transport, moved: &Moved) -> Result<(Flow, About), Verdict> {
     let header: [u8; TCP_FLAGS_END] = packet.read(transport.offset).ok_or(Verdict::Malformed)?;
     let flow = Flow {
         client: moved.client,
@@ -144,32 +164,19 @@ fn tcp(
         client_port: [header[0], header[1]],
         port: [header[2], header[3]],
     };
-    if !is_ours(flow.port) {
-        return Err(Verdict::NotPort);
-    }
     let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-    if header[13] & (SYN | ACK | RST) == SYN {
-        flow.remember_syn(moved.config.seed, sequence);
-        return Err(Verdict::Opening);
-    }
-    if flow.is_known(ctx, moved.is_v6) {
-        return Err(Verdict::Known);
-    }
-    if flow.had_syn(moved.config.seed, sequence.wrapping_sub(1)) {
-        return Err(Verdict::Awaited);
-    }
-    Ok(Verdict::Chased)
+    let about = if header[13] & (SYN | ACK | RST) == SYN {
+        About::Syn(sequence)
+    } else {
+        About::Segment(sequence)
+    };
+    Ok((flow, about))
 }
 
 /// An error that a router reports about what the previous holder has sent: without "fragmentation needed" and "packet too
 /// big" its connections would hang.
 #[inline(always)]
-fn icmp(
-    ctx: &TcContext,
-    packet: &Packet,
-    transport: &Transport,
-    moved: &Moved<'_>,
-) -> Result<Verdict, Verdict> {
+fn error(packet: &Packet, transport: &Transport, moved: &Moved) -> Result<(Flow, About), Verdict> {
     let [kind, _]: [u8; 2] = packet.read(transport.offset).ok_or(Verdict::Malformed)?;
     let is_error = if moved.is_v6 {
         // Unreachable, too big, time exceeded, parameter problem.
@@ -181,40 +188,33 @@ fn icmp(
     if !is_error {
         return Err(Verdict::NotTcp);
     }
+    // Sent from the address to the client.
     let inner = transport.offset + ICMP_HEADER;
     let network = if moved.is_v6 { IPV6 } else { IPV4 };
-    // Sent from the address to the client.
     let sender = source(packet, network, inner).map_err(because_of)?;
     let client = destination(packet, moved.is_v6, inner).ok_or(Verdict::Malformed)?;
     if sender.address != moved.address {
         return Err(Verdict::NotTcp);
     }
-    let (inner_protocol, inner_transport) = if moved.is_v6 {
+    let (inner_protocol, length) = if moved.is_v6 {
         // What the kernel sends for TCP has no extension headers.
         let [next, _]: [u8; 2] = packet.read(inner + 6).ok_or(Verdict::Malformed)?;
-        (next, inner + 40)
+        (next, 40)
     } else {
-        let [first, _]: [u8; 2] = packet.read(inner).ok_or(Verdict::Malformed)?;
-        let [_, protocol]: [u8; 2] = packet.read(inner + 8).ok_or(Verdict::Malformed)?;
-        (protocol, inner + usize::from(first & 0x0f) * 4)
+        let header: [u8; 10] = packet.read(inner).ok_or(Verdict::Malformed)?;
+        (header[9], usize::from(header[0] & 0x0f) * 4)
     };
     if inner_protocol != TCP {
         return Err(Verdict::NotTcp);
     }
-    let ports: [u8; 4] = packet.read(inner_transport).ok_or(Verdict::Malformed)?;
+    let ports: [u8; 4] = packet.read(inner + length).ok_or(Verdict::Malformed)?;
     let flow = Flow {
         client,
         address: moved.address,
         client_port: [ports[2], ports[3]],
         port: [ports[0], ports[1]],
     };
-    if !is_ours(flow.port) {
-        return Err(Verdict::NotPort);
-    }
-    if flow.is_known(ctx, moved.is_v6) {
-        return Err(Verdict::Known);
-    }
-    Ok(Verdict::ChasedError)
+    Ok((flow, About::Error))
 }
 
 #[inline(always)]
