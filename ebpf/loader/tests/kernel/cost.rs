@@ -145,9 +145,15 @@ fn edge_chase_stays_small() {
         for (what, packet, action) in cases {
             let frame = frame(&packet);
             assert_eq!(chase.test(&frame, 1).unwrap().action, action, "{what}");
-            // A packet that runs often is chased twice, and then has no hops left: that takes as long up to there.
-            let nanos = chase.test(&frame, RUNS).unwrap().nanos;
-            println!("edge_chase, {what}: {nanos} ns");
+            if action == Action::Pass {
+                let nanos = chase.test(&frame, RUNS).unwrap().nanos;
+                println!("edge_chase, {what}: {nanos} ns");
+            } else {
+                // In one go the packet would be chased twice, and then have no hops left.
+                let mut nanos: Vec<u32> = (0..2_001).map(|_| chase.test(&frame, 1).unwrap().nanos).collect();
+                nanos.sort_unstable();
+                println!("edge_chase, {what}: {} ns, median of cold runs", nanos[1_000]);
+            }
         }
         for (net, _) in chase.previous().unwrap() {
             chase.set_previous(net, None).unwrap();
