@@ -31,7 +31,9 @@ use crate::cli::{Exit, Failure, RunArgs, VERSION, print};
 use crate::compile::Statics;
 use crate::control::{ControlServer, ControlState, EntryPointFacts, UpgradeRequest, Upgrades};
 use crate::drains::Drains;
+use crate::guard::{self, Guard};
 use crate::handover::{Predecessor, Program};
+use crate::kernel::Kernel;
 use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
 use crate::runtime_file::{RunningNode, RuntimeFile, TokenFile};
@@ -114,7 +116,9 @@ struct Node {
     outdated: Vec<String>,
     upgrades: mpsc::Receiver<UpgradeRequest>,
     data_plane: DataPlane,
+    kernel: Kernel,
     steering: Steering,
+    guard: Guard,
     access_log: AccessLog,
     access_log_writer: Option<AccessLogWriter>,
     sources: Vec<(&'static str, SourceHandle)>,
@@ -138,7 +142,9 @@ impl Node {
             predecessor,
         } = inheritance;
         let outdated = sockets.names().into_iter().map(str::to_owned).collect();
-        let steering = steering::prepare(&config, sockets.take_steering_lock())?;
+        let kernel = Kernel::new(sockets.take_kernel_lock());
+        let steering = steering::prepare(&config, &kernel)?;
+        let guard = guard::prepare(&config, &kernel)?;
         let (control_listener, inherited) = sockets.sort(config.control.address);
         let mut registry = Registry::default();
         let names: Vec<Arc<str>> = config
@@ -161,11 +167,12 @@ impl Node {
         });
         metrics::register_generation(&mut registry, published.clone());
         steering::register(&mut registry, steering.clone());
+        guard::register(&mut registry, guard.clone());
 
         let control_listener = failure::bind_control(config.control.address, control_listener).await?;
         let control_socket = copy(&control_listener)?;
         let data_plane = DataPlane::start(
-            settings::of(&config),
+            settings::of(&config, &guard),
             inherited,
             published.clone(),
             Arc::clone(&metrics),
@@ -174,7 +181,7 @@ impl Node {
         .map_err(|error| failure::data_plane(&error))?;
         if predecessor.is_none() {
             // What waits in queues that were kept goes on waiting, and nobody is refused.
-            engage(&steering, &config, &data_plane)?;
+            engage(&kernel, &steering, &guard, &config, &data_plane)?;
         }
         let statics =
             Statics::new(&config, data_plane.bound()).map_err(|error| Failure::new(Exit::Config, error))?;
@@ -227,6 +234,7 @@ impl Node {
             drains,
             upgrades: wishes,
             steering: steering.clone(),
+            guard: guard.clone(),
         };
         let control = ControlServer::start(control_listener, state).map_err(|error| {
             Failure::new(Exit::System, format!("cannot start the control server: {error}"))
@@ -241,7 +249,9 @@ impl Node {
             outdated,
             upgrades,
             data_plane,
+            kernel,
             steering,
+            guard,
             access_log,
             access_log_writer,
             sources,
@@ -285,6 +295,7 @@ impl Node {
                 }
                 Some(request) = self.upgrades.recv(), if said_ready && replacing.is_none() => {
                     tracing::info!("an upgrade is asked for: starting a new process");
+                    self.guard.hold(true);
                     replacing = Some(self.replace(program));
                     wish = Some(request);
                 }
@@ -293,6 +304,7 @@ impl Node {
                     let successor = outcome.as_ref().ok().cloned();
                     if let Err(error) = &outcome {
                         tracing::error!(%error, "the upgrade failed");
+                        self.guard.hold(false);
                     }
                     if let Some(wish) = wish.take()
                         && wish.send(outcome).is_err()
@@ -358,7 +370,7 @@ impl Node {
         tracing::info!(accept_grace = ?shutdown.accept_grace, drain = ?shutdown.drain, "draining");
         systemd::stopping(shutdown.accept_grace + shutdown.drain);
         self.draining.cancel();
-        let steering = self.steering.clone();
+        let (steering, guard) = (self.steering.clone(), self.guard.clone());
         let outcome = tokio::select! {
             () = self.end(shutdown.accept_grace, false) => {
                 tracing::info!("stopped");
@@ -368,6 +380,7 @@ impl Node {
         };
         // Also when the drain was cut short.
         steering.detach();
+        guard.detach();
         outcome
     }
 
@@ -390,6 +403,8 @@ impl Node {
         let cut = self.data_plane.drain().await;
         // Before anything says that this process has ended: what nobody renews refuses whoever has the addresses next.
         self.steering.detach();
+        // To the end of the drain: what is under way is worth guarding.
+        self.guard.detach();
         if cut > 0 {
             tracing::warn!(connections = cut, "the drain time is over: connections were cut");
         }

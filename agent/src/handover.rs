@@ -3,7 +3,7 @@
 //!
 //! Sockets come from one of two places. **A predecessor** that runs: it starts the new process ([`replace`]), passes its
 //! sockets over a Unix socket whose path stands in `CONSTELLATION_HANDOVER`, serves on until the new process says that it
-//! serves too, and then drains. The lock of steering travels with them, so that nobody can come in between. **The service manager**: systemd keeps copies ([`crate::systemd::keep`]) and passes them
+//! serves too, and then drains. The lock of what is pinned travels with them, so that nobody can come in between. **The service manager**: systemd keeps copies ([`crate::systemd::keep`]) and passes them
 //! to whatever process it starts next, also after a crash.
 //!
 //! Both share the same sockets for a moment, with one queue between them: a connection is accepted by one or the other,
@@ -36,7 +36,7 @@ const SERVING: &str = "serving ";
 /// What it is told then: it is the main process of the service.
 const YOURS: &str = "yours";
 
-/// Listening sockets, and the lock of steering, with names that tell what they are for.
+/// Listening sockets, and the lock of what is pinned, with names that tell what they are for.
 #[derive(Debug, Default)]
 pub struct Sockets(Vec<(String, OwnedFd)>);
 
@@ -44,7 +44,7 @@ impl Sockets {
     /// The sockets of a running node, and the lock that goes along with them.
     pub fn of_node(
         control: OwnedFd,
-        steering_lock: Option<OwnedFd>,
+        kernel_lock: Option<OwnedFd>,
         entry_points: Vec<(Arc<str>, OwnedFd)>,
     ) -> Self {
         let named = entry_points
@@ -52,7 +52,7 @@ impl Sockets {
             .map(|(name, socket)| (format!("{ENTRY_POINT}{name}"), socket));
         Self(
             std::iter::once((CONTROL.to_owned(), control))
-                .chain(steering_lock.map(|lock| (STEERING_LOCK.to_owned(), lock)))
+                .chain(kernel_lock.map(|lock| (KERNEL_LOCK.to_owned(), lock)))
                 .chain(named)
                 .collect(),
         )
@@ -85,8 +85,8 @@ impl Sockets {
     }
 
     /// Takes out the lock of what the node before this one has pinned, if it came along.
-    pub fn take_steering_lock(&mut self) -> Option<OwnedFd> {
-        let position = self.0.iter().position(|(name, _)| name == STEERING_LOCK)?;
+    pub fn take_kernel_lock(&mut self) -> Option<OwnedFd> {
+        let position = self.0.iter().position(|(name, _)| name == KERNEL_LOCK)?;
         Some(self.0.remove(position).1)
     }
 
@@ -110,7 +110,7 @@ impl Sockets {
 
 /// Name of the control listener.
 const CONTROL: &str = "control";
-/// Name of the lock of what is pinned for steering.
-const STEERING_LOCK: &str = "steering-lock";
+/// Name of the lock of what is pinned, by the program that needed it first.
+const KERNEL_LOCK: &str = "steering-lock";
 /// Begins the name of every listener of an entry point. No colon: systemd's list of names is separated by them.
 const ENTRY_POINT: &str = "entry-point.";

@@ -11,11 +11,13 @@ use constellation_dataplane::settings::{
 };
 use constellation_table::EntryPointId;
 
+use crate::guard::Guard;
+
 /// Longer than any connection lives; stands for "no limit" where the data plane wants a time.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What the data plane is told at start.
-pub fn of(config: &Config) -> Settings {
+pub fn of(config: &Config, guard: &Guard) -> Settings {
     let entry_points = config.entry_points.iter().zip(0u16..);
     let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     Settings {
@@ -31,6 +33,8 @@ pub fn of(config: &Config) -> Settings {
         },
         drain: config.shutdown.drain,
         served_by_for: config.proxy.served_by_for.clone(),
+        gate: guard.gate(),
+        offences: guard.offences(),
     }
 }
 
@@ -148,7 +152,8 @@ mod tests {
         config.entry_points[1].timeouts.idle = None;
         config.entry_points[1].protocol = constellation_config::Protocol::Udp;
         config.entry_points[1].udp.max_sessions = 9;
-        let settings = of(&config);
+        let guard = crate::guard::prepare(&config, &crate::kernel::Kernel::new(None)).unwrap();
+        let settings = of(&config, &guard);
         let ids: Vec<u16> = settings.entry_points.iter().map(|e| e.id.0).collect();
         assert_eq!(ids, [0, 1]);
         assert_eq!(settings.entry_points[1].limits.max_headers, 7);

@@ -6,6 +6,7 @@
 
 pub mod access_log;
 pub mod departure;
+pub mod gate;
 mod generation;
 mod health;
 pub mod http;
@@ -13,6 +14,7 @@ pub mod l4;
 pub mod listener;
 mod liveness;
 pub mod metrics;
+pub mod offence;
 pub mod port_owner;
 pub mod server;
 pub mod settings;

@@ -8,7 +8,9 @@ use std::time::Duration;
 use constellation_table::EntryPointId;
 use ipnet::IpNet;
 
+use crate::gate::Gate;
 use crate::http::pace::Least;
+use crate::offence::Offences;
 
 /// Settings of the whole data plane.
 #[derive(Clone, Debug)]
@@ -26,6 +28,10 @@ pub struct Settings {
     pub drain: Duration,
     /// Answer requests with `X-Constellation-Endpoint` and friends only for these clients (empty: nobody).
     pub served_by_for: Vec<IpNet>,
+    /// Whose connections are closed unheard; changes while the data plane runs.
+    pub gate: Gate,
+    /// Where it is told what clients do that nobody does in good faith.
+    pub offences: Offences,
 }
 
 impl Settings {

@@ -20,6 +20,7 @@ use crate::http::{Edge, EntryPointState, Proxy, serve_connection};
 use crate::l4::udp::{self, Entrance};
 use crate::liveness::{Workers, message};
 use crate::metrics::{EntryPointMetrics, InFlight, Refusal};
+use crate::offence::Offender;
 use crate::server::StartError;
 use crate::sources::Counted;
 
@@ -344,7 +345,13 @@ impl Acceptor {
             return;
         };
         let metrics = self.edge.metrics.entry_point(entry_point.settings.id);
-        let open = match OpenConnection::count(entry_point, client, metrics) {
+        let settings = &self.edge.settings;
+        let counted = if settings.gate.refuses(client.ip()) {
+            Err(Refusal::Denied)
+        } else {
+            OpenConnection::count(entry_point, client, metrics)
+        };
+        let open = match counted {
             Ok(open) => open,
             // Closed without a word: whether a word would have to be encrypted is known only after reading, and that
             // takes the task and the memory that the limit is there to save.
@@ -352,6 +359,8 @@ impl Acceptor {
                 if let Some(metrics) = metrics {
                     metrics.refused(reason);
                 }
+                let offender = Offender::of(&entry_point.settings, client.ip());
+                settings.offences.tell(offender, reason);
                 return;
             }
         };

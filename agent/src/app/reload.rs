@@ -18,6 +18,7 @@ impl Node {
         match load(args) {
             Ok(loaded) => {
                 self.readdress(&loaded.config);
+                self.reguard(&loaded.config);
                 let changed = changed_sections(&self.config, &loaded.config);
                 if changed.is_empty() {
                     tracing::info!("reloading routes, certificates and the access log");
@@ -34,6 +35,20 @@ impl Node {
             ),
         }
         systemd::ready("serving");
+    }
+
+    /// Guards by the configuration as it is now, and the ports that the entry points have now.
+    fn reguard(&mut self, now: &Config) {
+        let mut config = self.config.clone();
+        config.edge.guard.clone_from(&now.edge.guard);
+        match self.guard.reload(&config, self.data_plane.bound()) {
+            Ok(()) => {
+                self.config = config;
+                self.kernel
+                    .settle(self.steering.is_active() || self.guard.is_active());
+            }
+            Err(error) => tracing::error!("edge.guard is not applied as it should be: {error}"),
+        }
     }
 
     /// Steers the addresses that the entry points have now.

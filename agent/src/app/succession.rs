@@ -9,7 +9,9 @@ use tokio::sync::oneshot;
 use super::Node;
 use super::signals::Signals;
 use crate::cli::{Exit, Failure, VERSION};
+use crate::guard::Guard;
 use crate::handover::{self, Predecessor, Program, ReplaceError, Sockets, Successor};
+use crate::kernel::Kernel;
 use crate::steering::Steering;
 use crate::{runtime_file, systemd};
 
@@ -53,7 +55,13 @@ impl Node {
                 Failure::new(Exit::System, text)
             })?;
             // Not before that one has let go: a successor that fails must leave nothing behind.
-            engage(&self.steering, &self.config, &self.data_plane)?;
+            engage(
+                &self.kernel,
+                &self.steering,
+                &self.guard,
+                &self.config,
+                &self.data_plane,
+            )?;
         }
         match self.sockets() {
             Ok(sockets) => systemd::keep(&sockets, &std::mem::take(&mut self.outdated)),
@@ -67,7 +75,7 @@ impl Node {
         let control = self.control_socket.try_clone()?;
         Ok(Sockets::of_node(
             control,
-            self.steering.lock()?,
+            self.kernel.descriptor()?,
             self.data_plane.sockets()?,
         ))
     }
@@ -91,6 +99,8 @@ impl Node {
     pub(super) async fn retire(self, mut signals: Signals, successor: &Successor) -> Result<(), Failure> {
         tracing::info!(pid = successor.pid, version = %successor.version, "a new process serves: draining");
         self.steering.leave();
+        self.guard.leave();
+        self.kernel.leave();
         tokio::select! {
             () = self.end(Duration::ZERO, true) => {
                 tracing::info!("stopped");
@@ -101,13 +111,23 @@ impl Node {
     }
 }
 
-/// Has the kernel give new connections to the sockets of the data plane, or clears away what an earlier process left.
-pub(super) fn engage(steering: &Steering, config: &Config, data_plane: &DataPlane) -> Result<(), Failure> {
+/// Puts into force what this process uses of the kernel, and clears away what an earlier one left of the rest.
+pub(super) fn engage(
+    kernel: &Kernel,
+    steering: &Steering,
+    guard: &Guard,
+    config: &Config,
+    data_plane: &DataPlane,
+) -> Result<(), Failure> {
     let sockets = data_plane.sockets().map_err(|error| {
         let text = format!("cannot duplicate the listening sockets: {error}; check the limit on open files");
         Failure::new(Exit::System, text)
     })?;
-    steering.engage(config, &sockets)
+    // First who may come in, then who comes.
+    guard.engage(config, data_plane.bound())?;
+    steering.engage(config, &sockets)?;
+    kernel.settle(steering.is_active() || guard.is_active());
+    Ok(())
 }
 
 /// What comes of starting a successor.

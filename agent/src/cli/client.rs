@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -141,13 +142,32 @@ impl Node {
 
     /// The JSON answer to `POST path`, which changes something.
     pub(super) fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let (url, request) = self.post_to(path);
+        let response = request.send_empty().map_err(|error| self.no_answer(&error))?;
+        self.read(&url, response)
+    }
+
+    /// The same with a body.
+    pub(super) fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Failure::new(Exit::Failure, format!("cannot write JSON: {error}")))?;
+        let (url, request) = self.post_to(path);
+        let request = request.header("Content-Type", "application/json");
+        let response = request.send(&body).map_err(|error| self.no_answer(&error))?;
+        self.read(&url, response)
+    }
+
+    fn post_to(&self, path: &str) -> (String, ureq::RequestBuilder<ureq::typestate::WithBody>) {
         let url = format!("{}{path}", self.base);
         let mut request = self.agent.post(&url);
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let response = request.send_empty().map_err(|error| self.no_answer(&error))?;
-        self.read(&url, response)
+        (url, request)
     }
 
     fn read<T: DeserializeOwned>(

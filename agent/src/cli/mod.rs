@@ -11,6 +11,7 @@ mod drain;
 mod ebpf;
 mod exit;
 mod explain;
+mod guard;
 mod routes;
 mod services;
 mod status;
@@ -61,6 +62,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Replace the running node by a new process without refusing a connection.
     Upgrade(upgrade::UpgradeArgs),
+    /// Deny and allow clients in the kernel, and see who is; needs edge.guard.mode.
+    Guard(guard::GuardArgs),
     /// Look at what is attached and pinned in the kernel, or remove it; a node need not run.
     Ebpf(ebpf::EbpfArgs),
     /// Print shell completions.
@@ -152,6 +155,7 @@ pub fn main() -> Exit {
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
+        Command::Guard(args) => guard::run(&args),
         Command::Ebpf(args) => ebpf::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::DemoBackend(args) => crate::demo::run(&args),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::NodeChoice;
+use super::guard;
 use super::{Failure, Settings, print, print_json};
 
 /// `status`.
@@ -43,6 +44,7 @@ struct Status {
     problems: Vec<Problem>,
     last_reload_error: Option<String>,
     steering: Steering,
+    guard: guard::Guard,
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,6 +127,7 @@ fn render(text: &mut String, control: &str, status: &Status) -> std::fmt::Result
         )?;
     }
     steering(text, &status.steering)?;
+    guard::line(text, &status.guard)?;
     writeln!(
         text,
         "serving      {} routers, {} of {} services healthy, generation {}",
@@ -191,6 +194,10 @@ mod tests {
             "problems": [{"subject": "router a@file", "message": "it has no rule"}], "last_reload_error": null,
             "steering": {"state": "active", "reason": null, "stand_in": null,
                          "lease": {"epoch": 3, "remaining_seconds": 2.51, "renewals": 9, "losses": 0, "steered": 2}},
+            "guard": {"state": "active", "reason": null, "stand_in": null, "denied": 3, "allowed": 1, "problems": ["lost"],
+                      "devices": [{"name": "eth0", "hook": "xdp", "problem": null, "no_xdp": null},
+                                  {"name": "tun0", "hook": null, "problem": "gone", "no_xdp": null}],
+                      "attack": {"under_attack": true, "xdp": "auto", "by_hand": false}},
         });
         let mut text = String::new();
         render(
@@ -210,6 +217,7 @@ control      http://127.0.0.1:8080
 listening    web on 127.0.0.1:8000
 listening    dns on 127.0.0.1:53/udp
 steering     active: 2 addresses, epoch 3, lease for another 2.5 s
+guard        active at eth0/xdp tun0/none: 3 denied, 1 allowed, UNDER ATTACK; lost
 serving      2 routers, 1 of 2 services healthy, generation 4
 source       file: connected
 source       docker: no socket

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
@@ -17,7 +17,7 @@ use super::health::{Health, Overall};
 use super::problem::{Problem, method_not_allowed, not_found};
 use super::routes::Routes;
 use super::status::Status;
-use super::{ControlState, drain, services, upgrade};
+use super::{ControlState, drain, edge_guard, services, upgrade};
 
 /// Everything that is served.
 pub(super) fn router(state: ControlState) -> Router {
@@ -30,6 +30,12 @@ pub(super) fn router(state: ControlState) -> Router {
             "/api/v1/services/{name}/endpoints/{endpoint}/undrain",
             post(drain::undrain),
         )
+        .route("/api/v1/guard/deny", post(edge_guard::deny))
+        .route("/api/v1/guard/undeny", post(edge_guard::undeny))
+        .route("/api/v1/guard/allow", post(edge_guard::allow))
+        .route("/api/v1/guard/disallow", post(edge_guard::disallow))
+        .route("/api/v1/guard/attack", post(edge_guard::attack))
+        .layer(DefaultBodyLimit::max(edge_guard::MAX_BODY))
         .route("/api/v1/upgrade", post(upgrade::upgrade))
         .route_layer(middleware::from_fn_with_state(state.clone(), may_change));
     Router::new()
@@ -40,6 +46,8 @@ pub(super) fn router(state: ControlState) -> Router {
         .route("/metrics", get(openmetrics))
         .route("/api/v1/health", get(ready))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/guard", get(edge_guard::show))
+        .route("/api/v1/guard/lists", get(edge_guard::lists))
         .route("/api/v1/routes", get(routes))
         .route("/api/v1/services", get(all_services))
         .route("/api/v1/services/{name}", get(one_service))

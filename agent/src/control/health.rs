@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{ControlState, rfc3339};
 use crate::report::Report;
-use crate::steering;
+use crate::{guard, steering};
 
 /// The answer of `/health`.
 #[derive(Debug, Serialize)]
@@ -62,6 +62,7 @@ impl Health {
             ),
             data_plane(&state.workers),
             steering(&state.steering.report()),
+            guard(&state.guard.report()),
             configuration(&report),
             draining(state.draining.is_cancelled()),
             reload(&report),
@@ -156,6 +157,21 @@ fn steering(report: &steering::Report) -> Condition {
         .as_ref()
         .is_none_or(|lease| !lease.remaining.is_zero());
     required("steering", held, reason)
+}
+
+/// Without it the node serves; but whoever has asked for it wants to know.
+fn guard(report: &guard::Report) -> Condition {
+    let reason = match (report.state, &report.reason) {
+        ("active", _) if report.problems.is_empty() => format!(
+            "the kernel drops packets from {} prefixes at {} devices",
+            report.denied,
+            report.devices.len()
+        ),
+        _ if !report.problems.is_empty() => report.problems.join("; "),
+        (_, Some(reason)) => format!("not used: {reason}"),
+        (state, None) => state.to_owned(),
+    };
+    attention("guard", report.problems.is_empty(), reason)
 }
 
 fn configuration(report: &Report) -> Condition {

@@ -10,6 +10,8 @@
 //! | `/metrics` | OpenMetrics text |
 //! | `/api/v1/status`, `/routes`, `/services`, `/services/{name}`, `/metrics` | JSON |
 //! | POST `/api/v1/services/{name}/endpoints/{endpoint}/drain`, `/undrain` | the endpoint as it stands then |
+//! | `/api/v1/guard`, `/guard/lists` | the guard, and who is denied and allowed |
+//! | POST `/api/v1/guard/deny`, `/undeny`, `/allow`, `/disallow`, `/attack` | what came of it |
 //! | POST `/api/v1/upgrade` | the process that serves from now on |
 //! | `/api/v1/explain?url=` | the decision for a request, a connection or datagrams, with its reasons |
 //!
@@ -18,6 +20,7 @@
 
 mod api;
 mod drain;
+mod edge_guard;
 mod explain;
 mod guard;
 mod health;
@@ -42,6 +45,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::drains::Drains;
+use crate::guard::Guard;
 use crate::report::{NodeFacts, Report};
 use crate::steering::Steering;
 
@@ -80,6 +84,8 @@ pub struct ControlState {
     pub upgrades: Upgrades,
     /// Whether the kernel gives connections to this node.
     pub steering: Steering,
+    /// Whose packets come in at all.
+    pub guard: Guard,
 }
 
 /// RFC 3339 in UTC, to the second.

@@ -12,7 +12,7 @@ use super::services::is_healthy;
 use super::{ControlState, rfc3339};
 use crate::report::{DisabledRouter, Report};
 use crate::sources::{Problem, SourceStatus};
-use crate::steering;
+use crate::{guard, steering};
 
 /// The answer. The first block is what clients of a whole cluster know; a node on its own is a cluster of one.
 #[derive(Debug, Serialize)]
@@ -49,6 +49,7 @@ pub(super) struct Status {
     reload_failures: u64,
     last_reload_error: Option<String>,
     steering: steering::Report,
+    guard: guard::Report,
 }
 
 #[derive(Debug, Serialize)]
@@ -142,6 +143,7 @@ impl Status {
             reload_failures: report.failures,
             last_reload_error: report.last_failure.clone(),
             steering: state.steering.report(),
+            guard: state.guard.report(),
         }
     }
 }

@@ -9,20 +9,19 @@ use std::time::Duration;
 
 use constellation_config::{Config, EntryPoint, Protocol};
 use constellation_dataplane::{listener, port_owner};
-use constellation_ebpf_loader as kernel;
+use constellation_ebpf_loader as loader;
 use constellation_ebpf_loader::steering::{Bind, Changes};
-use constellation_ebpf_loader::{Availability, BootTime, Error, Lock, Origin};
+use constellation_ebpf_loader::{Availability, BootTime, Error, Origin};
 
 use super::layout::{Layout, LayoutError, Listener};
 use super::lease::{LocalLease, Renewal, Term};
 use super::report::LeaseReport;
-use super::stand_in::Reason;
 use super::{Shared, State};
+use crate::kernel::Reason;
 
 /// What is in force.
 pub(super) struct Active {
-    kernel: kernel::Steering,
-    lock: Lock,
+    kernel: loader::Steering,
     layout: Layout,
     lease: LocalLease,
     term: Term,
@@ -38,8 +37,7 @@ impl Active {
     /// Puts these sockets and the addresses of the configuration into force, takes the lease, and has it renewed.
     pub(super) fn begin(
         shared: &Arc<Shared>,
-        mut steering: kernel::Steering,
-        lock: &Lock,
+        mut steering: loader::Steering,
         config: &Config,
         sockets: &[(Arc<str>, OwnedFd)],
     ) -> Result<Self, Reason> {
@@ -94,7 +92,6 @@ impl Active {
         })?;
         Ok(Self {
             kernel: steering,
-            lock: lock.clone(),
             layout,
             lease,
             term,
@@ -137,10 +134,6 @@ impl Active {
             tracing::warn!(%error, "the grant can't be revoked; it ends by itself");
         }
         self.term.deadline = BootTime::from_nanos(0);
-    }
-
-    pub(super) fn lock(&self) -> &Lock {
-        &self.lock
     }
 
     /// Renews the lease, or takes it anew where it was lost.

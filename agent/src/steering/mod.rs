@@ -15,30 +15,36 @@ mod lease;
 mod metrics;
 mod prepare;
 mod report;
-mod stand_in;
 
 use std::fmt;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use constellation_config::{Config, EntryPoint, Lease, SteeringMode};
-use constellation_ebpf_loader as kernel;
+use constellation_ebpf_loader as loader;
+use constellation_ebpf_loader::Feature;
 use constellation_ebpf_loader::steering::Changes;
-use constellation_ebpf_loader::{Availability, Lock};
 
 use self::active::{Active, Added};
 pub use self::metrics::register;
 pub use self::prepare::prepare;
 use self::prepare::required_by;
 pub use self::report::{LeaseReport, Report};
-use self::stand_in::{Reason, WHAT_STANDS_IN};
 use crate::cli::Failure;
+use crate::kernel::{Kernel, Reason};
+
+/// What stands in where steering is not active.
+const WHAT_STANDS_IN: &str =
+    "the addresses are bound in the ordinary way: a node that hangs keeps them until it is stopped";
+/// What it is called where it can't be had.
+const WHAT: &str = "steering";
 
 /// The handle. Clones share one state.
 #[derive(Clone)]
 pub struct Steering(Arc<Shared>);
 
 struct Shared {
+    kernel: Kernel,
     mode: SteeringMode,
     lease: Lease,
     state: Mutex<State>,
@@ -46,11 +52,11 @@ struct Shared {
 
 enum State {
     /// It works here; whoever serves until now still does.
-    Prepared(Box<kernel::Steering>, Lock),
+    Prepared(Box<loader::Steering>),
     /// The program is in force, and the lease is renewed.
     Active(Box<Active>),
-    /// It is not used, and what an earlier process left under this lock is to be cleared away.
-    Ordinary(Reason, Option<Lock>),
+    /// It is not used.
+    Ordinary(Reason),
     /// A successor has it, or the node stops.
     Ended,
 }
@@ -64,27 +70,18 @@ impl Steering {
     pub fn engage(&self, config: &Config, sockets: &[(Arc<str>, OwnedFd)]) -> Result<(), Failure> {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Ended) {
-            State::Prepared(steering, lock) => {
-                match Active::begin(&self.0, *steering, &lock, config, sockets) {
-                    Ok(active) => {
-                        *state = State::Active(Box::new(active));
-                        // Without the state, since the lease is renewed meanwhile.
-                        drop(state);
-                        tidy(&lock);
-                    }
-                    Err(reason) => {
-                        clear(&lock);
-                        required_by(config).map_or(Ok(()), |who| Err(reason.refusal(&who)))?;
-                        tracing::warn!(%reason, "steering can't be used: {WHAT_STANDS_IN}");
-                        *state = State::Ordinary(reason, None);
-                    }
+            State::Prepared(steering) => match Active::begin(&self.0, *steering, config, sockets) {
+                Ok(active) => *state = State::Active(Box::new(active)),
+                Err(reason) => {
+                    self.0.kernel.clear(Feature::Steering);
+                    required_by(config).map_or(Ok(()), |who| Err(reason.refusal(&who, WHAT)))?;
+                    tracing::warn!(%reason, "steering can't be used: {WHAT_STANDS_IN}");
+                    *state = State::Ordinary(reason);
                 }
-            }
-            State::Ordinary(reason, lock) => {
-                if let Some(lock) = lock {
-                    clear(&lock);
-                }
-                *state = State::Ordinary(reason, None);
+            },
+            State::Ordinary(reason) => {
+                self.0.kernel.clear(Feature::Steering);
+                *state = State::Ordinary(reason);
             }
             other => *state = other,
         }
@@ -129,7 +126,8 @@ impl Steering {
     pub fn detach(&self) {
         let ended = std::mem::replace(&mut *self.state(), State::Ended);
         if let State::Active(active) = ended {
-            clear(active.lock());
+            drop(active);
+            self.0.kernel.clear(Feature::Steering);
         }
     }
 
@@ -138,12 +136,9 @@ impl Steering {
         *self.state() = State::Ended;
     }
 
-    /// The lock, to be passed on to a successor.
-    pub fn lock(&self) -> std::io::Result<Option<OwnedFd>> {
-        match &*self.state() {
-            State::Active(active) => active.lock().as_fd().try_clone_to_owned().map(Some),
-            _ => Ok(None),
-        }
+    /// Whether the program is in force.
+    pub fn is_active(&self) -> bool {
+        matches!(&*self.state(), State::Active(_))
     }
 
     /// Steering as it is now.
@@ -158,22 +153,17 @@ impl Steering {
             lease: None,
         };
         match &*self.state() {
-            State::Prepared(..) => report.state = "waiting",
+            State::Prepared(_) => report.state = "waiting",
             State::Active(active) => {
                 report.state = "active";
                 report.lease = Some(active.report());
             }
-            State::Ordinary(reason, _) => {
+            State::Ordinary(reason) => {
                 report.state = reason.state();
                 report.reason = Some(reason.to_string());
                 report.stand_in = Some(WHAT_STANDS_IN);
-                match reason {
-                    Reason::Unavailable(Availability::Unsupported { errno, .. }) => report.errno = *errno,
-                    Reason::Unavailable(Availability::Denied { missing }) => {
-                        report.missing = missing.iter().map(ToString::to_string).collect();
-                    }
-                    _ => {}
-                }
+                report.errno = reason.errno();
+                report.missing = reason.missing();
             }
             State::Ended => {}
         }
@@ -188,34 +178,5 @@ impl Steering {
 impl fmt::Debug for Steering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Steering").field(&self.report()).finish()
-    }
-}
-
-/// Removes what is of no use to anybody: pins of other versions, and of network namespaces that are gone. What stays does
-/// no harm.
-fn tidy(lock: &Lock) {
-    if let Err(error) = kernel::remove_other_versions(lock) {
-        tracing::warn!(%error, "what another version has pinned can't be removed");
-    }
-    match kernel::remove_orphans(lock.namespace()) {
-        Ok(0) => {}
-        Ok(count) => tracing::info!(
-            count,
-            "removed what nodes in network namespaces that are gone had pinned"
-        ),
-        Err(error) => {
-            tracing::warn!(%error, "what is left of network namespaces that are gone can't be removed")
-        }
-    }
-}
-
-/// Takes everything out of force.
-fn clear(lock: &Lock) {
-    match kernel::detach(lock) {
-        Ok(()) => tracing::info!("steering: detached, and what was pinned is removed"),
-        Err(error) => tracing::error!(
-            %error,
-            "what is pinned can't be removed, and refuses clients of its addresses; run `constellation ebpf detach` as root"
-        ),
     }
 }

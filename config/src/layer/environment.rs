@@ -12,11 +12,12 @@ const PREFIX: &str = "CONSTELLATION__";
 
 /// Variables that stand for one key. The first one of a key that is set counts. An empty one counts as not set,
 /// because Compose files hand on variables that way.
-const SIMPLE: [(&str, &str); 7] = [
+const SIMPLE: [(&str, &str); 8] = [
     ("TS_HOSTNAME", "node.name"),
     ("NODE_NAME", "node.name"),
     ("DOMAIN", "node.domain"),
     ("NODE_PRIORITY", "node.priority"),
+    ("DATA_DIR", "node.dataDir"),
     (
         "SMARTPROXY_TIMEOUT",
         "serversTransport.forwardingTimeouts.dialTimeout",

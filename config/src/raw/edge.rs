@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Time;
+use super::{RawGuard, Time};
 use crate::resolved::{Lease, SteeringMode};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +15,8 @@ pub(crate) struct RawEdge {
     pub(crate) steering: SteeringMode,
     /// For how long the program lets this node answer without hearing from it.
     pub(crate) lease: RawLease,
+    /// Whose packets come in at all.
+    pub(crate) guard: RawGuard,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

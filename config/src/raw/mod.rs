@@ -6,6 +6,7 @@
 mod access_log;
 mod edge;
 mod entry_point;
+mod guard;
 mod leaf;
 mod provider;
 mod stream;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use access_log::{RawAccessLog, RawFilters};
 pub(crate) use edge::RawEdge;
 pub(crate) use entry_point::{RawEntryPoint, RawEntryPointTls, RawRedirection};
+pub(crate) use guard::{AUTO, RawGuard, RawGuardAttack, RawGuardFeed, RawGuardRate};
 pub(crate) use leaf::network_list;
 pub use leaf::{Bytes, Time};
 pub(crate) use provider::{RawCertificates, RawDocker, RawDockerTls, RawFile, RawProviders};
@@ -91,6 +93,8 @@ pub(crate) struct RawNode {
     pub(crate) region: String,
     /// Domain of the cluster, such as example.org; empty: none.
     pub(crate) domain: String,
+    /// Folder of what has to outlive the node: bans that were added while it ran.
+    pub(crate) data_dir: String,
 }
 
 impl Default for RawNode {
@@ -100,6 +104,7 @@ impl Default for RawNode {
             priority: Node::default().priority,
             region: String::new(),
             domain: String::new(),
+            data_dir: Node::default().data_dir.display().to_string(),
         }
     }
 }

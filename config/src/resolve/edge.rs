@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Judge;
+use super::{Judge, guard};
 use crate::raw::RawEdge;
 use crate::resolved::{Edge, EntryPoint, Lease, SteeringMode};
 
@@ -39,5 +39,6 @@ pub(super) fn one(raw: &RawEdge, entry_points: &[EntryPoint], judge: &mut Judge<
     Edge {
         steering: raw.steering,
         lease,
+        guard: guard::one(&raw.guard, judge),
     }
 }

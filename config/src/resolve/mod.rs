@@ -6,6 +6,7 @@ mod access_log;
 mod address;
 mod edge;
 mod entry_point;
+mod guard;
 mod provider;
 
 use std::num::NonZeroUsize;
@@ -124,6 +125,11 @@ fn node(raw: &RawNode, host_name: &str, judge: &mut Judge<'_>) -> Node {
             .refuse("node.name", "is not a DNS label")
             .expects("letters, digits and `-`, at most 63, no `-` at the ends");
     }
+    if !raw.data_dir.starts_with('/') {
+        judge
+            .refuse("node.dataDir", "is not an absolute path")
+            .expects("a folder such as /opt/constellation/data");
+    }
     let domain = raw.domain.trim_end_matches('.').to_ascii_lowercase();
     let is_domain = domain.len() <= 253 && domain.split('.').all(is_label);
     if !domain.is_empty() && !is_domain {
@@ -136,6 +142,7 @@ fn node(raw: &RawNode, host_name: &str, judge: &mut Judge<'_>) -> Node {
         priority: raw.priority,
         region: raw.region.clone(),
         domain,
+        data_dir: PathBuf::from(&raw.data_dir),
     }
 }
 

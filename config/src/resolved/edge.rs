@@ -5,13 +5,17 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Guard;
+
 /// `edge`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edge {
     /// Who gives new connections to the listeners.
     pub steering: SteeringMode,
     /// For how long the kernel lets this node answer without hearing from it.
     pub lease: Lease,
+    /// Whose packets come in at all.
+    pub guard: Guard,
 }
 
 /// `edge.steering`.

@@ -6,6 +6,7 @@
 mod access_log;
 mod edge;
 mod entry_point;
+mod guard;
 mod provider;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,6 +24,7 @@ pub use entry_point::{
     EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Prefix, Protocol, ProxyProtocol, Redirection,
     RedirectionTarget, Timeouts, Udp,
 };
+pub use guard::{Guard, GuardAttack, GuardDevices, GuardFeed, GuardMode, GuardRate, XdpMode};
 pub use provider::{CertificatesProvider, DockerProvider, DockerTls, FileProvider, FileSource, Providers};
 
 use crate::Secret;
@@ -68,6 +70,8 @@ pub struct Node {
     pub region: String,
     /// Domain of the cluster; empty: none.
     pub domain: String,
+    /// Folder of what has to outlive the node, made when there is something to keep.
+    pub data_dir: PathBuf,
 }
 
 impl Default for Node {
@@ -77,6 +81,7 @@ impl Default for Node {
             priority: 100,
             region: String::new(),
             domain: String::new(),
+            data_dir: PathBuf::from("/opt/constellation/data"),
         }
     }
 }

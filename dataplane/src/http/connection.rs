@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::refusal::Refusal;
 use crate::access_log::TlsDetails;
+use crate::offence::Offender;
 use crate::settings::EntryPoint;
 
 /// One client connection.
@@ -24,6 +25,8 @@ pub(super) struct Connection {
     pub(super) local: SocketAddr,
     /// The client's address as a header value, made once.
     pub(super) client_value: HeaderValue,
+    /// Who is to blame for what comes here: the peer, and never one that speaks for others.
+    pub(super) offender: Offender,
     /// Whether the client's forwarding headers are believed.
     pub(super) trusted: bool,
     /// Whether answers name who served.
@@ -76,6 +79,7 @@ impl Connection {
                 .any(|net| net.contains(&client.ip()));
         Self {
             client_value: ip_value(client.ip()),
+            offender: Offender::of(&entry_point, client.ip()),
             entry_point,
             client,
             local,

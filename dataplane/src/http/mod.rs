@@ -56,7 +56,8 @@ use constellation_table::{Service, Transitions};
 use crate::Published;
 use crate::access_log::AccessLog;
 use crate::health::log::Log;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Refusal};
+use crate::offence::Offender;
 use crate::settings::{EntryPoint, Limits, Settings};
 use crate::sources::{Counted, Sources};
 
@@ -162,6 +163,14 @@ impl Edge {
             kept: Arc::default(),
             copied: Arc::default(),
         }
+    }
+
+    /// Counts a refusal, and tells of it where it is an offence.
+    pub(crate) fn refused(&self, entry_point: &EntryPoint, offender: Offender, refusal: Refusal) {
+        if let Some(metrics) = self.metrics.entry_point(entry_point.id) {
+            metrics.refused(refusal);
+        }
+        self.settings.offences.tell(offender, refusal);
     }
 
     /// Counts and tells what changed about endpoints of a service.

@@ -147,9 +147,9 @@ impl App {
             Ok(Outcome::Forward) => return self.forward(session, exchange).await,
             Ok(Outcome::Answer(answer)) => answer,
             Ok(Outcome::Refuse(refusal)) => {
-                let entry_point = exchange.connection.as_ref().map(|c| c.entry_point.id);
-                if let Some(metrics) = entry_point.and_then(|id| self.edge.metrics.entry_point(id)) {
-                    metrics.refused(refusal.label());
+                if let Some(connection) = &exchange.connection {
+                    self.edge
+                        .refused(&connection.entry_point, connection.offender, refusal.label());
                 }
                 Answer::refusal(refusal)
             }

@@ -29,6 +29,7 @@ use super::refusal::Refusal;
 use super::{EntryPointState, Proxy};
 use crate::l4::{hello, tcp};
 use crate::metrics::{HandshakeOutcome, TlsVersion};
+use crate::offence::Offender;
 use crate::tls;
 
 /// What a client that speaks HTTP/2 without negotiation sends first (RFC 9113 section 3.4).
@@ -56,6 +57,7 @@ pub(crate) async fn serve_connection(
     let limits = entry_point.settings.limits;
     let deadline = Instant::now() + limits.header_timeout;
     let mut first = Vec::new();
+    let offender = Offender::of(&entry_point.settings, client.ip());
     let mut ends = Ends::of(client, local);
     if entry_point.settings.proxy_protocol.is_in_use() {
         // In a box: most entry points have no use for its size.
@@ -82,13 +84,15 @@ pub(crate) async fn serve_connection(
         .served_by_for
         .iter()
         .any(|net| net.contains(&client.ip().to_canonical()));
-    let connection = Connection::new(entry_point.settings.clone(), client, local, tell);
+    let mut connection = Connection::new(entry_point.settings.clone(), client, local, tell);
+    connection.offender = offender;
     if proxy.edge.published.load().table.has_tcp(entry_point.settings.id) {
         let arrival = tcp::Arrival {
             socket,
             first,
             client: connection.client,
             local: connection.local,
+            offender,
             tlvs,
             deadline,
             stopping: stopping.clone(),
@@ -117,9 +121,8 @@ pub(crate) async fn serve_connection(
         }
         Err(_) => {
             if !first.is_empty() {
-                if let Some(metrics) = proxy.edge.metrics.entry_point(entry_point.settings.id) {
-                    metrics.refused(Refusal::HeaderTimeout.label());
-                }
+                let refusal = Refusal::HeaderTimeout;
+                proxy.edge.refused(&entry_point.settings, offender, refusal.label());
                 send_off(&mut socket, &Refusal::HeaderTimeout.to_wire()).await;
             }
             return;
@@ -273,13 +276,16 @@ async fn hand_over<S: Transport + AsRawFd>(
     };
     // It ends the connection by itself; what it returns is a stream to be used again, which it never is.
     drop(app.process_new(Box::new(io), &stopping).await);
-    if let Some(metrics) = proxy.edge.metrics.entry_point(connection.entry_point.id) {
-        if let Some(refusal) = connection.refused() {
-            metrics.refused(refusal.label());
-        }
-        for _ in 0..connection.slow_streams() {
-            metrics.refused(crate::metrics::Refusal::SlowReader);
-        }
+    let refused = |refusal| {
+        proxy
+            .edge
+            .refused(&connection.entry_point, connection.offender, refusal);
+    };
+    if let Some(refusal) = connection.refused() {
+        refused(refusal.label());
+    }
+    for _ in 0..connection.slow_streams() {
+        refused(crate::metrics::Refusal::SlowReader);
     }
     if let Some(socket) = connection.take_lingering() {
         linger(socket).await;

@@ -114,6 +114,8 @@ label_enum! {
     pub enum Refusal {
         /// More connections than the entry point admits.
         TooManyConnections = "too_many_connections",
+        /// The peer is on the deny list, and the kernel did not see to it.
+        Denied = "denied",
         /// More connections than one source may have.
         TooManyFromSource = "too_many_from_source",
         /// The request line and headers did not arrive in time (408).
@@ -395,6 +397,8 @@ label_enum! {
         Unavailable = "unavailable",
         /// It says that it comes from the entry point itself, or from no port.
         Forged = "forged",
+        /// The client's address is on the deny list, and the kernel did not see to it.
+        Denied = "denied",
         /// The client's address has as many sessions as it may.
         Source = "source",
         /// More sessions began than may in that time.

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use constellation_dataplane::access_log::AccessLog;
+use constellation_dataplane::gate::Gate;
 use constellation_dataplane::metrics::Metrics;
+use constellation_dataplane::offence::Offences;
 use constellation_dataplane::settings::{
     EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, Settings, TcpSettings, UdpSettings,
 };
@@ -50,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) exempt_sources: Vec<&'static str>,
     pub(crate) drain: Duration,
     pub(crate) access_log: AccessLog,
+    pub(crate) gate: Gate,
+    pub(crate) offences: Offences,
 }
 
 impl Default for Plan {
@@ -63,6 +67,8 @@ impl Default for Plan {
             exempt_sources: Vec::new(),
             drain: Duration::from_secs(10),
             access_log: AccessLog::off(),
+            gate: Gate::default(),
+            offences: Offences::default(),
         }
     }
 }
@@ -112,6 +118,8 @@ impl Plan {
                 .iter()
                 .map(|net| net.parse().unwrap())
                 .collect(),
+            gate: self.gate,
+            offences: self.offences,
         };
         let published = Published::new(generation(1, self.routes));
         let plane = DataPlane::start(

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use constellation_dataplane::access_log::{self, AccessLog, AccessLogWriter};
+use constellation_dataplane::gate::Gate;
 use constellation_dataplane::metrics::Metrics;
+use constellation_dataplane::offence::Offences;
 use constellation_dataplane::settings::{
     EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, Settings, TcpSettings, UdpSettings,
 };
@@ -150,6 +152,8 @@ impl Plan {
             cpus: Vec::new(),
             drain: self.drain,
             served_by_for: Vec::new(),
+            gate: Gate::default(),
+            offences: Offences::default(),
         };
         let (generation, services) = generation(1, self.streams, self.http, self.tls);
         let published = Published::new(generation);

@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use constellation_dataplane::access_log::AccessLog;
+use constellation_dataplane::gate::Gate;
 use constellation_dataplane::metrics::Metrics;
+use constellation_dataplane::offence::Offences;
 use constellation_dataplane::settings::{
     EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, Settings, TcpSettings, UdpSettings,
 };
@@ -85,6 +87,8 @@ impl Plan {
             cpus: Vec::new(),
             drain: self.drain,
             served_by_for: Vec::new(),
+            gate: Gate::default(),
+            offences: Offences::default(),
         };
         let published = Published::new(generation(1, self.service));
         let plane = DataPlane::start(

@@ -10,7 +10,7 @@ use constellation_ebpf_abi::steer::Grant;
 use crate::layout::Shared;
 use crate::namespace::{entries, remove};
 use crate::pins::remove_link;
-use crate::{BootTime, Error, Lock, Namespace};
+use crate::{BootTime, Error, Feature, Lock, Namespace};
 
 /// Everything that is pinned, of all versions of the layouts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,6 +139,12 @@ pub fn detach_without_lock(namespace: &Namespace) -> Result<(), Error> {
         for pin in pinned(&version.join("links"))? {
             remove_link(&pin)?;
         }
+    }
+    if Feature::Guard.has_pins(namespace)? {
+        crate::guard::detach_clsact();
+    }
+    if Feature::Chase.has_pins(namespace)? {
+        crate::chase::detach_clsact();
     }
     for version in &versions {
         remove(version)?;

@@ -33,9 +33,10 @@ use tokio_util::sync::CancellationToken;
 use super::guard::Caller;
 use super::{ControlServer, ControlState, EntryPointFacts, Upgrades, api};
 use crate::drains::Drains;
+use crate::kernel::Kernel;
 use crate::report::{DisabledRouter, NodeFacts, Report};
 use crate::sources::{Problem, SourceStatus};
-use crate::steering;
+use crate::{guard, steering};
 
 /// A node that serves generation 3, and what a test changes about it.
 struct Node {
@@ -62,6 +63,7 @@ impl Node {
         let (report, receiver) = watch::channel(Arc::new(report()));
         let mut config = Config::default();
         config.edge.steering = SteeringMode::Off;
+        let kernel = Kernel::new(None);
         let state = ControlState {
             upgrades: Upgrades::new().0,
             facts: Arc::new(NodeFacts {
@@ -99,7 +101,8 @@ impl Node {
             token: None,
             change_token: Some(Secret::new("made")),
             drains: Drains::default(),
-            steering: steering::prepare(&config, None).unwrap(),
+            steering: steering::prepare(&config, &kernel).unwrap(),
+            guard: guard::prepare(&config, &kernel).unwrap(),
         };
         Self { state, report }
     }

@@ -37,6 +37,7 @@ use super::hello::ClientHello;
 use super::proxy_protocol::{self, Addresses, ProxyHeader, Tlvs};
 use crate::http::{Edge, EntryPointState, Names, Proxy, last_call};
 use crate::metrics::StreamEnd;
+use crate::offence::Offender;
 use account::Account;
 use connect::{Line, Preface};
 use opening::{Opened, Opening};
@@ -52,6 +53,8 @@ pub(crate) struct Arrival {
     pub(crate) client: SocketAddr,
     /// Where the client connected to.
     pub(crate) local: SocketAddr,
+    /// Who is to blame for what comes here.
+    pub(crate) offender: Offender,
     /// What else a trusted PROXY protocol header says.
     pub(crate) tlvs: Tlvs,
     /// When it must have said what it wants.
@@ -118,11 +121,11 @@ pub(crate) async fn enter(
     let opening = match opened {
         Opened::Ready(opening) => opening,
         Opened::Refused(refusal) => {
-            if let (Some(refusal), Some(metrics)) =
-                (refusal, scene.edge.metrics.entry_point(entry_point.settings.id))
-            {
+            if let Some(refusal) = refusal {
                 tracing::debug!(reason = refusal.as_str(), client = %arrival.client, "refused before the decision");
-                metrics.refused(refusal);
+                scene
+                    .edge
+                    .refused(&entry_point.settings, arrival.offender, refusal);
             }
             return Entered::Over;
         }

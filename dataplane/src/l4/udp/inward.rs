@@ -127,6 +127,9 @@ impl Pump {
         if self.is_own(&key) {
             return Err(DatagramDrop::Forged);
         }
+        if self.edge.settings.gate.refuses(key.client.ip()) {
+            return Err(DatagramDrop::Denied);
+        }
         let source = self.entrance.admit(key.client.ip().to_canonical())?;
         if !self.rate.take(now) {
             return Err(DatagramDrop::Rate);

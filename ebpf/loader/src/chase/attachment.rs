@@ -4,14 +4,18 @@ use aya::programs::links::FdLink;
 use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcHandle};
 use aya::programs::{LinkOrder, TcAttachType};
 use constellation_ebpf_abi::chase::PROGRAM;
+use nix::net::if_::{if_nameindex, if_nametoindex};
 
 use super::Chase;
 use crate::Error;
 use crate::guard::{Device, Hook};
+use crate::namespace::entries;
 use crate::pins::{Pins, remove_link};
 
 /// The guard has the first.
 const CLSACT_PRIORITY: u16 = 2;
+/// Before the device's index. No dots: the BPF file system keeps names with dots for itself.
+const LINK_PREFIX: &str = "edge_chase_tcx_";
 
 impl Chase {
     /// Puts the program into force at a device. That of an earlier process is replaced without a gap.
@@ -26,7 +30,7 @@ impl Chase {
         let hook = self.attach_tc(&device)?;
         if hook == Hook::Tcx {
             // What an earlier process had to hang there.
-            take_off_clsact(&device);
+            detach_clsact_from(&device.name);
         }
         self.attached.insert(device.index, (device, hook));
         Ok(hook)
@@ -50,9 +54,47 @@ impl Chase {
     pub fn detach(&mut self, name: &str) -> Result<(), Error> {
         let device = Device::find(name)?;
         remove_link(&self.pins()?.link(&link_name(&device)))?;
-        take_off_clsact(&device);
+        detach_clsact_from(&device.name);
         self.attached.remove(&device.index);
         Ok(())
+    }
+
+    /// Makes these the devices at which the program is: attaches it where it is missing, takes it off elsewhere, also where
+    /// an earlier process has put it. Says what does not work, device by device.
+    ///
+    /// # Errors
+    /// Those of the BPF file system.
+    pub fn set_devices(&mut self, names: &[String]) -> Result<Vec<(String, Error)>, Error> {
+        let pins = self.pins()?.clone();
+        // A device that is gone, or gave its name to another, or from which somebody took the program.
+        self.attached.retain(|index, (device, hook)| {
+            if_nametoindex(device.name.as_str()) == Ok(*index)
+                && names.contains(&device.name)
+                && (*hook == Hook::Clsact || pins.link(&link_name(device)).symlink_metadata().is_ok())
+        });
+        let mut failures = Vec::new();
+        for name in names {
+            if self.attached.values().any(|(device, _)| device.name == *name) {
+                continue;
+            }
+            if let Err(error) = self.attach(name) {
+                failures.push((name.clone(), error));
+            }
+        }
+        for pin in entries(&pins.link(""))? {
+            let name = pin.file_name().unwrap_or_default().to_string_lossy();
+            if let Some(index) = name.strip_prefix(LINK_PREFIX)
+                && !self.attached.keys().any(|attached| index == attached.to_string())
+            {
+                remove_link(&pin)?;
+            }
+        }
+        for device in if_nameindex().iter().flat_map(|list| list.iter()) {
+            if !self.attached.contains_key(&device.index()) {
+                detach_clsact_from(&device.name().to_string_lossy());
+            }
+        }
+        Ok(failures)
     }
 
     /// Where this process attached the program.
@@ -105,7 +147,7 @@ impl Chase {
         let name = &device.name;
         // It may be there already, also as somebody else's; whether it is usable shows below.
         let added = tc::qdisc_add_clsact(name);
-        take_off_clsact(device);
+        detach_clsact_from(&device.name);
         let classifier = self.classifier()?;
         let options = NlOptions {
             priority: CLSACT_PRIORITY,
@@ -131,12 +173,18 @@ impl Chase {
     }
 }
 
-fn take_off_clsact(device: &Device) {
-    // Not there is as good as gone, and so is a device without clsact.
-    let _: Result<(), tc::TcError> = tc::qdisc_detach_program(&device.name, TcAttachType::Ingress, PROGRAM);
+/// Takes the program's filters off all devices of this namespace: these have no pins, and stay without a process.
+pub(crate) fn detach_clsact() {
+    for device in if_nameindex().iter().flat_map(|list| list.iter()) {
+        detach_clsact_from(&device.name().to_string_lossy());
+    }
+}
+
+fn detach_clsact_from(name: &str) {
+    // Not there is as good as gone, and so is a device without clsact; without the right there never was one.
+    drop(tc::qdisc_detach_program(name, TcAttachType::Ingress, PROGRAM));
 }
 
 fn link_name(device: &Device) -> String {
-    // No dots: the BPF file system keeps names with dots for itself.
-    format!("edge_chase_tcx_{}", device.index)
+    format!("{LINK_PREFIX}{}", device.index)
 }

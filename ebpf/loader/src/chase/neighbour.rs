@@ -1,6 +1,6 @@
 //! Whether a previous holder can be reached without a router, and at which device.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
@@ -58,7 +58,7 @@ pub(super) fn device_of<'a>(
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     if let Some(v4) = address.as_sockaddr_in() {
-        return Some(Ipv4Addr::from(v4.ip()).into());
+        return Some(v4.ip().into());
     }
-    address.as_sockaddr_in6().map(|v6| Ipv6Addr::from(v6.ip()).into())
+    address.as_sockaddr_in6().map(|v6| v6.ip().into())
 }

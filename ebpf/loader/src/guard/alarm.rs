@@ -50,14 +50,35 @@ impl Alarm {
         }
     }
 
+    /// Raised at `now`, as an earlier process has left it: calm has to be seen before it is cleared.
+    #[must_use]
+    pub const fn raised(thresholds: Thresholds, now: BootTime) -> Self {
+        Self {
+            thresholds,
+            excited_at: Some(now),
+            last: None,
+        }
+    }
+
+    /// Goes by other thresholds from now on.
+    pub const fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+    }
+
+    /// Whether there is an attack, as last seen.
+    #[must_use]
+    pub const fn is_raised(&self) -> bool {
+        self.excited_at.is_some()
+    }
+
     /// Takes the counter of drops (which only goes up) at `now`, and says whether there is an attack.
     pub fn observe(&mut self, dropped: u64, now: BootTime) -> bool {
         let Some((before, earlier)) = self.last else {
             self.last = Some((now, dropped));
-            return false;
+            return self.is_raised();
         };
         let Some(elapsed) = now.remaining(before) else {
-            return self.excited_at.is_some();
+            return self.is_raised();
         };
         self.last = Some((now, dropped));
         let rate = per_second(dropped.saturating_sub(earlier), elapsed);
@@ -74,7 +95,7 @@ impl Alarm {
         {
             self.excited_at = None;
         }
-        self.excited_at.is_some()
+        self.is_raised()
     }
 }
 
@@ -120,6 +141,20 @@ mod tests {
             assert_eq!(alarm.observe(dropped, now), expected, "second {second}");
             assert_eq!(alarm.observe(dropped, now), expected, "no time has passed");
         }
+    }
+
+    #[test]
+    fn who_takes_over_during_an_attack_waits_for_calm() {
+        let patience = Duration::from_secs(3);
+        let thresholds = Thresholds {
+            patience,
+            ..Thresholds::default()
+        };
+        let start = BootTime::from_nanos(7_000_000_000);
+        let mut alarm = Alarm::raised(thresholds, start);
+        assert!(alarm.observe(9, start), "nothing was seen yet");
+        assert!(alarm.observe(9, start + Duration::from_secs(2)));
+        assert!(!alarm.observe(9, start + patience));
     }
 
     #[test]

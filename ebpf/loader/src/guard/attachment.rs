@@ -250,7 +250,7 @@ impl Guard {
         }
     }
 
-    fn take_off(&self, device: &Device, hook: Hook) -> Result<(), Error> {
+    pub(super) fn take_off(&self, device: &Device, hook: Hook) -> Result<(), Error> {
         match hook {
             Hook::Tcx | Hook::Xdp => remove_link(&self.pin(device, hook)?),
             Hook::Clsact => {
@@ -264,11 +264,11 @@ impl Guard {
         }
     }
 
-    fn pin(&self, device: &Device, hook: Hook) -> Result<PathBuf, Error> {
+    pub(super) fn pin(&self, device: &Device, hook: Hook) -> Result<PathBuf, Error> {
         Ok(self.pins()?.link(&link_name(device, hook)))
     }
 
-    fn pins(&self) -> Result<&crate::pins::Pins, Error> {
+    pub(super) fn pins(&self) -> Result<&crate::pins::Pins, Error> {
         self.pins.as_ref().ok_or(Error::Unpinned)
     }
 }

@@ -8,6 +8,7 @@
 mod alarm;
 mod attachment;
 mod device;
+mod devices;
 mod event;
 mod limit;
 mod list;
@@ -24,6 +25,8 @@ use constellation_ebpf_abi::guard::{self as abi, Config, Deny, Verdict};
 pub use alarm::{Alarm, Thresholds};
 pub use attachment::{Attachment, Hook, UnderAttack};
 pub use device::Device;
+pub(crate) use devices::detach_clsact;
+pub use devices::{Change, Reattached};
 pub use event::{Event, Events};
 pub use limit::{Limits, Rate};
 pub use list::Ban;

@@ -71,6 +71,12 @@ pub fn probe_steering(lock: &Lock) -> Availability {
     Availability::of(steering::probe(lock))
 }
 
+/// Tries `edge_guard` alone, at the loopback device.
+#[must_use]
+pub fn probe_guard(lock: &Lock) -> Availability {
+    Availability::of(guard::probe(lock))
+}
+
 impl Availability {
     /// What an error while it was set up says.
     #[must_use]

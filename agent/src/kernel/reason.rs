@@ -1,4 +1,4 @@
-//! Why addresses are bound in the ordinary way alone, and what that is worth.
+//! Why a program is not used.
 
 use std::fmt;
 
@@ -7,15 +7,11 @@ use constellation_ebpf_loader::{Availability, Error};
 use crate::cli::{Exit, Failure};
 use crate::runtime_file;
 
-/// What stands in where steering is not active.
-pub(super) const WHAT_STANDS_IN: &str =
-    "the addresses are bound in the ordinary way: a node that hangs keeps them until it is stopped";
-
-/// Why steering is not active.
+/// Why a program is not in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// The operator says so.
-    Disabled,
+pub enum Reason {
+    /// The operator says so, in this way.
+    Disabled(&'static str),
     /// Another node has this network namespace; in words.
     Busy(String),
     /// It does not work here; never [`Availability::Active`].
@@ -24,7 +20,7 @@ pub(super) enum Reason {
 
 impl Reason {
     /// From what went wrong.
-    pub(super) fn of(error: Error) -> Self {
+    pub fn of(error: Error) -> Self {
         match error {
             Error::Busy(_) => Self::Busy(format!("{error}{}", other_nodes())),
             error => Self::Unavailable(Availability::from_error(error)),
@@ -32,26 +28,44 @@ impl Reason {
     }
 
     /// One word for the state.
-    pub(super) fn state(&self) -> &'static str {
+    pub fn state(&self) -> &'static str {
         match self {
-            Self::Disabled | Self::Unavailable(Availability::Disabled) => "disabled",
+            Self::Disabled(_) | Self::Unavailable(Availability::Disabled) => "disabled",
             Self::Busy(_) => "busy",
             Self::Unavailable(Availability::Denied { .. }) => "denied",
             Self::Unavailable(_) => "unsupported",
         }
     }
 
-    /// Why the node does not start without steering.
-    pub(super) fn refusal(&self, who_wants_it: &str) -> Failure {
+    /// The kernel's error number, where there was one.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Unavailable(Availability::Unsupported { errno, .. }) => *errno,
+            _ => None,
+        }
+    }
+
+    /// Capabilities that this process lacks.
+    pub fn missing(&self) -> Vec<String> {
+        match self {
+            Self::Unavailable(Availability::Denied { missing }) => {
+                missing.iter().map(ToString::to_string).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Why the node does not start without `what`, as `who_wants_it` asks.
+    pub fn refusal(&self, who_wants_it: &str, what: &str) -> Failure {
         let exit = match self {
             Self::Busy(_) => Exit::Unavailable,
             Self::Unavailable(Availability::Denied { .. }) => Exit::Permission,
-            Self::Disabled => Exit::Config,
+            Self::Disabled(_) => Exit::Config,
             Self::Unavailable(_) => Exit::System,
         };
         Failure::new(
             exit,
-            format!("{who_wants_it}, and steering can't be used: {self}"),
+            format!("{who_wants_it}, and {what} can't be used: {self}"),
         )
     }
 }
@@ -59,9 +73,8 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disabled | Self::Unavailable(Availability::Disabled | Availability::Active) => {
-                f.write_str("edge.steering is off")
-            }
+            Self::Disabled(why) => f.write_str(why),
+            Self::Unavailable(Availability::Disabled | Availability::Active) => f.write_str("off"),
             Self::Busy(text) => f.write_str(text),
             Self::Unavailable(Availability::Denied { missing }) => {
                 let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
@@ -109,7 +122,12 @@ mod tests {
         };
         let missing = vec![Capability::Bpf, Capability::Perfmon];
         let table = [
-            (Reason::Disabled, "disabled", Exit::Config, "edge.steering is off"),
+            (
+                Reason::Disabled("edge.steering is off"),
+                "disabled",
+                Exit::Config,
+                "edge.steering is off",
+            ),
             (
                 Reason::Busy("another".to_owned()),
                 "busy",
@@ -131,7 +149,7 @@ mod tests {
         ];
         for (reason, state, exit, words) in table {
             assert_eq!(reason.state(), state);
-            let failure = reason.refusal("edge.steering is ebpf");
+            let failure = reason.refusal("edge.steering is ebpf", "steering");
             assert_eq!(failure.exit, exit, "{failure}");
             assert!(failure.message.contains(words), "{failure}");
         }

@@ -1,0 +1,120 @@
+//! What clients do that nobody does in good faith again and again, told to whoever keeps count of it.
+//!
+//! The data plane tells and judges nothing: how much is too much, and what comes of it, is decided elsewhere. It tells
+//! of the peer of a connection only, and of no peer that may speak for others: a load balancer is not to blame for who
+//! comes through it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::metrics::Refusal;
+use crate::settings::EntryPoint;
+
+/// What somebody did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Offence {
+    /// More of something in HTTP/2 than any client needs: resets, pings, settings, headers.
+    Flood,
+    /// A request whose headers or body trickle in until the time is over.
+    Slow,
+    /// Something that is no request, no TLS and no PROXY protocol where it should be, or one beyond every limit.
+    Malformed,
+    /// More connections at once than a source may have.
+    Connections,
+    /// More requests than a rate admits.
+    Rate,
+}
+
+impl Offence {
+    /// In metrics and in reasons.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Flood => "flood",
+            Self::Slow => "slow",
+            Self::Malformed => "malformed",
+            Self::Connections => "connections",
+            Self::Rate => "rate",
+        }
+    }
+
+    /// The offence in a refusal, if it is one. What also happens to an honest client with a bad line, an old program or
+    /// an outdated idea of our hosts is none.
+    pub(crate) const fn of(refusal: Refusal) -> Option<Self> {
+        match refusal {
+            Refusal::H2Streams
+            | Refusal::H2Resets
+            | Refusal::H2Pings
+            | Refusal::H2Settings
+            | Refusal::H2Priority
+            | Refusal::H2WindowUpdates
+            | Refusal::H2Headers
+            | Refusal::H2EmptyData
+            | Refusal::H2Error
+            | Refusal::H2Unknown => Some(Self::Flood),
+            Refusal::HeaderTimeout | Refusal::SlowBody => Some(Self::Slow),
+            Refusal::Malformed
+            | Refusal::Framing
+            | Refusal::Host
+            | Refusal::Path
+            | Refusal::Method
+            | Refusal::HeaderTooLarge
+            | Refusal::TooManyHeaders
+            | Refusal::UriTooLong
+            | Refusal::ProxyProtocol
+            | Refusal::ClientHello => Some(Self::Malformed),
+            Refusal::TooManyFromSource => Some(Self::Connections),
+            _ => None,
+        }
+    }
+}
+
+/// Whoever keeps count. Called from the threads that serve, so it must not wait.
+pub trait Report: Send + Sync {
+    /// `source` has done this once.
+    fn report(&self, source: IpAddr, offence: Offence);
+}
+
+/// Where offences are told; by default nowhere. Clones tell the same one.
+#[derive(Clone, Default)]
+pub struct Offences(Option<Arc<dyn Report>>);
+
+impl Offences {
+    /// Tells `report`.
+    pub fn to(report: Arc<dyn Report>) -> Self {
+        Self(Some(report))
+    }
+
+    /// Tells of an offence, where the refusal is one and the peer may be blamed.
+    pub(crate) fn tell(&self, offender: Offender, refusal: Refusal) {
+        if let (Some(report), Some(source), Some(offence)) = (&self.0, offender.0, Offence::of(refusal)) {
+            report.report(source, offence);
+        }
+    }
+}
+
+impl fmt::Debug for Offences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Offences(told)" } else { "Offences(not told)" })
+    }
+}
+
+/// The peer of a connection, if it may be blamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offender(Option<IpAddr>);
+
+impl Offender {
+    /// `peer` is the other end of the TCP connection, whatever it said about itself.
+    pub(crate) fn of(entry_point: &EntryPoint, peer: IpAddr) -> Self {
+        let peer = peer.to_canonical();
+        let trusted = entry_point.forwarded.insecure
+            || entry_point.proxy_protocol.trusts(peer)
+            || entry_point
+                .forwarded
+                .trusted_ips
+                .iter()
+                .chain(&entry_point.exempt_sources)
+                .any(|net| net.contains(&peer));
+        Self((!trusted && !peer.is_loopback()).then_some(peer))
+    }
+}
