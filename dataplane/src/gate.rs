@@ -106,7 +106,10 @@ mod tests {
         let refuses = |peer: &str| gate.refuses(peer.parse().unwrap());
         assert!(!refuses("192.0.2.1"), "nobody before there are lists");
         let denied = nets(&["192.0.2.7/24", "198.51.100.1/32", "2001:db8::/32", "::1/128"]);
-        gate.set(Some(Lists::new(denied, nets(&["192.0.2.8/31", "2001:db8:7::/48"]))));
+        gate.set(Some(Lists::new(
+            denied,
+            nets(&["192.0.2.8/31", "2001:db8:7::/48"]),
+        )));
         let table = [
             ("192.0.2.1", true),
             ("::ffff:192.0.2.1", true),
@@ -122,7 +125,10 @@ mod tests {
         for (peer, expected) in table {
             assert_eq!(refuses(peer), expected, "{peer}");
         }
-        gate.set(Some(Lists::new(nets(&["0.0.0.0/0", "::/0"]), nets(&["10.0.0.0/8"]))));
+        gate.set(Some(Lists::new(
+            nets(&["0.0.0.0/0", "::/0"]),
+            nets(&["10.0.0.0/8"]),
+        )));
         assert!(refuses("1.2.3.4") && refuses("fe80::1") && !refuses("10.1.2.3"));
         gate.set(None);
         assert!(!refuses("1.2.3.4"));

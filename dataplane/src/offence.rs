@@ -95,7 +95,11 @@ impl Offences {
 
 impl fmt::Debug for Offences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Offences(told)" } else { "Offences(not told)" })
+        f.write_str(if self.0.is_some() {
+            "Offences(told)"
+        } else {
+            "Offences(not told)"
+        })
     }
 }
 

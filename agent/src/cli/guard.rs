@@ -159,7 +159,9 @@ impl Prefixes {
             let text = text_of(file).map_err(|error| {
                 Failure::new(Exit::Io, format!("{} can't be read: {error}", file.display()))
             })?;
-            let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+            let lines = text
+                .lines()
+                .map(|line| line.split('#').next().unwrap_or_default().trim());
             all.extend(lines.filter(|line| !line.is_empty()).map(str::to_owned));
         }
         Ok(all)
@@ -210,7 +212,8 @@ fn change(ask: &Ask, verb: &str, wish: &Wish) -> Result<(), Failure> {
         writeln!(text, "note: {note}").unwrap_or_default();
     }
     if changed.enforced_by != "kernel" {
-        text += "note: the kernel does not help here; the node itself closes connections from denied prefixes\n";
+        text +=
+            "note: the kernel does not help here; the node itself closes connections from denied prefixes\n";
     }
     print(&text)
 }
@@ -289,8 +292,16 @@ pub(super) fn line(text: &mut String, guard: &Guard) -> std::fmt::Result {
             .iter()
             .map(|device| format!("{}/{}", device.name, device.hook.as_deref().unwrap_or("none")))
             .collect();
-        let devices = if devices.is_empty() { "no device".to_owned() } else { devices.join(" ") };
-        write!(text, " at {devices}: {} denied, {} allowed", guard.denied, guard.allowed)?;
+        let devices = if devices.is_empty() {
+            "no device".to_owned()
+        } else {
+            devices.join(" ")
+        };
+        write!(
+            text,
+            " at {devices}: {} denied, {} allowed",
+            guard.denied, guard.allowed
+        )?;
         if guard.attack.as_ref().is_some_and(|attack| attack.under_attack) {
             write!(text, ", UNDER ATTACK")?;
         }
@@ -326,11 +337,17 @@ fn render(text: &mut String, guard: &Guard) -> std::fmt::Result {
     }
     let mut packets = guard.packets.iter().filter(|(_, count)| **count > 0).peekable();
     if packets.peek().is_some() {
-        let packets: Vec<String> = packets.map(|(verdict, count)| format!("{verdict} {count}")).collect();
+        let packets: Vec<String> = packets
+            .map(|(verdict, count)| format!("{verdict} {count}"))
+            .collect();
         writeln!(text, "packets      {}", packets.join(", "))?;
     }
     for event in &guard.events {
-        write!(text, "event        {} {} {}", event.at, event.verdict, event.source)?;
+        write!(
+            text,
+            "event        {} {} {}",
+            event.at, event.verdict, event.source
+        )?;
         if let Some(port) = &event.port {
             write!(text, " to {port}")?;
         }
@@ -386,7 +403,13 @@ fn list(ask: &Ask) -> Result<(), Failure> {
     }
     let lists: Lists = node.get(PATH, &[])?;
     let row = |list: &str, prefix: String, origin: String, until: Option<String>, reason: String| {
-        [list.to_owned(), prefix, origin, until.unwrap_or_else(|| "-".to_owned()), reason]
+        [
+            list.to_owned(),
+            prefix,
+            origin,
+            until.unwrap_or_else(|| "-".to_owned()),
+            reason,
+        ]
     };
     let denied = lists.denied.into_iter();
     let denied = denied.map(|line| row("denied", line.prefix, line.origin, line.until, line.reason));

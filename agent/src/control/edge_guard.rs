@@ -91,7 +91,10 @@ async fn change(
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refused> + Send + 'static) -> Answer<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(done)) => Ok(Json(done)),
-        Ok(Err(refused)) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refused.to_string())),
+        Ok(Err(refused)) => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            refused.to_string(),
+        )),
         Err(error) => Err(Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the change was broken off: {error}: this is a defect of the node"),

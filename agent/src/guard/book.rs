@@ -198,7 +198,10 @@ impl Book {
             };
             (*net, ban)
         });
-        let asked = self.denied.iter().filter(|(net, _)| !self.fixed_denied.contains(net));
+        let asked = self
+            .denied
+            .iter()
+            .filter(|(net, _)| !self.fixed_denied.contains(net));
         fixed.chain(asked.map(|(net, (number, ban))| {
             let ban = loader::Ban {
                 reason: *number,
@@ -210,7 +213,10 @@ impl Book {
 
     /// Every allowed prefix, once.
     pub(super) fn allowances(&self) -> impl Iterator<Item = IpNet> {
-        let asked = self.allowed.keys().filter(|net| !self.fixed_allowed.contains(net));
+        let asked = self
+            .allowed
+            .keys()
+            .filter(|net| !self.fixed_allowed.contains(net));
         self.fixed_allowed.iter().chain(asked).copied()
     }
 
@@ -272,7 +278,10 @@ impl Book {
         }
         let net = self.numbers.get(&number).copied();
         let ban = net.and_then(|net| self.ban(&net));
-        (net, ban.map_or_else(|| FORGOTTEN.into(), |ban| ban.reason.clone()))
+        (
+            net,
+            ban.map_or_else(|| FORGOTTEN.into(), |ban| ban.reason.clone()),
+        )
     }
 }
 
@@ -327,8 +336,11 @@ mod tests {
         let mut book = Book::default();
         book.configure(&[net("192.0.2.9/24")], &[net("10.0.0.0/8")]);
         let scans = ban("scans", Some(10));
-        book.deny(&[(net("192.0.2.0/24"), scans.clone()), (net("2001:db8::/32"), scans)])
-            .unwrap();
+        book.deny(&[
+            (net("192.0.2.0/24"), scans.clone()),
+            (net("2001:db8::/32"), scans),
+        ])
+        .unwrap();
         let denials: Vec<_> = book.denials().collect();
         assert_eq!(denials.len(), 2);
         assert_eq!(denials[0].0, net("192.0.2.0/24"));
@@ -370,7 +382,9 @@ mod tests {
             made: now(0).wall,
         };
         let item = |net: IpNet| (net, allowance.clone());
-        let items: Vec<_> = (0..=MAX_ALLOW).map(|n| item(IpAddr::V4(n.into()).into())).collect();
+        let items: Vec<_> = (0..=MAX_ALLOW)
+            .map(|n| item(IpAddr::V4(n.into()).into()))
+            .collect();
         assert!(book.allow(&items).is_err());
         assert_eq!(book.counts(), (0, 0));
         book.allow(&items[1..]).unwrap();

@@ -117,7 +117,10 @@ impl Active {
             ..Limits::default()
         };
         self.guard.set_limits(&limits)?;
-        let ports: Vec<_> = ports.iter().map(|(protocol, port)| (of(*protocol), *port)).collect();
+        let ports: Vec<_> = ports
+            .iter()
+            .map(|(protocol, port)| (of(*protocol), *port))
+            .collect();
         self.guard.set_guarded_ports(&ports)?;
         self.attack.config = config.attack;
         self.attack.alarm.set_thresholds(thresholds(&config.attack));
@@ -145,7 +148,12 @@ impl Active {
                 self.allowed.insert(*net);
             }
         }
-        let lifted: Vec<IpNet> = self.denied.keys().filter(|net| !denied.contains_key(net)).copied().collect();
+        let lifted: Vec<IpNet> = self
+            .denied
+            .keys()
+            .filter(|net| !denied.contains_key(net))
+            .copied()
+            .collect();
         for net in lifted {
             self.guard.remove_deny(net)?;
             self.denied.remove(&net);
@@ -156,7 +164,12 @@ impl Active {
                 self.denied.insert(*net, *ban);
             }
         }
-        let taken_back: Vec<IpNet> = self.allowed.iter().filter(|net| !allowed.contains(net)).copied().collect();
+        let taken_back: Vec<IpNet> = self
+            .allowed
+            .iter()
+            .filter(|net| !allowed.contains(net))
+            .copied()
+            .collect();
         for net in taken_back {
             self.guard.remove_allow(net)?;
             self.allowed.remove(&net);
@@ -170,7 +183,11 @@ impl Active {
         devices.names.clone_from(&devices.wanted.names);
         if devices.wanted.of_default_routes {
             let found = routes::default_devices();
-            devices.names.extend(found.into_iter().filter(|name| !devices.wanted.names.contains(name)));
+            devices.names.extend(
+                found
+                    .into_iter()
+                    .filter(|name| !devices.wanted.names.contains(name)),
+            );
         }
         let changes = self.guard.set_devices(&devices.names, &devices.taken_away)?;
         devices.problems.retain(|name, _| devices.names.contains(name));
@@ -230,7 +247,9 @@ impl Active {
                     "under attack: the guard drops more packets a second than edge.guard.attack.raise"
                 );
             } else {
-                tracing::info!("the attack is over: the guard drops little, and has for edge.guard.attack.patience");
+                tracing::info!(
+                    "the attack is over: the guard drops little, and has for edge.guard.attack.patience"
+                );
             }
         }
         let into_drivers = match attack.by_hand.unwrap_or(attack.config.xdp) {

@@ -98,7 +98,9 @@ impl Collector for GuardCollector {
             None,
             MetricType::Counter,
         )?)?;
-        let Some(attack) = &report.attack else { return Ok(()) };
+        let Some(attack) = &report.attack else {
+            return Ok(());
+        };
         gauge(
             &mut encoder,
             "constellation_guard_under_attack",

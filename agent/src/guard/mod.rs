@@ -35,8 +35,8 @@ use self::book::{Allowance, Ban, Book, CONFIGURED, Now, Origin};
 use self::force::Active;
 pub use self::metrics::register;
 use self::offenders::Offenders;
-pub use self::report::{Changed, DeviceReport, EventReport, Lists, Report};
 use self::report::{AllowedReport, DeniedReport};
+pub use self::report::{Changed, DeviceReport, EventReport, Lists, Report};
 use self::store::{Snapshot, Store};
 use self::watch::Inbox;
 pub use self::wish::{Refused, Wish};
@@ -152,7 +152,8 @@ pub fn prepare(config: &Config, kernel: &Kernel) -> Result<Guard, Failure> {
         kernel: kernel.clone(),
         gate: Gate::default(),
         inbox: Arc::new(Inbox::new().map_err(|error| {
-            let text = format!("cannot make a descriptor for the guard: {error}; check the limit on open files");
+            let text =
+                format!("cannot make a descriptor for the guard: {error}; check the limit on open files");
             Failure::new(crate::cli::Exit::System, text)
         })?),
         state: Mutex::new(state),
@@ -184,10 +185,16 @@ fn ports(config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Vec<(Protocol, u1
         for entry_point in &config.entry_points {
             let here = bound.iter().filter(|(name, _)| **name == *entry_point.name);
             let of_networks = entry_point.prefixes.iter().map(|prefix| prefix.port);
-            let addresses = entry_point.addresses.iter().chain(here.map(|(_, address)| address));
+            let addresses = entry_point
+                .addresses
+                .iter()
+                .chain(here.map(|(_, address)| address));
             let all = addresses.map(SocketAddr::port).chain(of_networks);
             // Any free port is not all ports.
-            ports.extend(all.filter(|port| *port != 0).map(|port| (entry_point.protocol, port)));
+            ports.extend(
+                all.filter(|port| *port != 0)
+                    .map(|port| (entry_point.protocol, port)),
+            );
         }
         ports.sort_unstable_by_key(|(protocol, port)| (*protocol == Protocol::Udp, *port));
         ports.dedup();
@@ -278,7 +285,9 @@ impl Guard {
             (_, GuardMode::Ebpf) => {
                 let loaded = load(&self.0.kernel);
                 if let Err(reason) = &loaded {
-                    return Err(format!("edge.guard.mode is ebpf, and the guard can't be used: {reason}"));
+                    return Err(format!(
+                        "edge.guard.mode is ebpf, and the guard can't be used: {reason}"
+                    ));
                 }
                 Some(loaded)
             }
@@ -371,14 +380,24 @@ impl Guard {
             let notes = wish.check_denial(&nets, &state.book, caller, &routes::own_addresses())?;
             let ban = Ban {
                 origin: Origin::Operator,
-                reason: if reason.is_empty() { "no reason given" } else { reason }.into(),
+                reason: if reason.is_empty() {
+                    "no reason given"
+                } else {
+                    reason
+                }
+                .into(),
                 made: now.wall,
                 until: length.map(|length| now.after(length)),
             };
-            let (fixed, nets): (Vec<_>, Vec<_>) = nets.into_iter().partition(|net| state.book.is_configured(net));
+            let (fixed, nets): (Vec<_>, Vec<_>) =
+                nets.into_iter().partition(|net| state.book.is_configured(net));
             let bans: Vec<_> = nets.iter().map(|net| (*net, ban.clone())).collect();
             state.book.deny(&bans).map_err(|full| Refused(full.to_string()))?;
-            raise(&mut state.counts.bans, Origin::Operator.as_str(), nets.len() as u64);
+            raise(
+                &mut state.counts.bans,
+                Origin::Operator.as_str(),
+                nets.len() as u64,
+            );
             tracing::info!(
                 prefixes = nets.len(),
                 first = nets.first().map(ToString::to_string),
@@ -430,11 +449,16 @@ impl Guard {
         };
         self.change(|state| {
             let book = &state.book;
-            let (fixed, nets): (Vec<_>, Vec<_>) =
-                nets.into_iter().partition(|net| book.is_configured_allowance(net));
+            let (fixed, nets): (Vec<_>, Vec<_>) = nets
+                .into_iter()
+                .partition(|net| book.is_configured_allowance(net));
             let all: Vec<_> = nets.iter().map(|net| (*net, allowance.clone())).collect();
             state.book.allow(&all).map_err(|full| Refused(full.to_string()))?;
-            tracing::info!(prefixes = nets.len(), first = nets.first().map(ToString::to_string), "allowed by an operator");
+            tracing::info!(
+                prefixes = nets.len(),
+                first = nets.first().map(ToString::to_string),
+                "allowed by an operator"
+            );
             let unchanged = fixed.iter().map(|net| format!("{net} is in edge.guard.allow"));
             Ok((nets, unchanged.collect(), Vec::new()))
         })
@@ -452,7 +476,9 @@ impl Guard {
                 if state.book.disallow(net) {
                     changed.push(net);
                 } else if state.book.is_configured_allowance(&net) {
-                    unchanged.push(format!("{net} is in edge.guard.allow: remove it there, then SIGHUP"));
+                    unchanged.push(format!(
+                        "{net} is in edge.guard.allow: remove it there, then SIGHUP"
+                    ));
                 } else {
                     unchanged.push(format!("{net} is not on the allow list as such"));
                 }
@@ -695,9 +721,10 @@ impl State {
     /// Makes the kernel, or the data plane where it stands in, what the book says.
     fn apply(&mut self, gate: &Gate) {
         let stands_in = matches!(self.stage, Stage::Ordinary(_)) && self.config.mode != GuardMode::Off;
-        gate.set(stands_in.then(|| {
-            GateLists::new(self.book.denials().map(|(net, _)| net), self.book.allowances())
-        }));
+        gate.set(
+            stands_in
+                .then(|| GateLists::new(self.book.denials().map(|(net, _)| net), self.book.allowances())),
+        );
         if let Stage::Active(active) = &mut self.stage {
             active.apply(&self.book);
         }

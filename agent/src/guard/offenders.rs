@@ -62,7 +62,9 @@ impl Offenders {
             record.forgotten_at = record.forgotten_at.max(now + feed.within);
             return None;
         }
-        let doubled = feed.ban.saturating_mul(1_u32.checked_shl(record.bans).unwrap_or(u32::MAX));
+        let doubled = feed
+            .ban
+            .saturating_mul(1_u32.checked_shl(record.bans).unwrap_or(u32::MAX));
         let length = doubled.min(feed.longest);
         record.bans = record.bans.saturating_add(1);
         record.offences = 0;
@@ -118,7 +120,11 @@ mod tests {
     fn too_many_in_the_window_are_a_ban_and_the_next_one_is_longer() {
         let mut offenders = Offenders::default();
         let one = source("192.0.2.1");
-        let mut count = |seconds: u64| offenders.count(one, at(seconds), &FEED).map(|length| length.as_secs());
+        let mut count = |seconds: u64| {
+            offenders
+                .count(one, at(seconds), &FEED)
+                .map(|length| length.as_secs())
+        };
         // Spread out, they never are too many.
         assert_eq!([count(100), count(109), count(110), count(111)], [None; 4]);
         assert_eq!(count(119), Some(60));

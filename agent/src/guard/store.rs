@@ -76,7 +76,9 @@ impl Store {
     pub(super) fn load(&self, book: &mut Book, now: Now) -> Option<String> {
         match read(&self.file) {
             Ok(document) => {
-                document.into_iter().for_each(|document| fill(book, document, now));
+                document
+                    .into_iter()
+                    .for_each(|document| fill(book, document, now));
                 None
             }
             Err(error) => {
@@ -91,9 +93,14 @@ impl Store {
                         fill(book, document, now);
                         said += &format!("; the bans of {} are used", last.display());
                     }
-                    Ok(None) => said += "; there is no earlier one: bans that were added at run time are lost",
+                    Ok(None) => {
+                        said += "; there is no earlier one: bans that were added at run time are lost"
+                    }
                     Err(error) => {
-                        said += &format!("; {}: {error}: bans that were added at run time are lost", last.display());
+                        said += &format!(
+                            "; {}: {error}: bans that were added at run time are lost",
+                            last.display()
+                        );
                     }
                 }
                 Some(said)
@@ -177,7 +184,9 @@ fn text(time: SystemTime) -> String {
 fn read(path: &Path) -> Result<Option<Document>, String> {
     let bytes = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Ok(metadata) if metadata.len() > MAX_BYTES => return Err("it is too long for what it should be".to_owned()),
+        Ok(metadata) if metadata.len() > MAX_BYTES => {
+            return Err("it is too long for what it should be".to_owned());
+        }
         _ => fs::read(path).map_err(|error| format!("it can't be read: {error}"))?,
     };
     let document: Document =
@@ -235,7 +244,11 @@ fn as_many_as_fit<T>(items: &mut Vec<T>, mut put: impl FnMut(&[T]) -> Result<(),
         }
     }
     if items.len() < all {
-        tracing::error!(kept = items.len(), lost = all - items.len(), "not everything that was kept has room");
+        tracing::error!(
+            kept = items.len(),
+            lost = all - items.len(),
+            "not everything that was kept has room"
+        );
     }
 }
 
@@ -293,8 +306,14 @@ mod tests {
         let (book, said) = loaded(&store, rebooted);
         assert_eq!(said, None);
         let bans: Vec<_> = book.bans().collect();
-        assert_eq!(bans[0].1.until.unwrap().boot, rebooted.boot + Duration::from_secs(60));
-        assert_eq!((bans[1].1.until, &*bans[1].1.reason, bans[1].1.origin), (None, "flood", Origin::Proxy));
+        assert_eq!(
+            bans[0].1.until.unwrap().boot,
+            rebooted.boot + Duration::from_secs(60)
+        );
+        assert_eq!(
+            (bans[1].1.until, &*bans[1].1.reason, bans[1].1.origin),
+            (None, "flood", Origin::Proxy)
+        );
         assert!(book.allows("10.1.2.3".parse().unwrap()));
         assert_eq!(loaded(&store, now(100)).0.counts(), (1, 1), "one is over");
         // A clock that stands in the past makes no ban longer than it was meant to be.
@@ -315,11 +334,18 @@ mod tests {
         store.save(&Snapshot::of(&changed, now(0))).unwrap();
         changed.undeny("2001:db8::/32".parse().unwrap());
         store.save(&Snapshot::of(&changed, now(0))).unwrap();
-        for broken in ["{\"version\": 1, \"denied\": [", "", "{\"version\": 2, \"denied\": [], \"allowed\": []}"] {
+        for broken in [
+            "{\"version\": 1, \"denied\": [",
+            "",
+            "{\"version\": 2, \"denied\": [], \"allowed\": []}",
+        ] {
             fs::write(store.file(), broken).unwrap();
             let (book, said) = loaded(&store, now(1));
             let said = said.unwrap();
-            assert!(said.contains("put aside") && said.contains("guard.json.last are used"), "{said}");
+            assert!(
+                said.contains("put aside") && said.contains("guard.json.last are used"),
+                "{said}"
+            );
             assert_eq!(book.counts(), (2, 1), "that of before the last change");
             assert_eq!(fs::read_to_string(store.beside(".corrupt")).unwrap(), broken);
         }

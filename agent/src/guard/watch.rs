@@ -133,7 +133,8 @@ fn watch(shared: &Weak<Shared>, inbox: &Inbox) {
 
 /// Until something happens, or it is time.
 fn sleep(inbox: &Inbox, events: Option<&OwnedFd>, timeout: Duration) {
-    let descriptors: [Option<BorrowedFd<'_>>; 2] = [Some(inbox.bell.as_fd()), events.map(|events| events.as_fd())];
+    let descriptors: [Option<BorrowedFd<'_>>; 2] =
+        [Some(inbox.bell.as_fd()), events.map(|events| events.as_fd())];
     let mut polled: Vec<PollFd<'_>> = descriptors
         .into_iter()
         .flatten()
@@ -253,7 +254,9 @@ impl State {
     }
 
     fn take_events(&mut self, now: Now) {
-        let Stage::Active(active) = &mut self.stage else { return };
+        let Stage::Active(active) = &mut self.stage else {
+            return;
+        };
         let events: Vec<loader::Event> = active.take_events().collect();
         for event in events {
             raise(&mut self.counts.events, event.verdict, 1);

@@ -92,7 +92,9 @@ impl Wish {
 
     /// The length of the ban.
     pub(super) fn length(&self) -> Result<Option<Duration>, Refused> {
-        let Some(text) = &self.duration else { return Ok(None) };
+        let Some(text) = &self.duration else {
+            return Ok(None);
+        };
         match constellation_config::duration::parse(text) {
             Some(length) if !length.is_zero() && length <= MAX_LENGTH => Ok(Some(length)),
             _ => refused(format!(
@@ -125,7 +127,9 @@ impl Wish {
         let mut notes = Vec::new();
         for net in nets {
             if book.allows_all_of(net) {
-                notes.push(format!("{net} is on the allow list as a whole, which wins: this ban does nothing"));
+                notes.push(format!(
+                    "{net} is on the allow list as a whole, which wins: this ban does nothing"
+                ));
                 continue;
             }
             let seats = [caller, self.seat];
@@ -136,7 +140,9 @@ impl Wish {
             } else if let Some(seat) = seats.find(|seat| net.contains(seat)) {
                 Some(format!("{net} holds {seat}, where you come from"))
             } else if is_short(net) {
-                Some(format!("{net} is more than 1/256 of IPv4, or as large a part of IPv6"))
+                Some(format!(
+                    "{net} is more than 1/256 of IPv4, or as large a part of IPv6"
+                ))
             } else {
                 None
             };
@@ -189,7 +195,9 @@ mod tests {
 
     #[test]
     fn prefixes_are_read_and_what_is_none_is_named() {
-        let nets = wish(&["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::/32"]).prefixes().unwrap();
+        let nets = wish(&["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::/32"])
+            .prefixes()
+            .unwrap();
         let texts: Vec<_> = nets.iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["192.0.2.1/32", "2001:db8::/32"]);
         let table = [
@@ -232,14 +240,21 @@ mod tests {
         let table = [
             ("0.0.0.0/0", "203.0.113.9", "is everybody"),
             ("::/0", "203.0.113.9", "is everybody"),
-            ("203.0.113.0/24", "203.0.113.9", "holds 203.0.113.9, where you come from"),
+            (
+                "203.0.113.0/24",
+                "203.0.113.9",
+                "holds 203.0.113.9, where you come from",
+            ),
             ("203.0.113.9", "::ffff:203.0.113.9", "where you come from"),
             ("0.0.0.0/1", "203.0.113.9", "1/256"),
             ("2000::/3", "203.0.113.9", "1/256"),
         ];
         for (prefix, caller, words) in table {
             let error = checked(&wish(&[prefix]), &book, caller).unwrap_err().to_string();
-            assert!(error.contains(words) && error.contains("--force"), "{prefix}: {error}");
+            assert!(
+                error.contains(words) && error.contains("--force"),
+                "{prefix}: {error}"
+            );
             let forced = Wish {
                 force: true,
                 ..wish(&[prefix])
@@ -253,9 +268,15 @@ mod tests {
             ..wish(&["198.51.100.0/24"])
         };
         assert!(checked(&seated, &book, "127.0.0.1").is_err());
-        assert_eq!(checked(&wish(&["198.51.100.0/24"]), &book, "127.0.0.1"), Ok(Vec::new()));
+        assert_eq!(
+            checked(&wish(&["198.51.100.0/24"]), &book, "127.0.0.1"),
+            Ok(Vec::new())
+        );
         let notes = checked(&wish(&["192.0.2.0/24"]), &book, "127.0.0.1").unwrap();
-        assert!(notes[0].contains("192.0.2.1, an address of this host"), "{notes:?}");
+        assert!(
+            notes[0].contains("192.0.2.1, an address of this host"),
+            "{notes:?}"
+        );
     }
 
     #[test]
@@ -265,8 +286,12 @@ mod tests {
             reason: "".into(),
             made: SystemTime::UNIX_EPOCH,
         };
-        book.allow(&[("203.0.113.9/32".parse().unwrap(), allowance)]).unwrap();
-        assert_eq!(checked(&wish(&["203.0.113.0/24"]), &book, "203.0.113.9"), Ok(Vec::new()));
+        book.allow(&[("203.0.113.9/32".parse().unwrap(), allowance)])
+            .unwrap();
+        assert_eq!(
+            checked(&wish(&["203.0.113.0/24"]), &book, "203.0.113.9"),
+            Ok(Vec::new())
+        );
         let notes = checked(&wish(&["203.0.113.9"]), &book, "203.0.113.9").unwrap();
         assert!(notes[0].contains("this ban does nothing"), "{notes:?}");
     }

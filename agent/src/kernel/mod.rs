@@ -58,7 +58,9 @@ impl Kernel {
     /// has the lock. What it belongs to would refuse clients otherwise, with nobody to change its mind.
     pub fn clear(&self, feature: Feature) {
         let cleared = Namespace::find().and_then(|namespace| {
-            let Some(namespace) = namespace else { return Ok(false) };
+            let Some(namespace) = namespace else {
+                return Ok(false);
+            };
             if !feature.has_pins(&namespace)? {
                 return Ok(false);
             }

@@ -63,10 +63,7 @@ impl Reason {
             Self::Disabled(_) => Exit::Config,
             Self::Unavailable(_) => Exit::System,
         };
-        Failure::new(
-            exit,
-            format!("{who_wants_it}, and {what} can't be used: {self}"),
-        )
+        Failure::new(exit, format!("{who_wants_it}, and {what} can't be used: {self}"))
     }
 }
 

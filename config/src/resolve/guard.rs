@@ -6,9 +6,7 @@ use std::time::Duration;
 use super::{Judge, networks};
 use crate::duration::format;
 use crate::raw::{AUTO, RawGuard, RawGuardAttack, RawGuardFeed, RawGuardRate};
-use crate::resolved::{
-    Guard, GuardAttack, GuardDevices, GuardFeed, GuardMode, GuardRate, Protocol, XdpMode,
-};
+use crate::resolved::{Guard, GuardAttack, GuardDevices, GuardFeed, GuardMode, GuardRate, Protocol, XdpMode};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -18,7 +16,12 @@ const MAX_ALLOW: usize = 4096;
 const MAX_DENY: usize = 131_072;
 
 pub(super) fn one(raw: &RawGuard, judge: &mut Judge<'_>) -> Guard {
-    let trunc = |texts| networks(texts).iter().map(ipnet::IpNet::trunc).collect::<Vec<_>>();
+    let trunc = |texts| {
+        networks(texts)
+            .iter()
+            .map(ipnet::IpNet::trunc)
+            .collect::<Vec<_>>()
+    };
     let (deny, allow) = (trunc(&raw.deny), trunc(&raw.allow));
     for (position, net) in deny.iter().enumerate() {
         if net.prefix_len() == 0 && allow.is_empty() {
@@ -77,10 +80,9 @@ fn devices(names: &[String], mode: GuardMode, judge: &mut Judge<'_>) -> GuardDev
             .advises("edge.guard.mode: off switches the guard off");
     }
     for (position, name) in names.iter().enumerate() {
-        let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
         if name.eq_ignore_ascii_case(AUTO) {
             devices.of_default_routes = true;
-        } else if (1..=15).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with('.') {
+        } else if is_device(name) {
             if !devices.names.contains(name) {
                 devices.names.push(name.clone());
             }
@@ -94,6 +96,12 @@ fn devices(names: &[String], mode: GuardMode, judge: &mut Judge<'_>) -> GuardDev
         }
     }
     devices
+}
+
+/// Whether a network device can have this name.
+pub(super) fn is_device(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
+    (1..=15).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with('.')
 }
 
 fn rate(key: &str, raw: &RawGuardRate, judge: &mut Judge<'_>) -> GuardRate {
@@ -132,7 +140,10 @@ fn ports(texts: &[String], judge: &mut Judge<'_>) -> Vec<(Protocol, u16)> {
 fn attack(raw: &RawGuardAttack, judge: &mut Judge<'_>) -> GuardAttack {
     if raw.calm >= raw.raise && raw.xdp == XdpMode::Auto {
         judge
-            .refuse("edge.guard.attack.calm", "is not less than edge.guard.attack.raise")
+            .refuse(
+                "edge.guard.attack.calm",
+                "is not less than edge.guard.attack.raise",
+            )
             .expects(format!("a number below {}", raw.raise));
     }
     let patience = raw.patience.0;

@@ -122,7 +122,9 @@ pub(crate) async fn serve_connection(
         Err(_) => {
             if !first.is_empty() {
                 let refusal = Refusal::HeaderTimeout;
-                proxy.edge.refused(&entry_point.settings, offender, refusal.label());
+                proxy
+                    .edge
+                    .refused(&entry_point.settings, offender, refusal.label());
                 send_off(&mut socket, &Refusal::HeaderTimeout.to_wire()).await;
             }
             return;

@@ -72,7 +72,8 @@ fn answerers(lan: &Lan, count: usize) -> String {
     })
 }
 
-fn survive(cookies: bool) {
+/// Says what was carried meanwhile.
+fn survive(cookies: bool) -> String {
     let lan = Lan::new();
     if cookies {
         lan.force_cookies();
@@ -97,7 +98,7 @@ fn survive(cookies: bool) {
             connection
         })
         .collect();
-    println!(
+    let told = format!(
         "cookies {cookies}: {} connections went on, with {} MB in {:?}; chased {}, awaited {}",
         connections.len(),
         carried / 1_000_000,
@@ -113,16 +114,17 @@ fn survive(cookies: bool) {
     for connection in connections {
         connection.end().expect("to the last byte");
     }
+    told
 }
 
 #[test]
 fn connections_survive_the_move_of_their_address() {
-    require!(sandbox::run_hosts(|| survive(false)));
+    require!(sandbox::run_hosts(|| println!("{}", survive(false))));
 }
 
 #[test]
 fn with_cookies_they_survive_as_well_and_new_ones_begin() {
-    require!(sandbox::run_hosts(|| survive(true)));
+    require!(sandbox::run_hosts(|| println!("{}", survive(true))));
 }
 
 /// All of them end, by themselves.
