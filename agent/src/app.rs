@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use self::signals::{Signal, Signals};
 use self::succession::{Inheritance, engage, outcome_of};
+use crate::chase::{self, Chase};
 use crate::cli::{Exit, Failure, RunArgs, VERSION, print};
 use crate::compile::Statics;
 use crate::control::{ControlServer, ControlState, EntryPointFacts, UpgradeRequest, Upgrades};
@@ -119,6 +120,7 @@ struct Node {
     kernel: Kernel,
     steering: Steering,
     guard: Guard,
+    chase: Chase,
     access_log: AccessLog,
     access_log_writer: Option<AccessLogWriter>,
     sources: Vec<(&'static str, SourceHandle)>,
@@ -145,6 +147,7 @@ impl Node {
         let kernel = Kernel::new(sockets.take_kernel_lock());
         let steering = steering::prepare(&config, &kernel)?;
         let guard = guard::prepare(&config, &kernel)?;
+        let chase = Chase::new(&config, &kernel);
         let (control_listener, inherited) = sockets.sort(config.control.address);
         let mut registry = Registry::default();
         let names: Vec<Arc<str>> = config
@@ -168,6 +171,7 @@ impl Node {
         metrics::register_generation(&mut registry, published.clone());
         steering::register(&mut registry, steering.clone());
         guard::register(&mut registry, guard.clone());
+        chase::register(&mut registry, chase.clone());
 
         let control_listener = failure::bind_control(config.control.address, control_listener).await?;
         let control_socket = copy(&control_listener)?;
@@ -181,7 +185,7 @@ impl Node {
         .map_err(|error| failure::data_plane(&error))?;
         if predecessor.is_none() {
             // What waits in queues that were kept goes on waiting, and nobody is refused.
-            engage(&kernel, &steering, &guard, &config, &data_plane)?;
+            engage(&kernel, &steering, &guard, &chase, &config, &data_plane)?;
         }
         let statics =
             Statics::new(&config, data_plane.bound()).map_err(|error| Failure::new(Exit::Config, error))?;
@@ -235,6 +239,7 @@ impl Node {
             upgrades: wishes,
             steering: steering.clone(),
             guard: guard.clone(),
+            chase: chase.clone(),
         };
         let control = ControlServer::start(control_listener, state).map_err(|error| {
             Failure::new(Exit::System, format!("cannot start the control server: {error}"))
@@ -252,6 +257,7 @@ impl Node {
             kernel,
             steering,
             guard,
+            chase,
             access_log,
             access_log_writer,
             sources,
@@ -370,7 +376,7 @@ impl Node {
         tracing::info!(accept_grace = ?shutdown.accept_grace, drain = ?shutdown.drain, "draining");
         systemd::stopping(shutdown.accept_grace + shutdown.drain);
         self.draining.cancel();
-        let (steering, guard) = (self.steering.clone(), self.guard.clone());
+        let (steering, guard, chase) = (self.steering.clone(), self.guard.clone(), self.chase.clone());
         let outcome = tokio::select! {
             () = self.end(shutdown.accept_grace, false) => {
                 tracing::info!("stopped");
@@ -381,6 +387,7 @@ impl Node {
         // Also when the drain was cut short.
         steering.detach();
         guard.detach();
+        chase.detach();
         outcome
     }
 
@@ -405,6 +412,7 @@ impl Node {
         self.steering.detach();
         // To the end of the drain: what is under way is worth guarding.
         self.guard.detach();
+        self.chase.detach();
         if cut > 0 {
             tracing::warn!(connections = cut, "the drain time is over: connections were cut");
         }

@@ -6,6 +6,7 @@
 //! so that benches can reach `compile`.
 
 pub mod app;
+pub mod chase;
 pub mod cli;
 pub mod compile;
 pub mod control;

@@ -45,7 +45,7 @@ impl Node {
             Ok(()) => {
                 self.config = config;
                 self.kernel
-                    .settle(self.steering.is_active() || self.guard.is_active());
+                    .settle(self.steering.is_active() || self.guard.is_active() || self.chase.is_active());
             }
             Err(error) => tracing::error!("edge.guard is not applied as it should be: {error}"),
         }
@@ -65,6 +65,7 @@ impl Node {
                     removed = changes.removed,
                     "the addresses of entry points are changed; no connection was touched"
                 );
+                self.chase.set_ports(&entry_points, self.data_plane.bound());
                 self.config.entry_points = entry_points;
             }
             // Bound in the ordinary way alone: a restart is needed, which is said with everything else.

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use super::signals::Signals;
+use crate::chase::Chase;
 use crate::cli::{Exit, Failure, VERSION};
 use crate::guard::Guard;
 use crate::handover::{self, Predecessor, Program, ReplaceError, Sockets, Successor};
@@ -59,6 +60,7 @@ impl Node {
                 &self.kernel,
                 &self.steering,
                 &self.guard,
+                &self.chase,
                 &self.config,
                 &self.data_plane,
             )?;
@@ -100,6 +102,7 @@ impl Node {
         tracing::info!(pid = successor.pid, version = %successor.version, "a new process serves: draining");
         self.steering.leave();
         self.guard.leave();
+        self.chase.leave();
         self.kernel.leave();
         tokio::select! {
             () = self.end(Duration::ZERO, true) => {
@@ -116,6 +119,7 @@ pub(super) fn engage(
     kernel: &Kernel,
     steering: &Steering,
     guard: &Guard,
+    chase: &Chase,
     config: &Config,
     data_plane: &DataPlane,
 ) -> Result<(), Failure> {
@@ -126,7 +130,8 @@ pub(super) fn engage(
     // First who may come in, then who comes.
     guard.engage(config, data_plane.bound())?;
     steering.engage(config, &sockets)?;
-    kernel.settle(steering.is_active() || guard.is_active());
+    chase.engage(config, data_plane.bound());
+    kernel.settle(steering.is_active() || guard.is_active() || chase.is_active());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! `run` is the node itself ([`crate::app`]); every other command is one file here. Standard output carries results
 //! only, so that it can be piped; errors go to standard error.
 
+mod chase;
 mod check;
 mod client;
 mod completions;
@@ -64,6 +65,8 @@ enum Command {
     Upgrade(upgrade::UpgradeArgs),
     /// Deny and allow clients in the kernel, and see who is; needs edge.guard.mode.
     Guard(guard::GuardArgs),
+    /// An address moves here from another node, and its connections stay there; needs edge.chase.devices.
+    Chase(chase::ChaseArgs),
     /// Look at what is attached and pinned in the kernel, or remove it; a node need not run.
     Ebpf(ebpf::EbpfArgs),
     /// Print shell completions.
@@ -156,6 +159,7 @@ pub fn main() -> Exit {
         Command::Explain(args) => explain::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Guard(args) => guard::run(&args),
+        Command::Chase(args) => chase::run(&args),
         Command::Ebpf(args) => ebpf::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::DemoBackend(args) => crate::demo::run(&args),

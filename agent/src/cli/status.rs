@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::NodeChoice;
-use super::guard;
 use super::{Failure, Settings, print, print_json};
+use super::{chase, guard};
 
 /// `status`.
 #[derive(Debug, Args)]
@@ -45,6 +45,7 @@ struct Status {
     last_reload_error: Option<String>,
     steering: Steering,
     guard: guard::Guard,
+    chase: chase::Chase,
 }
 
 #[derive(Debug, Deserialize)]
@@ -128,6 +129,7 @@ fn render(text: &mut String, control: &str, status: &Status) -> std::fmt::Result
     }
     steering(text, &status.steering)?;
     guard::line(text, &status.guard)?;
+    chase::line(text, &status.chase)?;
     writeln!(
         text,
         "serving      {} routers, {} of {} services healthy, generation {}",
@@ -194,6 +196,8 @@ mod tests {
             "problems": [{"subject": "router a@file", "message": "it has no rule"}], "last_reload_error": null,
             "steering": {"state": "active", "reason": null, "stand_in": null,
                          "lease": {"epoch": 3, "remaining_seconds": 2.51, "renewals": 9, "losses": 0, "steered": 2}},
+            "chase": {"state": "active", "reason": null, "stand_in": null, "devices": ["eth0"], "problems": [],
+                      "moved": [{"address": "10.0.0.1", "previous": "10.0.0.7", "remaining_seconds": 9.5}]},
             "guard": {"state": "active", "reason": null, "stand_in": null, "denied": 3, "allowed": 1, "problems": ["lost"],
                       "devices": [{"name": "eth0", "hook": "xdp", "problem": null, "no_xdp": null},
                                   {"name": "tun0", "hook": null, "problem": "gone", "no_xdp": null}],
@@ -218,6 +222,7 @@ listening    web on 127.0.0.1:8000
 listening    dns on 127.0.0.1:53/udp
 steering     active: 2 addresses, epoch 3, lease for another 2.5 s
 guard        active at eth0/xdp tun0/none: 3 denied, 1 allowed, UNDER ATTACK; lost
+chase        active at eth0: connections of 1 addresses stay with the node before
 serving      2 routers, 1 of 2 services healthy, generation 4
 source       file: connected
 source       docker: no socket

@@ -17,7 +17,7 @@ use super::health::{Health, Overall};
 use super::problem::{Problem, method_not_allowed, not_found};
 use super::routes::Routes;
 use super::status::Status;
-use super::{ControlState, drain, edge_guard, services, upgrade};
+use super::{ControlState, chase, drain, edge_guard, services, upgrade};
 
 /// Everything that is served.
 pub(super) fn router(state: ControlState) -> Router {
@@ -35,6 +35,8 @@ pub(super) fn router(state: ControlState) -> Router {
         .route("/api/v1/guard/allow", post(edge_guard::allow))
         .route("/api/v1/guard/disallow", post(edge_guard::disallow))
         .route("/api/v1/guard/attack", post(edge_guard::attack))
+        .route("/api/v1/chase/on", post(chase::on))
+        .route("/api/v1/chase/off", post(chase::off))
         .layer(DefaultBodyLimit::max(edge_guard::MAX_BODY))
         .route("/api/v1/upgrade", post(upgrade::upgrade))
         .route_layer(middleware::from_fn_with_state(state.clone(), may_change));
@@ -46,6 +48,7 @@ pub(super) fn router(state: ControlState) -> Router {
         .route("/metrics", get(openmetrics))
         .route("/api/v1/health", get(ready))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/chase", get(chase::show))
         .route("/api/v1/guard", get(edge_guard::show))
         .route("/api/v1/guard/lists", get(edge_guard::lists))
         .route("/api/v1/routes", get(routes))

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{ControlState, rfc3339};
 use crate::report::Report;
-use crate::{guard, steering};
+use crate::{chase, guard, steering};
 
 /// The answer of `/health`.
 #[derive(Debug, Serialize)]
@@ -63,6 +63,7 @@ impl Health {
             data_plane(&state.workers),
             steering(&state.steering.report()),
             guard(&state.guard.report()),
+            chase(&state.chase.report()),
             configuration(&report),
             draining(state.draining.is_cancelled()),
             reload(&report),
@@ -172,6 +173,22 @@ fn guard(report: &guard::Report) -> Condition {
         (state, None) => state.to_owned(),
     };
     attention("guard", report.problems.is_empty(), reason)
+}
+
+/// Without it connections are reset when their address moves here; whoever has asked for it wants to know.
+fn chase(report: &chase::Report) -> Condition {
+    let ok = report.problems.is_empty()
+        && (!report.is_wanted || matches!(report.state, "active" | "waiting" | "ended"));
+    let reason = match (report.state, &report.reason) {
+        _ if !report.problems.is_empty() => report.problems.join("; "),
+        ("active", _) => format!(
+            "{} addresses have moved here whose connections stay with the node before",
+            report.moved.len()
+        ),
+        (_, Some(reason)) => format!("not used: {reason}"),
+        (state, None) => state.to_owned(),
+    };
+    attention("chase", ok, reason)
 }
 
 fn configuration(report: &Report) -> Condition {

@@ -10,6 +10,7 @@
 //! | `/metrics` | OpenMetrics text |
 //! | `/api/v1/status`, `/routes`, `/services`, `/services/{name}`, `/metrics` | JSON |
 //! | POST `/api/v1/services/{name}/endpoints/{endpoint}/drain`, `/undrain` | the endpoint as it stands then |
+//! | `/api/v1/chase`; POST `/chase/on`, `/chase/off` | addresses that moved here, and whose connections stay where they are |
 //! | `/api/v1/guard`, `/guard/lists` | the guard, and who is denied and allowed |
 //! | POST `/api/v1/guard/deny`, `/undeny`, `/allow`, `/disallow`, `/attack` | what came of it |
 //! | POST `/api/v1/upgrade` | the process that serves from now on |
@@ -19,6 +20,7 @@
 //! a page in a browser. Errors are problem+json (RFC 9457).
 
 mod api;
+mod chase;
 mod drain;
 mod edge_guard;
 mod explain;
@@ -44,6 +46,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::chase::Chase;
 use crate::drains::Drains;
 use crate::guard::Guard;
 use crate::report::{NodeFacts, Report};
@@ -86,6 +89,8 @@ pub struct ControlState {
     pub steering: Steering,
     /// Whose packets come in at all.
     pub guard: Guard,
+    /// Connections that stay with the node that had their address before.
+    pub chase: Chase,
 }
 
 /// RFC 3339 in UTC, to the second.

@@ -12,7 +12,7 @@ use super::services::is_healthy;
 use super::{ControlState, rfc3339};
 use crate::report::{DisabledRouter, Report};
 use crate::sources::{Problem, SourceStatus};
-use crate::{guard, steering};
+use crate::{chase, guard, steering};
 
 /// The answer. The first block is what clients of a whole cluster know; a node on its own is a cluster of one.
 #[derive(Debug, Serialize)]
@@ -50,6 +50,7 @@ pub(super) struct Status {
     last_reload_error: Option<String>,
     steering: steering::Report,
     guard: guard::Report,
+    chase: chase::Report,
 }
 
 #[derive(Debug, Serialize)]
@@ -144,6 +145,7 @@ impl Status {
             last_reload_error: report.last_failure.clone(),
             steering: state.steering.report(),
             guard: state.guard.report(),
+            chase: state.chase.report(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{RawGuard, Time};
+use super::{RawChase, RawGuard, Time};
 use crate::resolved::{Lease, SteeringMode};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -17,6 +17,8 @@ pub(crate) struct RawEdge {
     pub(crate) lease: RawLease,
     /// Whose packets come in at all.
     pub(crate) guard: RawGuard,
+    /// Connections of addresses that move here from another node.
+    pub(crate) chase: RawChase,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

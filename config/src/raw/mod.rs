@@ -4,6 +4,7 @@
 //! and ranges; `resolve` turns them into [`crate::Config`].
 
 mod access_log;
+mod chase;
 mod edge;
 mod entry_point;
 mod guard;
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use access_log::{RawAccessLog, RawFilters};
+pub(crate) use chase::RawChase;
 pub(crate) use edge::RawEdge;
 pub(crate) use entry_point::{RawEntryPoint, RawEntryPointTls, RawRedirection};
 pub(crate) use guard::{AUTO, RawGuard, RawGuardAttack, RawGuardFeed, RawGuardRate};

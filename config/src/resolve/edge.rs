@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Judge, guard};
+use super::{Judge, chase, guard};
 use crate::raw::RawEdge;
 use crate::resolved::{Edge, EntryPoint, Lease, SteeringMode};
 
@@ -40,5 +40,6 @@ pub(super) fn one(raw: &RawEdge, entry_points: &[EntryPoint], judge: &mut Judge<
         steering: raw.steering,
         lease,
         guard: guard::one(&raw.guard, judge),
+        chase: chase::one(&raw.chase, entry_points, judge),
     }
 }

@@ -80,10 +80,9 @@ fn devices(names: &[String], mode: GuardMode, judge: &mut Judge<'_>) -> GuardDev
             .advises("edge.guard.mode: off switches the guard off");
     }
     for (position, name) in names.iter().enumerate() {
-        let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
         if name.eq_ignore_ascii_case(AUTO) {
             devices.of_default_routes = true;
-        } else if (1..=15).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with('.') {
+        } else if is_device(name) {
             if !devices.names.contains(name) {
                 devices.names.push(name.clone());
             }
@@ -97,6 +96,12 @@ fn devices(names: &[String], mode: GuardMode, judge: &mut Judge<'_>) -> GuardDev
         }
     }
     devices
+}
+
+/// Whether a network device can have this name.
+pub(super) fn is_device(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
+    (1..=15).contains(&name.len()) && name.chars().all(allowed) && !name.starts_with('.')
 }
 
 fn rate(key: &str, raw: &RawGuardRate, judge: &mut Judge<'_>) -> GuardRate {

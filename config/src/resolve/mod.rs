@@ -4,6 +4,7 @@
 
 mod access_log;
 mod address;
+mod chase;
 mod edge;
 mod entry_point;
 mod guard;

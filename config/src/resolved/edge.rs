@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Guard;
+use super::{Chase, Guard};
 
 /// `edge`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Edge {
     pub lease: Lease,
     /// Whose packets come in at all.
     pub guard: Guard,
+    /// Connections that stay with the node that had their address before.
+    pub chase: Chase,
 }
 
 /// `edge.steering`.

@@ -4,6 +4,7 @@
 //! other modules; `Config::default()` is what runs when there is no file and no variable.
 
 mod access_log;
+mod chase;
 mod edge;
 mod entry_point;
 mod guard;
@@ -19,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use access_log::{AccessLog, AccessLogFilters, AccessLogFormat, FieldMode, StatusRange};
+pub use chase::Chase;
 pub use edge::{Edge, Lease, SteeringMode};
 pub use entry_point::{
     EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Prefix, Protocol, ProxyProtocol, Redirection,

@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod bucket;
+pub mod chase;
 pub mod guard;
 pub mod steer;
 

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -97,6 +98,46 @@ pub enum Error {
         /// The limit.
         max: u32,
     },
+    /// More addresses moved than the map holds.
+    #[error("{0} prefixes have moved here, more than the {max} that can be chased for. Join neighbours", max = constellation_ebpf_abi::chase::MAX_MOVED)]
+    TooManyMoved(usize),
+    /// A previous holder that is not at the network of any device.
+    #[error(
+        "{address} is not in the network of {}: a previous holder has to be a direct neighbour at a device that `edge_chase` \
+         is attached to, by an address of its own", devices.join(", ")
+    )]
+    NoNeighbour {
+        /// The previous holder.
+        address: IpAddr,
+        /// Where the program is attached, or `no device`.
+        devices: Vec<String>,
+    },
+    /// An address that is in the networks of several devices.
+    #[error("{address} is in the networks of {} alike: name the previous holder by another address", devices.join(" and "))]
+    AmbiguousNeighbour {
+        /// The previous holder.
+        address: IpAddr,
+        /// The devices.
+        devices: Vec<String>,
+    },
+    /// An IPv6 address with a previous holder that is named by an IPv4 one.
+    #[error(
+        "{moved} is an IPv6 prefix and {previous} an IPv4 address: name its previous holder by an IPv6 address"
+    )]
+    OtherFamily {
+        /// What moved.
+        moved: IpNet,
+        /// The previous holder.
+        previous: IpAddr,
+    },
+    /// The previous holder is this node.
+    #[error("{0} is this node's own address: expected one of the node that had the address before")]
+    OwnAddress(IpAddr),
+    /// A device that can't be chased at.
+    #[error(
+        "packets of {0} have no Ethernet header, so they can't be handed to a neighbour: name another device"
+    )]
+    NoEthernet(String),
     /// There is no such device.
     #[error("there is no network device `{0}` in this network namespace")]
     NoDevice(String),

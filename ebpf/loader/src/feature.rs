@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::namespace::{entries, remove};
 use crate::pins::remove_link;
-use crate::{Error, Lock, Namespace, guard};
+use crate::{Error, Lock, Namespace, chase, guard};
 
 /// A program with its maps. Each is opened, attached and taken away alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +13,8 @@ pub enum Feature {
     Steering,
     /// `edge_guard`.
     Guard,
+    /// `edge_chase`.
+    Chase,
 }
 
 impl Feature {
@@ -22,6 +24,7 @@ impl Feature {
         match self {
             Self::Steering => "edge_steer",
             Self::Guard => "edge_guard",
+            Self::Chase => "edge_chase",
         }
     }
 
@@ -30,6 +33,7 @@ impl Feature {
         match self {
             Self::Steering => "STEER_",
             Self::Guard => "GUARD_",
+            Self::Chase => "CHASE_",
         }
     }
 
@@ -63,8 +67,12 @@ impl Feature {
         for pin in &links {
             remove_link(pin)?;
         }
-        if self == Self::Guard && !maps.is_empty() {
-            guard::detach_clsact();
+        if !maps.is_empty() {
+            match self {
+                Self::Steering => {}
+                Self::Guard => guard::detach_clsact(),
+                Self::Chase => chase::detach_clsact(),
+            }
         }
         for pin in &maps {
             remove(pin)?;

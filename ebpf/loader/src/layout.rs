@@ -5,6 +5,7 @@
 )]
 
 use aya::Pod;
+use constellation_ebpf_abi::chase;
 use constellation_ebpf_abi::guard::{Config, Deny, ExactKey};
 use constellation_ebpf_abi::steer::{Bind, BindKey, Grant};
 
@@ -31,4 +32,6 @@ pod!(
     Deny,
     ExactKey<[u8; 4]>,
     ExactKey<[u8; 16]>,
+    chase::Config,
+    chase::Previous,
 );

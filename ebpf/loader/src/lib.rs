@@ -1,7 +1,7 @@
 //! Loads, attaches, pins and feeds the eBPF programs, and owns everything about them that outlives a process.
 //!
 //! [`Namespace`] finds the folder of this network namespace in the BPF file system, [`Lock`] makes one process its owner,
-//! and with it [`Steering`] and [`Guard`] are opened: what a process before left pinned is taken over, anything else is
+//! and with it [`Steering`], [`Guard`] and [`Chase`] are opened: what a process before left pinned is taken over, anything else is
 //! made anew. All decisions about connections and packets are made by the programs; this crate only writes what they
 //! read and reads what they count. [`probe`] tells what of it works here, [`status`] what is pinned, and [`detach`]
 //! removes it all.
@@ -11,6 +11,7 @@
 
 mod boot_time;
 mod capability;
+pub mod chase;
 mod cost;
 mod error;
 mod feature;
@@ -28,6 +29,7 @@ pub mod steering;
 
 pub use boot_time::BootTime;
 pub use capability::{Capability, missing_capabilities};
+pub use chase::Chase;
 pub use constellation_ebpf_abi as abi;
 pub use cost::Cost;
 pub use error::Error;
@@ -37,6 +39,6 @@ pub use kernel::{Lookup, LookupOutcome};
 pub use lock::Lock;
 pub use namespace::Namespace;
 pub use pins::{Origin, remove_orphans, remove_other_versions};
-pub use probe::{Availability, Report, probe, probe_guard, probe_steering};
+pub use probe::{Availability, Report, probe, probe_chase, probe_guard, probe_steering};
 pub use status::{PinnedGrant, PinnedLink, PinnedMap, Status, detach, detach_without_lock, has_pins, status};
 pub use steering::Steering;

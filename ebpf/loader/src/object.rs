@@ -5,3 +5,6 @@ pub(crate) static EDGE_STEER: &[u8] = aya::include_bytes_aligned!("../../object/
 
 /// The object of `edge_guard` with its maps.
 pub(crate) static EDGE_GUARD: &[u8] = aya::include_bytes_aligned!("../../object/edge_guard.o");
+
+/// The object of `edge_chase` with its maps.
+pub(crate) static EDGE_CHASE: &[u8] = aya::include_bytes_aligned!("../../object/edge_chase.o");

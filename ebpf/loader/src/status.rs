@@ -143,6 +143,9 @@ pub fn detach_without_lock(namespace: &Namespace) -> Result<(), Error> {
     if Feature::Guard.has_pins(namespace)? {
         crate::guard::detach_clsact();
     }
+    if Feature::Chase.has_pins(namespace)? {
+        crate::chase::detach_clsact();
+    }
     for version in &versions {
         remove(version)?;
     }

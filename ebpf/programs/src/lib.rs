@@ -1,5 +1,9 @@
-//! What every program needs: a panic handler that can't be reached, a license, and counters.
+//! What every program needs: a panic handler that can't be reached, a license, and counters; and what those that look into
+//! packets need.
 #![no_std]
+
+pub mod headers;
+pub mod packet;
 
 use aya_ebpf::maps::PerCpuArray;
 

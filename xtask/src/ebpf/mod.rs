@@ -31,7 +31,7 @@ pub(crate) struct EbpfArgs {
 }
 
 /// The objects, by the name of the program file they are built from.
-const OBJECTS: &[&str] = &["edge_guard", "edge_steer", "test_flood"];
+const OBJECTS: &[&str] = &["edge_chase", "edge_guard", "edge_steer", "test_flood"];
 
 /// Runs the verb.
 pub(crate) fn run(args: &EbpfArgs) -> Result<()> {

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::guard::Caller;
 use super::{ControlServer, ControlState, EntryPointFacts, Upgrades, api};
+use crate::chase::Chase;
 use crate::drains::Drains;
 use crate::kernel::Kernel;
 use crate::report::{DisabledRouter, NodeFacts, Report};
@@ -103,6 +104,7 @@ impl Node {
             drains: Drains::default(),
             steering: steering::prepare(&config, &kernel).unwrap(),
             guard: guard::prepare(&config, &kernel).unwrap(),
+            chase: Chase::new(&config, &kernel),
         };
         Self { state, report }
     }

@@ -7,6 +7,7 @@ use crate::Lock;
 use crate::capability::Capability;
 use crate::{Error, kernel};
 
+mod chase;
 mod guard;
 mod steering;
 
@@ -43,6 +44,8 @@ pub struct Report {
     /// `edge_guard` for XDP, loaded and run on a packet. Not attached: that would interrupt a device. Whether a driver
     /// takes it shows when it is needed.
     pub guard_xdp: Availability,
+    /// `edge_chase`, attached to the loopback device at TCX. Where that is not supported, clsact stands in.
+    pub chase: Availability,
 }
 
 /// Tries everything, beside what is attached and without touching what is pinned; leaves nothing behind.
@@ -52,7 +55,14 @@ pub fn probe(lock: &Lock) -> Report {
         steering: Availability::of(steering::probe(lock)),
         guard: Availability::of(guard::probe(lock)),
         guard_xdp: Availability::of(guard::probe_xdp(lock)),
+        chase: probe_chase(lock),
     }
+}
+
+/// Tries `edge_chase` alone.
+#[must_use]
+pub fn probe_chase(lock: &Lock) -> Availability {
+    Availability::of(chase::probe(lock))
 }
 
 /// Tries `edge_steer` alone.

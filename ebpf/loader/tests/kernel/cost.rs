@@ -4,14 +4,16 @@ use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 
 use constellation_ebpf_loader::abi::guard::Verdict;
+use constellation_ebpf_loader::chase::Action;
 use constellation_ebpf_loader::guard::{Ban, Limits, Program, Rate};
 use constellation_ebpf_loader::steering::{Bind, Protocol};
 use constellation_tests::require;
 
+use crate::chase::{MOVED4, MOVED6, NETWORK, chasing, frame, tcp as segment};
 use crate::judge::guard;
 use crate::lookup::lookup;
 use crate::packets::{ACK, SYN, TCP, UDP, ethernet, tcp as tcp_header, udp, v4, v6};
-use crate::sandbox;
+use crate::sandbox::{self, SERVICE};
 use crate::sockets::{dest, for_long, steering, tcp};
 
 const RUNS: u32 = 200_000;
@@ -121,5 +123,51 @@ fn edge_guard_stays_small() {
             .iter()
             .any(|(verdict, times)| *verdict == Verdict::Denied && *times > 0);
         assert!(dropped);
+    }));
+}
+
+#[test]
+fn edge_chase_stays_small() {
+    require!(sandbox::run_with(SERVICE, NETWORK, || {
+        let mut chase = chasing();
+        let cost = chase.cost().unwrap();
+        println!("edge_chase: {cost:?}");
+        assert!(cost.instructions < 2_500, "after the verifier: {cost:?}");
+        assert!(cost.verified < 200_000, "walked by the verifier: {cost:?}");
+        let listener = TcpListener::bind((MOVED4, 443)).unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let own = client.local_addr().unwrap().to_string();
+        let other = "198.51.100.7:5000";
+        let cases = [
+            ("not moved", segment(other, "10.0.0.2", 443, ACK, 7), Action::Pass),
+            ("SYN", segment(other, MOVED4, 443, SYN, 7), Action::Pass),
+            ("known", segment(&own, MOVED4, 443, ACK, 7), Action::Pass),
+            ("chased", segment(other, MOVED4, 443, ACK, 99), Action::Send),
+            (
+                "IPv6 chased",
+                segment("[2001:db8::7]:5000", MOVED6, 443, ACK, 99),
+                Action::Send,
+            ),
+        ];
+        for (what, packet, action) in cases {
+            let frame = frame(&packet);
+            assert_eq!(chase.test(&frame, 1).unwrap().action, action, "{what}");
+            if action == Action::Pass {
+                let nanos = chase.test(&frame, RUNS).unwrap().nanos;
+                println!("edge_chase, {what}: {nanos} ns");
+            } else {
+                // In one go the packet would be chased twice, and then have no hops left.
+                let mut nanos: Vec<u32> = (0..2_001).map(|_| chase.test(&frame, 1).unwrap().nanos).collect();
+                nanos.sort_unstable();
+                println!("edge_chase, {what}: {} ns, median of cold runs", nanos[1_000]);
+            }
+        }
+        for (net, _) in chase.previous().unwrap() {
+            chase.set_previous(net, None).unwrap();
+        }
+        let idle = chase
+            .test(&frame(&segment(other, MOVED4, 443, ACK, 99)), RUNS)
+            .unwrap();
+        println!("edge_chase, idle: {} ns", idle.nanos);
     }));
 }

@@ -8,10 +8,13 @@
     reason = "what the tests share reports by panicking"
 )]
 
+mod chase;
 mod cost;
 mod guard;
 mod judge;
+mod lan;
 mod lookup;
+mod moves;
 mod packets;
 mod pins;
 mod probe;

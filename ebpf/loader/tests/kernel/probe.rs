@@ -24,7 +24,8 @@ fn everything_is_active_under_the_services_capabilities() {
         let expected = Report {
             steering: active.clone(),
             guard: active.clone(),
-            guard_xdp: active,
+            guard_xdp: active.clone(),
+            chase: active,
         };
         assert_eq!(report(), expected);
     }));
@@ -58,12 +59,14 @@ fn a_failing_self_test_is_not_called_active() {
             steering,
             guard,
             guard_xdp,
+            chase,
         } = report();
         assert!(
             matches!(steering, Availability::Unsupported { .. }),
             "{steering:?}"
         );
         assert!(matches!(guard, Availability::Unsupported { .. }), "{guard:?}");
+        assert!(matches!(chase, Availability::Unsupported { .. }), "{chase:?}");
         assert_eq!(guard_xdp, Availability::Active, "that needs no device");
     }));
 }

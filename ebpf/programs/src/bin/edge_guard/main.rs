@@ -4,10 +4,8 @@
 #![no_std]
 #![no_main]
 
-mod headers;
 mod limit;
 mod maps;
-mod packet;
 mod tell;
 mod verdict;
 
@@ -15,11 +13,11 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use constellation_ebpf_abi::guard::Verdict;
+use constellation_ebpf_programs::headers::network_header;
+use constellation_ebpf_programs::packet::{self, Packet};
 use constellation_ebpf_programs::{count, license};
 
-use crate::headers::network_header;
 use crate::maps::GUARD_STATS;
-use crate::packet::Packet;
 use crate::verdict::judge;
 
 license!();

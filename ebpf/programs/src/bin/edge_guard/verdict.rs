@@ -10,13 +10,13 @@ use constellation_ebpf_abi::guard::{
     Config, Deny, EXACT_BITS4, EXACT_BITS6, ExactKey, LISTS4, LISTS6, Verdict, port_bit,
 };
 use constellation_ebpf_abi::steer::{TCP, UDP};
+use constellation_ebpf_programs::headers::{Obstacle, Source, Transport, source, transport};
+use constellation_ebpf_programs::packet::Packet;
 
-use crate::headers::{Source, Transport, source, transport};
 use crate::limit;
 use crate::maps::{
     GUARD_ALLOW4, GUARD_ALLOW6, GUARD_CONFIG, GUARD_DENY4, GUARD_DENY6, GUARD_EXACT4, GUARD_EXACT6, GUARD_PORTS,
 };
-use crate::packet::Packet;
 use crate::tell::tell;
 
 const SYN: u8 = 0x02;
@@ -36,7 +36,7 @@ pub struct Subject {
 pub fn judge(packet: &Packet, kind: u16, offset: usize) -> Verdict {
     let source = match source(packet, kind, offset) {
         Ok(source) => source,
-        Err(verdict) => return verdict,
+        Err(obstacle) => return because_of(obstacle),
     };
     let Some(config) = GUARD_CONFIG.get(0) else {
         return Verdict::Passed;
@@ -67,7 +67,7 @@ pub fn judge(packet: &Packet, kind: u16, offset: usize) -> Verdict {
     }
     let transport = match transport(packet, source.is_v6, offset) {
         Ok(transport) => transport,
-        Err(verdict) => return overruled(&source, verdict),
+        Err(obstacle) => return overruled(&source, because_of(obstacle)),
     };
     let verdict = match transport.protocol {
         TCP => tcp(packet, config, now, &transport, &mut subject),
@@ -75,6 +75,16 @@ pub fn judge(packet: &Packet, kind: u16, offset: usize) -> Verdict {
         _ => Verdict::Passed,
     };
     overruled(&source, verdict)
+}
+
+#[inline(always)]
+const fn because_of(obstacle: Obstacle) -> Verdict {
+    match obstacle {
+        Obstacle::NotIp => Verdict::NotIp,
+        Obstacle::Malformed => Verdict::Malformed,
+        Obstacle::Fragment => Verdict::Fragment,
+        Obstacle::Overlong => Verdict::Overlong,
+    }
 }
 
 /// A ban that fits a source and still counts: that of the longest prefix of the usual lengths, or else of the others.

@@ -1,6 +1,6 @@
 //! From the start of a packet to its transport header. Nothing here judges.
 
-use constellation_ebpf_abi::guard::{MAX_EXTENSIONS, MAX_HEADERS, MAX_VLAN_TAGS, Verdict};
+use constellation_ebpf_abi::guard::{MAX_EXTENSIONS, MAX_HEADERS, MAX_VLAN_TAGS};
 
 use crate::packet::Packet;
 
@@ -15,6 +15,19 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
+
+/// Why there is no header to look at.
+#[derive(Clone, Copy)]
+pub enum Obstacle {
+    /// Neither IPv4 nor IPv6.
+    NotIp,
+    /// It ends before it should.
+    Malformed,
+    /// A later fragment, which has none.
+    Fragment,
+    /// It comes behind more than anybody needs.
+    Overlong,
+}
 
 /// Where a packet comes from.
 #[derive(Clone, Copy)]
@@ -48,33 +61,48 @@ pub fn network_header(packet: &Packet) -> Option<(u16, usize)> {
 
 /// The source, if the packet is IP and has one.
 #[inline(always)]
-pub fn source(packet: &Packet, kind: u16, offset: usize) -> Result<Source, Verdict> {
+pub fn source(packet: &Packet, kind: u16, offset: usize) -> Result<Source, Obstacle> {
     // Two bytes, for one: a check whether a single byte at the very start lies before the end proves nothing to the
     // verifier.
     let [first, _] = match kind {
-        IPV4 | IPV6 => packet.read(offset).ok_or(Verdict::Malformed)?,
-        _ => return Err(Verdict::NotIp),
+        IPV4 | IPV6 => packet.read(offset).ok_or(Obstacle::Malformed)?,
+        _ => return Err(Obstacle::NotIp),
     };
     match (kind, first >> 4) {
         (IPV4, 4) => {
-            let [a, b, c, d] = packet.read(offset + 12).ok_or(Verdict::Malformed)?;
-            let address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d];
+            let address = packet.read(offset + 12).ok_or(Obstacle::Malformed)?;
             Ok(Source {
-                address,
+                address: mapped(address),
                 is_v6: false,
             })
         }
         (IPV6, 6) => {
-            let address = packet.read(offset + 8).ok_or(Verdict::Malformed)?;
+            let address = packet.read(offset + 8).ok_or(Obstacle::Malformed)?;
             Ok(Source { address, is_v6: true })
         }
-        _ => Err(Verdict::Malformed),
+        _ => Err(Obstacle::Malformed),
+    }
+}
+
+/// An IPv4 address as an IPv6 one.
+#[inline(always)]
+pub const fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// The destination of a packet that has a [`source`].
+#[inline(always)]
+pub fn destination(packet: &Packet, is_v6: bool, offset: usize) -> Option<[u8; 16]> {
+    if is_v6 {
+        packet.read(offset + 24)
+    } else {
+        Some(mapped(packet.read(offset + 16)?))
     }
 }
 
 /// The transport header, or why there is none to look at.
 #[inline(always)]
-pub fn transport(packet: &Packet, is_v6: bool, offset: usize) -> Result<Transport, Verdict> {
+pub fn transport(packet: &Packet, is_v6: bool, offset: usize) -> Result<Transport, Obstacle> {
     if is_v6 {
         transport_v6(packet, offset)
     } else {
@@ -83,15 +111,15 @@ pub fn transport(packet: &Packet, is_v6: bool, offset: usize) -> Result<Transpor
 }
 
 #[inline(always)]
-fn transport_v4(packet: &Packet, offset: usize) -> Result<Transport, Verdict> {
-    let header: [u8; 10] = packet.read(offset).ok_or(Verdict::Malformed)?;
+fn transport_v4(packet: &Packet, offset: usize) -> Result<Transport, Obstacle> {
+    let header: [u8; 10] = packet.read(offset).ok_or(Obstacle::Malformed)?;
     let words = usize::from(header[0] & 0x0f);
     if words < 5 {
-        return Err(Verdict::Malformed);
+        return Err(Obstacle::Malformed);
     }
     let fragment = u16::from_be_bytes([header[6], header[7]]);
     if fragment & 0x1fff != 0 {
-        return Err(Verdict::Fragment);
+        return Err(Obstacle::Fragment);
     }
     Ok(Transport {
         protocol: header[9],
@@ -101,8 +129,8 @@ fn transport_v4(packet: &Packet, offset: usize) -> Result<Transport, Verdict> {
 }
 
 #[inline(always)]
-fn transport_v6(packet: &Packet, offset: usize) -> Result<Transport, Verdict> {
-    let [mut protocol] = packet.read(offset + 6).ok_or(Verdict::Malformed)?;
+fn transport_v6(packet: &Packet, offset: usize) -> Result<Transport, Obstacle> {
+    let [mut protocol] = packet.read(offset + 6).ok_or(Obstacle::Malformed)?;
     let mut offset = offset + 40;
     let mut is_first_fragment = false;
     for _ in 0..MAX_EXTENSIONS {
@@ -122,7 +150,7 @@ fn transport_v6(packet: &Packet, offset: usize) -> Result<Transport, Verdict> {
                 protocol = next;
                 let fragment = u16::from_be_bytes([high, low]);
                 if fragment & 0xfff8 != 0 {
-                    return Err(Verdict::Fragment);
+                    return Err(Obstacle::Fragment);
                 }
                 is_first_fragment |= fragment & 1 != 0;
                 8
@@ -137,13 +165,13 @@ fn transport_v6(packet: &Packet, offset: usize) -> Result<Transport, Verdict> {
         };
         offset += length;
         if offset > MAX_HEADERS {
-            return Err(Verdict::Overlong);
+            return Err(Obstacle::Overlong);
         }
     }
-    Err(Verdict::Overlong)
+    Err(Obstacle::Overlong)
 }
 
 #[inline(always)]
-fn extension<const N: usize>(packet: &Packet, offset: usize) -> Result<[u8; N], Verdict> {
-    packet.read(offset).ok_or(Verdict::Malformed)
+fn extension<const N: usize>(packet: &Packet, offset: usize) -> Result<[u8; N], Obstacle> {
+    packet.read(offset).ok_or(Obstacle::Malformed)
 }
