@@ -23,7 +23,8 @@ pub struct Ban {
 
 impl Guard {
     /// Drops everything that comes from a prefix, to whatever port, except from what [`Self::allow`] names. A source that
-    /// several bans fit is denied as long as one of them is in force. Denying again replaces the ban.
+    /// several bans fit is denied as long as one of them is in force; of those of unusual lengths (neither /16, /24 or /32
+    /// nor /48, /64 or /128), the longest hides the others until it is swept. Denying again replaces the ban.
     ///
     /// # Errors
     /// [`Error::ListFull`].

@@ -8,10 +8,14 @@ use constellation_ebpf_loader::abi::guard::Verdict;
 use constellation_ebpf_loader::guard::{Ban, Device, Hook, Limits, Rate};
 use constellation_ebpf_loader::steering::Protocol;
 use constellation_ebpf_loader::{Error, Guard, Lock, Namespace, Origin, detach, status};
+use constellation_tests::packet::datagram;
 use constellation_tests::require;
+use constellation_tests::sandbox::ip;
+use constellation_tests::tun::Tun;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::judge::guard;
+use crate::packets::ethernet;
 use crate::sandbox::{self, EDGE, NEIGHBOUR, PEER, Peer, SERVICE};
 use crate::sockets::PATIENCE;
 
@@ -297,6 +301,47 @@ fn a_device_without_ethernet_has_its_own_program_and_no_xdp() {
         let error = guard.attach("nonesuch").unwrap_err();
         assert!(matches!(error, Error::NoDevice(_)), "{error}");
     }));
+}
+
+#[test]
+fn headers_that_lie_in_several_pieces_are_gathered() {
+    for has_ethernet in [false, true] {
+        require!(sandbox::run(|| {
+            let device = Tun::for_pieces("mesh", has_ethernet).unwrap();
+            ip("addr add 10.8.0.1/24 dev mesh").unwrap();
+            ip("link set mesh mtu 9000 up").unwrap();
+            let mut guard = guard();
+            guard.set_guarded_ports(&[(Protocol::Udp, 53)]).unwrap();
+            let flows = Rate {
+                per_second: 1,
+                burst: 10,
+            };
+            guard
+                .set_limits(&Limits {
+                    flows,
+                    ..Limits::default()
+                })
+                .unwrap();
+            assert_eq!(guard.attach("mesh").unwrap(), Hook::Tcx);
+            let from = "10.8.0.9:7".parse().unwrap();
+            let packet = datagram(from, "10.8.0.1:53".parse().unwrap(), &[0; 5000]);
+            let (packet, before) = if has_ethernet {
+                (ethernet(&[], &packet), 14)
+            } else {
+                (packet, 0)
+            };
+            // In the midst of the IP header, behind it, in the midst of the ports, and all of them.
+            for (known, first) in (0..).zip([4, 20, 22, 28]) {
+                device.receives_in_pieces(&packet, before + first).unwrap();
+                if known == 0 {
+                    until_counted(&guard, Verdict::FlowAdmitted, 0);
+                } else {
+                    until_counted(&guard, Verdict::FlowKnown, known - 1);
+                }
+            }
+            assert_eq!(count(&guard, Verdict::Malformed), 0);
+        }));
+    }
 }
 
 #[test]
