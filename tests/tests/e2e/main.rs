@@ -6,6 +6,7 @@ mod bad_input;
 mod balancing;
 mod bodies;
 mod certificates;
+mod chase;
 mod command_line;
 mod cpu_affinity;
 mod docker;
