@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const PORT: u16 = 443;
 /// At the bridge's networks, as a virtual address usually is.
-const VIPS: [(&str, u8, u8); 2] = [("10.7.0.100", 24, 32), ("fd07::64", 2, 128)];
+const VIPS: [(&str, u8, u8); 2] = [("10.7.0.100", 24, 32), ("fd07::64", 64, 128)];
 const BULK: u64 = 50_000_000;
 const PINGS: usize = 4;
 
@@ -303,7 +303,7 @@ fn who_only_reads_changes_nothing_and_nonsense_is_refused() {
             assert_eq!(status["status"], "degraded");
             let problem = status["chase"]["problems"][0].as_str().unwrap().to_owned();
             assert!(problem.contains("not at later"), "{problem}");
-            sandbox::ip("link add later type dummy").unwrap();
+            sandbox::ip("link add later type veth peer name last").unwrap();
             let told = node.cli(&["chase", "on", "--previous", "10.7.0.2"]).await;
             assert!(
                 told.stdout.contains("active at edge later")
