@@ -407,6 +407,7 @@ fn steering_and_guard_come_and_go_alone() {
         let both = ["edge_guard_tcx", "edge_steer"];
         let mut node = builder(&backend).steering().start().await;
         assert_eq!(names(&node).await, both);
+        assert_eq!(pinned(&node).await["links"][0]["device"], DEVICE);
         cli(&node, &format!("guard deny {ALICE}")).await;
         assert_eq!(peer.get(BOB, web(), HOST).await, Ok(200));
 
