@@ -9,6 +9,7 @@
 )]
 
 mod cost;
+mod devices;
 mod guard;
 mod judge;
 mod lookup;
