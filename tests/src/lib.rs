@@ -26,11 +26,14 @@ pub mod lan;
 pub mod load;
 pub mod metrics;
 pub mod node;
+pub mod packet;
+pub mod peer;
 pub mod proof;
 pub mod require;
 pub mod sandbox;
 pub mod server;
 pub mod service_manager;
 pub mod stream;
+pub mod tun;
 
 pub use eventually::{PATIENCE, eventually};

@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use constellation_config::{Config, Guard as GuardConfig, GuardMode, Protocol, XdpMode};
 use constellation_dataplane::gate::{Gate, Lists as GateLists};
@@ -32,7 +33,7 @@ use constellation_ebpf_loader::{Availability, BootTime, Feature};
 use ipnet::IpNet;
 
 use self::book::{Allowance, Ban, Book, CONFIGURED, Now, Origin};
-use self::force::Active;
+use self::force::{Active, Loaded};
 pub use self::metrics::register;
 use self::offenders::Offenders;
 use self::report::{AllowedReport, DeniedReport};
@@ -60,6 +61,8 @@ struct Shared {
     kernel: Kernel,
     gate: Gate,
     inbox: Arc<Inbox>,
+    /// Taken before the state, and held while the file is written: a disk that is slow holds up nobody who only asks.
+    store: Mutex<Store>,
     state: Mutex<State>,
 }
 
@@ -69,9 +72,8 @@ struct State {
     ports: Vec<(Protocol, u16)>,
     stage: Stage,
     book: Book,
-    store: Store,
-    /// What was last written, to write only what differs.
-    written: Option<Snapshot>,
+    /// Whether the file differs from the book.
+    unwritten: bool,
     /// Why it could not be written.
     unkept: Option<String>,
     /// Networks that entry points trust: who is in there speaks for others.
@@ -85,11 +87,15 @@ struct State {
     watching: bool,
     /// When it looks at counters and devices again.
     next_look: BootTime,
+    /// When it writes the file again, unless an operator waits for it.
+    next_write: BootTime,
+    /// Lines that it may still write.
+    lines: Lines,
 }
 
 enum Stage {
     /// It works here; whoever serves until now still does.
-    Prepared(Box<loader::Guard>),
+    Prepared(Box<Loaded>),
     /// The kernel does it.
     Active(Box<Active>),
     /// It is not used; where it was to be, the data plane does what it can.
@@ -103,6 +109,41 @@ struct Counts {
     events: Vec<(Verdict, u64)>,
     bans: Vec<(&'static str, u64)>,
     offences: Vec<(&'static str, u64)>,
+}
+
+/// How much may be written into the log of what strangers do: an attack must not fill the disk.
+#[derive(Default)]
+struct Lines {
+    until: Option<BootTime>,
+    written: u32,
+    left_out: u32,
+}
+
+impl Lines {
+    const EACH_MINUTE: u32 = 20;
+
+    /// Whether there may be another line. The first of a minute says how many were left out before.
+    fn another(&mut self, now: BootTime) -> bool {
+        if self.until.is_none_or(|until| now >= until) {
+            if self.left_out > 0 {
+                tracing::info!(
+                    lines = self.left_out,
+                    "lines of the guard were left out; constellation guard status shows the last events, guard list the bans"
+                );
+            }
+            *self = Self {
+                until: Some(now + Duration::from_secs(60)),
+                ..Self::default()
+            };
+        }
+        let may = self.written < Self::EACH_MINUTE;
+        if may {
+            self.written += 1;
+        } else {
+            self.left_out += 1;
+        }
+        may
+    }
 }
 
 /// Raises the counter of a label.
@@ -137,8 +178,7 @@ pub fn prepare(config: &Config, kernel: &Kernel) -> Result<Guard, Failure> {
         ports: Vec::new(),
         stage,
         book: Book::default(),
-        store: Store::new(&config.node.data_dir),
-        written: None,
+        unwritten: false,
         unkept: None,
         trusted: trusted(config),
         offenders: Offenders::default(),
@@ -147,6 +187,8 @@ pub fn prepare(config: &Config, kernel: &Kernel) -> Result<Guard, Failure> {
         held: false,
         watching: false,
         next_look: BootTime::now(),
+        next_write: BootTime::now(),
+        lines: Lines::default(),
     };
     Ok(Guard(Arc::new(Shared {
         kernel: kernel.clone(),
@@ -156,15 +198,20 @@ pub fn prepare(config: &Config, kernel: &Kernel) -> Result<Guard, Failure> {
                 format!("cannot make a descriptor for the guard: {error}; check the limit on open files");
             Failure::new(crate::cli::Exit::System, text)
         })?),
+        store: Mutex::new(Store::new(&config.node.data_dir)),
         state: Mutex::new(state),
     })))
 }
 
 /// Everything that can fail without a client noticing.
-fn load(kernel: &Kernel) -> Result<loader::Guard, Reason> {
+fn load(kernel: &Kernel) -> Result<Loaded, Reason> {
     let lock = kernel.claim()?;
     match loader::probe_guard(&lock) {
-        Availability::Active => loader::Guard::open(&lock).map_err(Reason::of),
+        Availability::Active => {
+            let guard = loader::Guard::open(&lock).map_err(Reason::of)?;
+            let xdp = loader::probe_guard_xdp(&lock);
+            Ok(Loaded { guard, xdp })
+        }
         unavailable => Err(Reason::Unavailable(unavailable)),
     }
 }
@@ -219,12 +266,13 @@ impl Guard {
     /// # Errors
     /// When the configuration needs it and the kernel refuses.
     pub fn engage(&self, config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Result<(), Failure> {
+        let store = self.0.store();
         let mut state = self.state();
         let state = &mut *state;
         state.ports = ports(config, bound);
         state.book.configure(&state.config.deny, &state.config.allow);
         if state.config.mode != GuardMode::Off {
-            state.read();
+            state.read(&store);
         }
         match std::mem::replace(&mut state.stage, Stage::Ended) {
             Stage::Prepared(loaded) => {
@@ -271,6 +319,7 @@ impl Guard {
     /// # Errors
     /// In words for the operator; then everything stays as it was, unless the kernel is what refused.
     pub fn reload(&self, config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Result<(), String> {
+        let store = self.0.store();
         let mut state = self.state();
         let state = &mut *state;
         if state.held || matches!(state.stage, Stage::Ended | Stage::Prepared(_)) {
@@ -280,7 +329,8 @@ impl Guard {
         let was_used = state.is_used();
         // Also where it was not to be had before: what was in the way may be gone.
         let loaded = match (&state.stage, guard.mode) {
-            (Stage::Active(_), GuardMode::Auto | GuardMode::Ebpf) | (_, GuardMode::Off) => None,
+            (_, GuardMode::Off) => None,
+            (Stage::Active(active), _) if !active.is_taken_away() => None,
             (_, GuardMode::Auto) => Some(load(&self.0.kernel)),
             (_, GuardMode::Ebpf) => {
                 let loaded = load(&self.0.kernel);
@@ -297,7 +347,7 @@ impl Guard {
         state.trusted = trusted(config);
         state.book.configure(&guard.deny, &guard.allow);
         if guard.mode != GuardMode::Off && !was_used {
-            state.read();
+            state.read(&store);
         }
         let began = loaded.map(|loaded| {
             loaded.and_then(|loaded| {
@@ -338,12 +388,10 @@ impl Guard {
 
     /// A successor is being started, or is not any more: what it reads must not change under its hands.
     pub fn hold(&self, held: bool) {
-        let mut state = self.state();
+        self.state().held = held;
         if held {
-            state.keep(Now::take());
+            self.0.keep();
         }
-        state.held = held;
-        drop(state);
         self.0.inbox.wake();
     }
 
@@ -356,12 +404,8 @@ impl Guard {
     /// Takes the guard out of force and removes all that is pinned of it; bans are kept in the file. Does nothing the
     /// second time.
     pub fn detach(&self) {
-        let mut state = self.state();
-        if !matches!(state.stage, Stage::Ended) {
-            state.keep(Now::take());
-        }
-        let ended = std::mem::replace(&mut state.stage, Stage::Ended);
-        drop(state);
+        self.0.keep();
+        let ended = std::mem::replace(&mut self.state().stage, Stage::Ended);
         self.0.inbox.wake();
         if let Stage::Active(active) = ended {
             drop(active);
@@ -513,10 +557,12 @@ impl Guard {
     ) -> Result<Changed, Refused> {
         let mut state = self.state();
         state.may_change()?;
-        let (changed, unchanged, notes) = edit(&mut state)?;
+        let (changed, unchanged, mut notes) = edit(&mut state)?;
         state.apply(&self.0.gate);
-        state.keep(Now::take());
-        let mut notes = notes;
+        state.unwritten |= !changed.is_empty();
+        drop(state);
+        self.0.keep();
+        let state = self.state();
         if let Some(unkept) = &state.unkept {
             notes.push(format!("it is in force, but lost when the node ends: {unkept}"));
         }
@@ -593,6 +639,7 @@ impl Guard {
             errno: None,
             missing: Vec::new(),
             devices: Vec::new(),
+            xdp: None,
             denied,
             allowed,
             attack: None,
@@ -611,6 +658,7 @@ impl Guard {
                 report.state = "active";
                 report.devices = active.devices();
                 report.attack = Some(active.attack());
+                report.xdp = Some(active.xdp());
                 report.verdicts = active.verdicts();
                 report.packets = report
                     .verdicts
@@ -653,6 +701,34 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what was asked for at run time, where that has changed. Waits for the disk.
+    fn keep(&self) {
+        let store = self.store();
+        let snapshot = {
+            let mut state = self.state();
+            if !state.is_used() || !std::mem::take(&mut state.unwritten) {
+                return;
+            }
+            Snapshot::of(&state.book, Now::take())
+        };
+        let outcome = store.save(&snapshot);
+        let mut state = self.state();
+        let text = outcome
+            .err()
+            .map(|error| format!("{}: {error}; see node.dataDir", store.file().display()));
+        state.unwritten |= text.is_some();
+        if let Some(text) = &text
+            && state.unkept.as_ref() != Some(text)
+        {
+            tracing::error!("bans can't be kept over a stop: {text}");
+        }
+        state.unkept = text;
+    }
 }
 
 impl State {
@@ -686,35 +762,10 @@ impl State {
     }
 
     /// Puts what is kept into the book.
-    fn read(&mut self) {
-        let now = Now::take();
-        if let Some(error) = self.store.load(&mut self.book, now) {
+    fn read(&mut self, store: &Store) {
+        if let Some(error) = store.load(&mut self.book, Now::take()) {
             tracing::error!("bans that were kept can't be read: {error}");
-        } else {
-            self.written = Some(Snapshot::of(&self.book, now));
-        }
-    }
-
-    /// Writes what was asked for at run time, where it differs from what was written.
-    fn keep(&mut self, now: Now) {
-        if !self.is_used() {
-            return;
-        }
-        let snapshot = Snapshot::of(&self.book, now);
-        if self.written.as_ref().is_some_and(|written| *written == snapshot)
-            || (self.written.is_none() && snapshot == Snapshot::of(&Book::default(), now))
-        {
-            return;
-        }
-        match self.store.save(&snapshot) {
-            Ok(()) => (self.written, self.unkept) = (Some(snapshot), None),
-            Err(error) => {
-                let text = format!("{}: {error}; see node.dataDir", self.store.file().display());
-                if self.unkept.as_ref() != Some(&text) {
-                    tracing::error!("bans can't be kept over a stop: {text}");
-                }
-                self.unkept = Some(text);
-            }
+            self.unwritten = true;
         }
     }
 

@@ -8,6 +8,7 @@
 )]
 
 mod formats;
+mod guard;
 mod layers;
 mod refusals;
 mod streams;

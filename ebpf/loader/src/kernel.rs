@@ -103,7 +103,8 @@ struct GetInfo {
     info: u64,
 }
 
-/// The head of `struct bpf_link_info`, with what it says about a link to a network namespace.
+/// The head of `struct bpf_link_info`, with what it says about a link to a network namespace. Of a link to a device, the
+/// device's index is where the namespace's number is.
 #[repr(C)]
 #[derive(Default)]
 struct LinkInfo {
@@ -118,6 +119,19 @@ struct LinkInfo {
 /// Whether a link was attached to a network namespace that is gone.
 pub(crate) fn is_orphaned(link: BorrowedFd<'_>) -> io::Result<bool> {
     const BPF_LINK_TYPE_NETNS: u32 = 5;
+    let info = link_info(link)?;
+    Ok(info.kind == BPF_LINK_TYPE_NETNS && info.netns_ino == 0)
+}
+
+/// Whether a link was attached to a device that is gone, also where another one has its index now.
+pub(crate) fn has_lost_device(link: BorrowedFd<'_>) -> io::Result<bool> {
+    const BPF_LINK_TYPE_XDP: u32 = 6;
+    const BPF_LINK_TYPE_TCX: u32 = 11;
+    let info = link_info(link)?;
+    Ok(matches!(info.kind, BPF_LINK_TYPE_XDP | BPF_LINK_TYPE_TCX) && info.netns_ino == 0)
+}
+
+fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = LinkInfo::default();
     let mut attributes = GetInfo {
         bpf_fd: number(link),
@@ -125,7 +139,7 @@ pub(crate) fn is_orphaned(link: BorrowedFd<'_>) -> io::Result<bool> {
         info: address(&raw mut info),
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
-    Ok(info.kind == BPF_LINK_TYPE_NETNS && info.netns_ino == 0)
+    Ok(info)
 }
 
 /// A lookup as `BPF_PROG_TEST_RUN` takes it: `struct bpf_sk_lookup`.

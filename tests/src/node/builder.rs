@@ -35,7 +35,7 @@ impl NodeBuilder {
         fs::create_dir(directory.path().join("dynamic")).unwrap();
         fs::create_dir(directory.path().join("run")).unwrap();
         let config = json!({
-            "node": { "name": "test-node" },
+            "node": { "name": "test-node", "dataDir": directory.path().join("data") },
             "entryPoints": { "web": { "address": "127.0.0.1:0" } },
             "providers": { "file": { "directory": directory.path().join("dynamic"), "watch": true } },
             "control": { "address": "127.0.0.1:0" },
@@ -59,6 +59,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn steering(self) -> Self {
         self.config(json!({ "edge": { "steering": "ebpf" } }))
+    }
+
+    /// Has the kernel look at what comes in at these devices, or the node does not start. For tests in a
+    /// [`sandbox`](crate::sandbox).
+    #[must_use]
+    pub fn guarding(self, devices: &[&str]) -> Self {
+        self.config(json!({ "edge": { "guard": { "mode": "ebpf", "devices": devices } } }))
     }
 
     /// Starts the node as root with these capabilities, as `setpriv` takes them: `-all,+bpf`.

@@ -15,6 +15,8 @@ mod faults;
 mod file_provider;
 mod forwarding;
 mod framing;
+mod guard;
+mod guard_attack;
 mod hostile_answers;
 mod l4_dns;
 mod l4_docker;

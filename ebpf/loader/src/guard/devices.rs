@@ -1,5 +1,6 @@
 //! Keeps the guard at a set of devices while these come and go.
 
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::programs::TcAttachType;
@@ -7,9 +8,9 @@ use aya::programs::tc::qdisc_detach_program;
 use nix::net::if_::{if_nameindex, if_nametoindex};
 
 use super::{Attachment, Device, Guard, Hook, Program};
-use crate::Error;
 use crate::namespace::entries;
 use crate::pins::remove_link;
+use crate::{Error, kernel};
 
 /// What [`Guard::set_devices`] did about one device.
 #[derive(Debug)]
@@ -47,9 +48,10 @@ impl Guard {
         let mut changes = Vec::new();
         for attachment in self.attached.values().cloned().collect::<Vec<_>>() {
             let Device { name, index, .. } = &attachment.device;
-            let change = if if_nametoindex(name.as_str()) != Ok(*index) {
+            let link = self.link_of(&attachment)?;
+            let change = if if_nametoindex(name.as_str()) != Ok(*index) || link == Link::Lost {
                 Change::Gone
-            } else if !self.is_pinned(&attachment)? {
+            } else if link == Link::Missing {
                 Change::TakenAway
             } else if !names.contains(name) {
                 Change::Detached
@@ -99,28 +101,25 @@ impl Guard {
                 remove_link(&pin)?;
             }
         }
-        for device in if_nameindex().into_iter().flat_map(|list| {
-            let names = list
-                .iter()
-                .map(|device| (device.index(), device.name().to_owned()));
-            names.collect::<Vec<_>>()
-        }) {
-            let (index, name) = device;
-            if !self.attached.contains_key(&index) {
-                detach_clsact_from(&name.to_string_lossy());
+        for device in if_nameindex().iter().flat_map(|list| list.iter()) {
+            if !self.attached.contains_key(&device.index()) {
+                detach_clsact_from(&device.name().to_string_lossy());
             }
         }
         Ok(())
     }
 
-    /// Whether a link is where this process has pinned it. A filter at clsact has no pin to tell by.
-    fn is_pinned(&self, attachment: &Attachment) -> Result<bool, Error> {
+    /// What has become of the link that this process has pinned. A filter at clsact has none to tell by.
+    fn link_of(&self, attachment: &Attachment) -> Result<Link, Error> {
         if attachment.hook == Hook::Clsact {
-            return Ok(true);
+            return Ok(Link::There);
         }
         let pin = self.pin(&attachment.device, attachment.hook)?;
-        // Not `exists`: what is pinned is neither a file nor a folder to the standard library.
-        Ok(pin.symlink_metadata().is_ok())
+        Ok(match kernel::open_link(&pin) {
+            Err(_) => Link::Missing,
+            Ok(link) if kernel::has_lost_device(link.as_fd()).unwrap_or(false) => Link::Lost,
+            Ok(_) => Link::There,
+        })
     }
 
     fn remove_everywhere(&self, device: &Device) -> Result<(), Error> {
@@ -129,6 +128,16 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+/// What has become of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    There,
+    /// Its device is gone.
+    Lost,
+    /// Its pin is.
+    Missing,
 }
 
 /// The index of the device at which a pinned link of the guard was attached.

@@ -10,6 +10,7 @@
 
 mod chase;
 mod cost;
+mod devices;
 mod guard;
 mod judge;
 mod lan;
