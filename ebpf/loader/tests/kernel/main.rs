@@ -17,6 +17,7 @@ mod lan;
 mod lookup;
 mod moves;
 mod packets;
+mod paths;
 mod pins;
 mod probe;
 mod sandbox;

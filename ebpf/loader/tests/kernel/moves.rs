@@ -23,7 +23,7 @@ const PINGS: usize = 8;
 const BULK: u64 = 150_000_000;
 
 /// The program at a node's device, told that both addresses were this one's before.
-fn chasing(node: &Host, previous: u8, until: BootTime) -> Chase {
+pub(crate) fn chasing(node: &Host, previous: u8, until: BootTime) -> Chase {
     let mut chase = node.run(|| {
         let mut chase = chase();
         chase.attach("edge").unwrap();
@@ -35,7 +35,7 @@ fn chasing(node: &Host, previous: u8, until: BootTime) -> Chase {
 }
 
 /// Told in the node's own namespace, where its devices are.
-fn set_previous(node: &Host, mut chase: Chase, previous: u8, until: BootTime) -> Chase {
+pub(crate) fn set_previous(node: &Host, mut chase: Chase, previous: u8, until: BootTime) -> Chase {
     node.run(move || {
         for (is_v6, address) in [(false, own4(previous)), (true, own6(previous))] {
             chase
@@ -46,13 +46,13 @@ fn set_previous(node: &Host, mut chase: Chase, previous: u8, until: BootTime) ->
     })
 }
 
-fn count(chase: &Chase, verdict: Verdict) -> u64 {
+pub(crate) fn count(chase: &Chase, verdict: Verdict) -> u64 {
     let stats = chase.stats().unwrap();
     stats.iter().find(|(counted, _)| *counted == verdict).unwrap().1
 }
 
 /// Connections of both families that all go on.
-fn lively(lan: &Lan) -> Vec<Busy> {
+pub(crate) fn lively(lan: &Lan) -> Vec<Busy> {
     let connections = [false, true]
         .into_iter()
         .flat_map(|is_v6| lan.client.run(move || open(target(is_v6), 'O', PINGS)));
