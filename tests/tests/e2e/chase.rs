@@ -30,7 +30,7 @@ fn may_make_namespaces() -> Result<(), String> {
 fn for_a_shared_address() {
     for (key, value) in [("arp_ignore", "1"), ("arp_announce", "2")] {
         let path = format!("/proc/sys/net/ipv4/conf/all/{key}");
-        std::fs::write(path, value).expect("a setting of the kernel");
+        std::fs::write(path, value).unwrap();
     }
 }
 
@@ -91,7 +91,7 @@ fn lively(lan: &Lan) -> Vec<Busy> {
     opened
         .into_iter()
         .flatten()
-        .map(|connection| connection.goes_on(10).expect("before the move"))
+        .map(|connection| connection.goes_on(10).unwrap())
         .collect()
 }
 
