@@ -2,7 +2,7 @@
 //!
 //! [`prepare`] finds out whether `edge_guard` works here; [`Guard::engage`] puts it into force once nobody else serves. The
 //! lists are the [`book`]'s: what the configuration says, and what operators ([`wish`]) and the proxy ([`offenders`]) ask for
-//! while the node runs, which the [`store`] keeps. [`force`] writes them into the kernel, follows the devices and moves into
+//! while the node runs ([`operate`]), which the [`store`] keeps. [`force`] writes them into the kernel, follows the devices and moves into
 //! their drivers under attack; where the kernel can't, the data plane's gate refuses the same prefixes. One thread
 //! ([`watch`]) does everything that has its time: ends of bans, events, devices, the alarm, offences.
 //!
@@ -10,33 +10,37 @@
 
 mod book;
 mod force;
+mod lines;
 mod metrics;
 mod offenders;
+mod operate;
+mod prepare;
 mod report;
 mod routes;
 mod store;
+mod view;
 mod watch;
 mod wish;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use constellation_config::{Config, Guard as GuardConfig, GuardMode, Protocol, XdpMode};
+use constellation_config::{Config, Guard as GuardConfig, GuardMode, Protocol};
 use constellation_dataplane::gate::{Gate, Lists as GateLists};
 use constellation_dataplane::offence::Offences;
-use constellation_ebpf_loader as loader;
 use constellation_ebpf_loader::abi::guard::Verdict;
-use constellation_ebpf_loader::{Availability, BootTime, Feature};
+use constellation_ebpf_loader::{BootTime, Feature};
 use ipnet::IpNet;
 
-use self::book::{Allowance, Ban, Book, CONFIGURED, Now, Origin};
+use self::book::{Book, Now};
 use self::force::{Active, Loaded};
+use self::lines::Lines;
 pub use self::metrics::register;
 use self::offenders::Offenders;
-use self::report::{AllowedReport, DeniedReport};
+pub use self::prepare::prepare;
+use self::prepare::{load, ports, trusted};
 pub use self::report::{Changed, DeviceReport, EventReport, Lists, Report};
 use self::store::{Snapshot, Store};
 use self::watch::Inbox;
@@ -111,142 +115,12 @@ struct Counts {
     offences: Vec<(&'static str, u64)>,
 }
 
-/// How much may be written into the log of what strangers do: an attack must not fill the disk.
-#[derive(Default)]
-struct Lines {
-    until: Option<BootTime>,
-    written: u32,
-    left_out: u32,
-}
-
-impl Lines {
-    const EACH_MINUTE: u32 = 20;
-
-    /// Whether there may be another line. The first of a minute says how many were left out before.
-    fn another(&mut self, now: BootTime) -> bool {
-        if self.until.is_none_or(|until| now >= until) {
-            if self.left_out > 0 {
-                tracing::info!(
-                    lines = self.left_out,
-                    "lines of the guard were left out; constellation guard status shows the last events, guard list the bans"
-                );
-            }
-            *self = Self {
-                until: Some(now + Duration::from_secs(60)),
-                ..Self::default()
-            };
-        }
-        let may = self.written < Self::EACH_MINUTE;
-        if may {
-            self.written += 1;
-        } else {
-            self.left_out += 1;
-        }
-        may
-    }
-}
-
 /// Raises the counter of a label.
 fn raise<L: PartialEq>(counts: &mut Vec<(L, u64)>, label: L, by: u64) {
     match counts.iter_mut().find(|(known, _)| *known == label) {
         Some((_, count)) => *count += by,
         None => counts.push((label, by)),
     }
-}
-
-/// Finds out whether the guard works here, as far as `edge.guard.mode` asks for it.
-///
-/// # Errors
-/// When the configuration needs it and it can't be had.
-pub fn prepare(config: &Config, kernel: &Kernel) -> Result<Guard, Failure> {
-    let guard = &config.edge.guard;
-    let stage = match guard.mode {
-        GuardMode::Off => Stage::Ordinary(Reason::Disabled(OFF)),
-        GuardMode::Auto | GuardMode::Ebpf => match load(kernel) {
-            Ok(loaded) => Stage::Prepared(Box::new(loaded)),
-            Err(reason) if guard.mode == GuardMode::Ebpf => {
-                return Err(reason.refusal("edge.guard.mode is ebpf", WHAT));
-            }
-            Err(reason) => {
-                tracing::warn!(%reason, "the guard is not used: {WHAT_STANDS_IN}");
-                Stage::Ordinary(reason)
-            }
-        },
-    };
-    let state = State {
-        config: guard.clone(),
-        ports: Vec::new(),
-        stage,
-        book: Book::default(),
-        unwritten: false,
-        unkept: None,
-        trusted: trusted(config),
-        offenders: Offenders::default(),
-        events: VecDeque::new(),
-        counts: Counts::default(),
-        held: false,
-        watching: false,
-        next_look: BootTime::now(),
-        next_write: BootTime::now(),
-        lines: Lines::default(),
-    };
-    Ok(Guard(Arc::new(Shared {
-        kernel: kernel.clone(),
-        gate: Gate::default(),
-        inbox: Arc::new(Inbox::new().map_err(|error| {
-            let text =
-                format!("cannot make a descriptor for the guard: {error}; check the limit on open files");
-            Failure::new(crate::cli::Exit::System, text)
-        })?),
-        store: Mutex::new(Store::new(&config.node.data_dir)),
-        state: Mutex::new(state),
-    })))
-}
-
-/// Everything that can fail without a client noticing.
-fn load(kernel: &Kernel) -> Result<Loaded, Reason> {
-    let lock = kernel.claim()?;
-    match loader::probe_guard(&lock) {
-        Availability::Active => {
-            let guard = loader::Guard::open(&lock).map_err(Reason::of)?;
-            let xdp = loader::probe_guard_xdp(&lock);
-            Ok(Loaded { guard, xdp })
-        }
-        unavailable => Err(Reason::Unavailable(unavailable)),
-    }
-}
-
-/// Networks whose members speak for others.
-fn trusted(config: &Config) -> Vec<IpNet> {
-    let of_each = config.entry_points.iter().flat_map(|entry_point| {
-        let forwarded = &entry_point.forwarded_headers.trusted_ips;
-        forwarded.iter().chain(&entry_point.proxy_protocol.trusted_ips)
-    });
-    of_each.copied().collect()
-}
-
-/// The ports that clients come to: as configured, and as bound where any free one was asked for.
-fn ports(config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Vec<(Protocol, u16)> {
-    let mut ports = config.edge.guard.ports.clone();
-    if ports.is_empty() {
-        for entry_point in &config.entry_points {
-            let here = bound.iter().filter(|(name, _)| **name == *entry_point.name);
-            let of_networks = entry_point.prefixes.iter().map(|prefix| prefix.port);
-            let addresses = entry_point
-                .addresses
-                .iter()
-                .chain(here.map(|(_, address)| address));
-            let all = addresses.map(SocketAddr::port).chain(of_networks);
-            // Any free port is not all ports.
-            ports.extend(
-                all.filter(|port| *port != 0)
-                    .map(|port| (entry_point.protocol, port)),
-            );
-        }
-        ports.sort_unstable_by_key(|(protocol, port)| (*protocol == Protocol::Udp, *port));
-        ports.dedup();
-    }
-    ports
 }
 
 impl Guard {
@@ -411,285 +285,6 @@ impl Guard {
             drop(active);
             self.0.kernel.clear(Feature::Guard);
         }
-    }
-
-    /// Denies prefixes. `caller` is where the call comes from.
-    ///
-    /// # Errors
-    /// In words, when something speaks against it.
-    pub fn deny(&self, wish: &Wish, caller: Option<IpAddr>) -> Result<Changed, Refused> {
-        let (nets, length, reason) = (wish.prefixes()?, wish.length()?, wish.reason()?);
-        let now = Now::take();
-        self.change(|state| {
-            let notes = wish.check_denial(&nets, &state.book, caller, &routes::own_addresses())?;
-            let ban = Ban {
-                origin: Origin::Operator,
-                reason: if reason.is_empty() {
-                    "no reason given"
-                } else {
-                    reason
-                }
-                .into(),
-                made: now.wall,
-                until: length.map(|length| now.after(length)),
-            };
-            let (fixed, nets): (Vec<_>, Vec<_>) =
-                nets.into_iter().partition(|net| state.book.is_configured(net));
-            let bans: Vec<_> = nets.iter().map(|net| (*net, ban.clone())).collect();
-            state.book.deny(&bans).map_err(|full| Refused(full.to_string()))?;
-            raise(
-                &mut state.counts.bans,
-                Origin::Operator.as_str(),
-                nets.len() as u64,
-            );
-            tracing::info!(
-                prefixes = nets.len(),
-                first = nets.first().map(ToString::to_string),
-                length = ?length,
-                reason = %ban.reason,
-                "denied by an operator"
-            );
-            let unchanged = fixed.iter().map(|net| format!("{net} is in {CONFIGURED}"));
-            Ok((nets, unchanged.collect(), notes))
-        })
-    }
-
-    /// Lifts bans that were added while the node ran.
-    ///
-    /// # Errors
-    /// In words.
-    pub fn undeny(&self, wish: &Wish) -> Result<Changed, Refused> {
-        let nets = wish.prefixes()?;
-        self.change(|state| {
-            let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
-            for net in nets {
-                let fixed = state.book.is_configured(&net);
-                if state.book.undeny(net) {
-                    changed.push(net);
-                }
-                if fixed {
-                    unchanged.push(format!("{net} is in {CONFIGURED}: remove it there, then SIGHUP"));
-                } else if changed.last() != Some(&net) {
-                    unchanged.push(format!("{net} is not on the deny list as such"));
-                }
-            }
-            tracing::info!(prefixes = changed.len(), "bans lifted by an operator");
-            Ok((changed, unchanged, Vec::new()))
-        })
-    }
-
-    /// Allows prefixes.
-    ///
-    /// # Errors
-    /// In words.
-    pub fn allow(&self, wish: &Wish) -> Result<Changed, Refused> {
-        let (nets, reason) = (wish.prefixes()?, wish.reason()?);
-        if wish.duration.is_some() {
-            return Err(Refused("an allowance has no end: leave \"for\" out".to_owned()));
-        }
-        let allowance = Allowance {
-            reason: reason.into(),
-            made: Now::take().wall,
-        };
-        self.change(|state| {
-            let book = &state.book;
-            let (fixed, nets): (Vec<_>, Vec<_>) = nets
-                .into_iter()
-                .partition(|net| book.is_configured_allowance(net));
-            let all: Vec<_> = nets.iter().map(|net| (*net, allowance.clone())).collect();
-            state.book.allow(&all).map_err(|full| Refused(full.to_string()))?;
-            tracing::info!(
-                prefixes = nets.len(),
-                first = nets.first().map(ToString::to_string),
-                "allowed by an operator"
-            );
-            let unchanged = fixed.iter().map(|net| format!("{net} is in edge.guard.allow"));
-            Ok((nets, unchanged.collect(), Vec::new()))
-        })
-    }
-
-    /// Takes back allowances that were added while the node ran.
-    ///
-    /// # Errors
-    /// In words.
-    pub fn disallow(&self, wish: &Wish) -> Result<Changed, Refused> {
-        let nets = wish.prefixes()?;
-        self.change(|state| {
-            let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
-            for net in nets {
-                if state.book.disallow(net) {
-                    changed.push(net);
-                } else if state.book.is_configured_allowance(&net) {
-                    unchanged.push(format!(
-                        "{net} is in edge.guard.allow: remove it there, then SIGHUP"
-                    ));
-                } else {
-                    unchanged.push(format!("{net} is not on the allow list as such"));
-                }
-            }
-            tracing::info!(prefixes = changed.len(), "allowances taken back by an operator");
-            Ok((changed, unchanged, Vec::new()))
-        })
-    }
-
-    /// Sends the guard into the drivers, back, or leaves it to the thresholds.
-    ///
-    /// # Errors
-    /// In words, where there is no guard in the kernel.
-    pub fn set_xdp(&self, mode: XdpMode) -> Result<(), Refused> {
-        let mut state = self.state();
-        state.may_change()?;
-        let Stage::Active(active) = &mut state.stage else {
-            return Err(Refused(format!(
-                "the guard is not in the kernel, so that it can't move into drivers: {}",
-                state.why()
-            )));
-        };
-        tracing::info!(xdp = mode.as_str(), "said by an operator");
-        active.set_xdp(mode, BootTime::now());
-        Ok(())
-    }
-
-    /// Changes the book, and everything that follows from it.
-    fn change(
-        &self,
-        edit: impl FnOnce(&mut State) -> Result<(Vec<IpNet>, Vec<String>, Vec<String>), Refused>,
-    ) -> Result<Changed, Refused> {
-        let mut state = self.state();
-        state.may_change()?;
-        let (changed, unchanged, mut notes) = edit(&mut state)?;
-        state.apply(&self.0.gate);
-        state.unwritten |= !changed.is_empty();
-        drop(state);
-        self.0.keep();
-        let state = self.state();
-        if let Some(unkept) = &state.unkept {
-            notes.push(format!("it is in force, but lost when the node ends: {unkept}"));
-        }
-        let enforced_by = match &state.stage {
-            Stage::Active(active) => {
-                notes.extend(active.unapplied().map(str::to_owned));
-                "kernel"
-            }
-            _ => "node",
-        };
-        let kept = state.unkept.is_none();
-        drop(state);
-        // Its end may be the next one.
-        self.0.inbox.wake();
-        Ok(Changed {
-            changed: changed.iter().map(ToString::to_string).collect(),
-            unchanged,
-            notes,
-            enforced_by,
-            kept,
-        })
-    }
-
-    /// Both lists.
-    pub fn lists(&self) -> Lists {
-        let state = self.state();
-        let (book, now) = (&state.book, Now::take());
-        let fixed = book.configured_denials().map(|net| DeniedReport {
-            prefix: net.to_string(),
-            origin: Origin::Configuration.as_str(),
-            reason: CONFIGURED.to_owned(),
-            since: None,
-            until: None,
-            remaining_seconds: None,
-        });
-        let asked = book.bans().map(|(net, ban)| DeniedReport {
-            prefix: net.to_string(),
-            origin: ban.origin.as_str(),
-            reason: ban.reason.to_string(),
-            since: Some(rfc3339(ban.made)),
-            until: ban.until.map(|until| rfc3339(until.wall)),
-            remaining_seconds: ban.until.map(|until| {
-                let left = until.boot.remaining(now.boot).unwrap_or_default();
-                left.as_secs() + u64::from(left.subsec_nanos() > 0)
-            }),
-        });
-        let fixed_allowed = book.configured_allowances().map(|net| AllowedReport {
-            prefix: net.to_string(),
-            origin: Origin::Configuration.as_str(),
-            reason: "edge.guard.allow".to_owned(),
-            since: None,
-        });
-        let asked_allowed = book.asked_allowances().map(|(net, allowance)| AllowedReport {
-            prefix: net.to_string(),
-            origin: Origin::Operator.as_str(),
-            reason: allowance.reason.to_string(),
-            since: Some(rfc3339(allowance.made)),
-        });
-        Lists {
-            denied: fixed.chain(asked).collect(),
-            allowed: fixed_allowed.chain(asked_allowed).collect(),
-        }
-    }
-
-    /// The guard as it is now.
-    pub fn report(&self) -> Report {
-        let state = self.state();
-        let (denied, allowed) = state.book.counts();
-        let mut report = Report {
-            mode: state.config.mode.as_str(),
-            state: "ended",
-            reason: None,
-            stand_in: None,
-            errno: None,
-            missing: Vec::new(),
-            devices: Vec::new(),
-            xdp: None,
-            denied,
-            allowed,
-            attack: None,
-            problems: Vec::new(),
-            events: state.events.iter().cloned().collect(),
-            packets: std::collections::BTreeMap::new(),
-            verdicts: Vec::new(),
-            event_counts: state.counts.events.clone(),
-            ban_counts: state.counts.bans.clone(),
-            offence_counts: state.counts.offences.clone(),
-            uncounted_offences: state.offenders.uncounted + self.0.inbox.lost(),
-        };
-        match &state.stage {
-            Stage::Prepared(_) => report.state = "waiting",
-            Stage::Active(active) => {
-                report.state = "active";
-                report.devices = active.devices();
-                report.attack = Some(active.attack());
-                report.xdp = Some(active.xdp());
-                report.verdicts = active.verdicts();
-                report.packets = report
-                    .verdicts
-                    .iter()
-                    .map(|(verdict, count)| (verdict.label(), *count))
-                    .collect();
-                report.problems.extend(active.unapplied().map(str::to_owned));
-                let unguarded = report.devices.iter().filter(|device| device.hook.is_none());
-                let unguarded = unguarded.map(|device| {
-                    let problem = device.problem.as_deref().unwrap_or("not attached");
-                    format!("{}: {problem}", device.name)
-                });
-                report.problems.extend(unguarded);
-                if report.devices.is_empty() {
-                    let text = "there is no default route, so the guard is at no device; name some in edge.guard.devices";
-                    report.problems.push(text.to_owned());
-                }
-            }
-            Stage::Ordinary(reason) => {
-                report.state = reason.state();
-                report.reason = Some(reason.to_string());
-                report.stand_in = (state.config.mode != GuardMode::Off).then_some(WHAT_STANDS_IN);
-                report.errno = reason.errno();
-                report.missing = reason.missing();
-            }
-            Stage::Ended => {}
-        }
-        if let Some(unkept) = &state.unkept {
-            report.problems.push(format!("bans are not kept: {unkept}"));
-        }
-        report
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

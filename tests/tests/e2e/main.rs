@@ -17,6 +17,7 @@ mod forwarding;
 mod framing;
 mod guard;
 mod guard_attack;
+mod guard_life;
 mod hostile_answers;
 mod l4_dns;
 mod l4_docker;
