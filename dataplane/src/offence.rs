@@ -122,3 +122,75 @@ impl Offender {
         Self((!trusted && !peer.is_loopback()).then_some(peer))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use constellation_table::EntryPointId;
+
+    use super::*;
+    use crate::settings::{ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, TcpSettings, UdpSettings};
+
+    fn entry_point() -> EntryPoint {
+        EntryPoint {
+            id: EntryPointId(0),
+            name: "web".into(),
+            protocol: Protocol::Tcp,
+            addresses: Vec::new(),
+            key: "entryPoints.web.address".into(),
+            forwarded: ForwardedHeaders {
+                insecure: false,
+                trusted_ips: vec!["10.0.0.0/8".parse().unwrap()],
+            },
+            proxy_protocol: ProxyProtocolTrust {
+                insecure: false,
+                trusted_ips: vec!["192.0.2.1/32".parse().unwrap()],
+            },
+            limits: Limits::default(),
+            tcp: TcpSettings::default(),
+            udp: UdpSettings::default(),
+            exempt_sources: vec!["2001:db8::/32".parse().unwrap()],
+            default_tls_options: "default".into(),
+        }
+    }
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<(IpAddr, Offence)>>);
+
+    impl Report for Told {
+        fn report(&self, source: IpAddr, offence: Offence) {
+            self.0.lock().unwrap().push((source, offence));
+        }
+    }
+
+    #[test]
+    fn nobody_is_blamed_who_speaks_for_others() {
+        let told = Arc::new(Told::default());
+        let offences = Offences::to(told.clone());
+        let mut entry_point = entry_point();
+        let peers = [
+            "203.0.113.1",
+            "10.1.2.3",
+            "::ffff:10.1.2.3",
+            "192.0.2.1",
+            "2001:db8::1",
+            "::1",
+            "2001:db9::1",
+        ];
+        for peer in peers {
+            let offender = Offender::of(&entry_point, peer.parse().unwrap());
+            offences.tell(offender, Refusal::H2Resets);
+            // What an honest client may do as well.
+            offences.tell(offender, Refusal::BodyTimeout);
+            offences.tell(offender, Refusal::SlowReader);
+        }
+        let blamed = ["203.0.113.1", "2001:db9::1"].map(|peer| (peer.parse().unwrap(), Offence::Flood));
+        assert_eq!(*told.0.lock().unwrap(), blamed);
+        // Everybody is believed: whoever comes may be somebody's proxy.
+        entry_point.forwarded.insecure = true;
+        let offender = Offender::of(&entry_point, "203.0.113.1".parse().unwrap());
+        assert_eq!(offender, Offender(None));
+        Offences::default().tell(offender, Refusal::H2Resets);
+    }
+}

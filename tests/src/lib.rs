@@ -13,6 +13,7 @@
 )]
 
 pub mod backend;
+pub mod busy;
 pub mod certificates;
 pub mod client;
 pub mod docker;
@@ -20,6 +21,8 @@ mod eventually;
 pub mod fault;
 pub mod fleet;
 pub mod flood;
+pub mod host;
+pub mod lan;
 pub mod load;
 pub mod metrics;
 pub mod node;

@@ -129,7 +129,10 @@ pub(super) fn engage(
     })?;
     // First who may come in, then who comes.
     guard.engage(config, data_plane.bound())?;
-    steering.engage(config, &sockets)?;
+    // A start that fails leaves nothing in force.
+    steering
+        .engage(config, &sockets)
+        .inspect_err(|_| guard.detach())?;
     chase.engage(config, data_plane.bound());
     kernel.settle(steering.is_active() || guard.is_active() || chase.is_active());
     Ok(())

@@ -123,16 +123,17 @@ impl Chase {
     /// # Errors
     /// In words for whoever asked; then nothing has changed.
     pub fn begin(&self, wish: &Wish) -> Result<Report, Refused> {
-        let moves = wish.moves(&self.0.config)?;
-        let until = BootTime::now() + moves.duration;
-        {
+        let moves = {
             let mut state = self.state();
+            // First, since where it is not used it doesn't matter what was asked for.
             let active = active(&mut state)?;
+            let moves = wish.moves(&self.0.config)?;
             active
                 .set_devices(&self.0.config.devices)
                 .map_err(|error| Refused::Failed(error.to_string()))?;
-            active.begin(&moves.addresses, until)?;
-        }
+            active.begin(&moves.addresses, BootTime::now() + moves.duration)?;
+            moves
+        };
         for (net, previous) in &moves.addresses {
             tracing::info!(%net, %previous, duration = ?moves.duration, "connections of an address that moves here stay with the node before");
         }

@@ -1,6 +1,7 @@
 //! `constellation ebpf`: what is attached and pinned in the kernel, read from there and not from a node.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use clap::{Args, Subcommand};
 use constellation_ebpf_loader::{
@@ -75,7 +76,11 @@ fn document(namespace: &Namespace, status: &Status, held: bool) -> Value {
     let links = status
         .links
         .iter()
-        .map(|link| json!({ "pin": link.pin.display().to_string(), "id": link.id, "program": link.program }));
+        .map(|link| {
+        json!({
+            "pin": link.pin.display().to_string(), "id": link.id, "program": link.program, "device": device(&link.pin),
+        })
+    });
     let maps = status.maps.iter().map(|map| {
         json!({
             "pin": map.pin.display().to_string(), "name": map.name, "id": map.id, "max_entries": map.max_entries,
@@ -109,13 +114,26 @@ fn text(status: &Status, held: bool) -> String {
     }
     for link in &status.links {
         let (pin, id, program) = (link.pin.display(), link.id, link.program);
-        writeln!(text, "attached        {pin}, link {id}, program {program}").unwrap_or_default();
+        let device = device(&link.pin).map_or_else(String::new, |device| format!(", device {device}"));
+        writeln!(
+            text,
+            "attached        {pin}, link {id}, program {program}{device}"
+        )
+        .unwrap_or_default();
     }
     for map in &status.maps {
         let (pin, id, entries) = (map.pin.display(), map.id, map.max_entries);
         writeln!(text, "map             {pin}, id {id}, up to {entries} entries").unwrap_or_default();
     }
     text
+}
+
+/// The device that the guard is at by this link; its pin says the index.
+fn device(pin: &Path) -> Option<String> {
+    let name = pin.file_name()?.to_str()?.strip_prefix("edge_guard_")?;
+    let index = name.rsplit_once('_')?.1.parse().ok()?;
+    let device = nix::net::if_::if_indextoname(index).ok()?;
+    Some(device.to_string_lossy().into_owned())
 }
 
 fn remove(namespace: Option<&Namespace>, args: &DetachArgs) -> Result<(), Failure> {

@@ -8,11 +8,11 @@ use constellation_ebpf_loader::abi::guard::Verdict;
 use constellation_ebpf_loader::guard::{
     self as loader, Alarm, Ban, Change, Events, Hook, Limits, Rate, Thresholds,
 };
-use constellation_ebpf_loader::{BootTime, Error, Guard, Origin, steering};
+use constellation_ebpf_loader::{Availability, BootTime, Error, Guard, Origin, steering};
 use ipnet::IpNet;
 
 use super::book::Book;
-use super::report::{AttackReport, DeviceReport};
+use super::report::{AttackReport, DeviceReport, XdpReport};
 use super::routes;
 
 /// What is in force.
@@ -26,6 +26,14 @@ pub(super) struct Active {
     unapplied: Option<String>,
     devices: Devices,
     attack: Attack,
+    xdp: Availability,
+}
+
+/// What was found to work here, not in force yet.
+pub(super) struct Loaded {
+    pub(super) guard: Guard,
+    /// The program for drivers. Whether a driver takes it shows when it is needed.
+    pub(super) xdp: Availability,
 }
 
 /// Where the guard should be.
@@ -56,7 +64,7 @@ struct Attack {
 impl Active {
     /// Puts limits, lists and ports into the maps, then the guard to its devices, and takes it off elsewhere.
     pub(super) fn begin(
-        mut guard: Guard,
+        Loaded { mut guard, xdp }: Loaded,
         config: &Config,
         ports: &[(Protocol, u16)],
         book: &Book,
@@ -84,6 +92,7 @@ impl Active {
                 obstacles: HashMap::new(),
             },
             guard,
+            xdp,
         };
         // Before it is in force anywhere new, so that nobody on the allow list is limited for a moment.
         active.apply(book);
@@ -338,6 +347,17 @@ impl Active {
             }
         };
         self.devices.names.iter().map(report).collect()
+    }
+
+    /// Whether the program for drivers works in this kernel.
+    pub(super) fn xdp(&self) -> XdpReport {
+        let (state, reason) = match &self.xdp {
+            Availability::Active => ("active", None),
+            Availability::Unsupported { reason, .. } => ("unsupported", Some(reason.clone())),
+            Availability::Denied { missing } => ("denied", Some(format!("this process lacks {missing:?}"))),
+            Availability::Disabled => ("disabled", None),
+        };
+        XdpReport { state, reason }
     }
 
     pub(super) fn attack(&self) -> AttackReport {

@@ -27,6 +27,8 @@ pub struct Report {
     pub denied: usize,
     /// Allowed prefixes, likewise.
     pub allowed: usize,
+    /// Whether the program for drivers works in this kernel; nothing where the guard is not active.
+    pub xdp: Option<XdpReport>,
     /// Whether there is an attack; nothing where it is not active.
     pub attack: Option<AttackReport>,
     /// What can't be as it should be: lists, devices, the file.
@@ -63,6 +65,15 @@ pub struct DeviceReport {
     pub problem: Option<String>,
     /// Why it can't move into the driver, where it was to.
     pub no_xdp: Option<String>,
+}
+
+/// The program for drivers, loaded and run on a packet at the start.
+#[derive(Clone, Debug, Serialize)]
+pub struct XdpReport {
+    /// `active`, `unsupported` or `denied`.
+    pub state: &'static str,
+    /// Why it does not work.
+    pub reason: Option<String>,
 }
 
 /// Whether there is an attack.

@@ -27,6 +27,10 @@ use super::{MAX_EVENTS, Shared, Stage, State, raise, routes};
 
 /// Between two looks at counters, devices and files.
 const TICK: Duration = Duration::from_secs(1);
+/// Between two writings of the file, for what nobody waits for.
+const WRITES: Duration = Duration::from_secs(5);
+/// What comes within this time is done in one go.
+const TOGETHER: Duration = Duration::from_millis(50);
 /// Offences that wait to be counted; more are lost, and counted as that.
 const MAX_WAITING: usize = 8192;
 /// Offences that are counted in one go.
@@ -125,7 +129,13 @@ fn watch(shared: &Weak<Shared>, inbox: &Inbox) {
                 state.watching = false;
                 return;
             }
-            (state.due_in(now.boot), state.events_descriptor())
+            let due = (state.due_in(now.boot), state.events_descriptor());
+            let writes = state.writes(now.boot);
+            drop(state);
+            if writes {
+                shared.keep();
+            }
+            due
         };
         sleep(inbox, events.as_ref(), timeout);
     }
@@ -144,7 +154,9 @@ fn sleep(inbox: &Inbox, events: Option<&OwnedFd>, timeout: Duration) {
     let millis = timeout.as_millis().saturating_add(1).min(10_000);
     let timeout = PollTimeout::try_from(i32::try_from(millis).unwrap_or(10_000)).unwrap_or(PollTimeout::ZERO);
     match poll(&mut polled, timeout) {
-        Ok(_) | Err(Errno::EINTR) => {}
+        Ok(0) | Err(Errno::EINTR) => {}
+        // Under attack there is always something; what follows at once waits for a moment.
+        Ok(_) => std::thread::sleep(TOGETHER),
         Err(error) => {
             tracing::error!(%error, "the guard's thread can't wait for anything; it looks once a second");
             std::thread::sleep(TICK);
@@ -169,7 +181,7 @@ impl State {
         }
         if banned + over > 0 {
             self.apply(&shared.gate);
-            self.keep(now);
+            self.unwritten = true;
         }
         self.take_events(now);
         if now.boot >= self.next_look {
@@ -191,6 +203,15 @@ impl State {
             return TICK;
         }
         end.remaining(now).unwrap_or_default()
+    }
+
+    /// Whether it is time to write the file.
+    fn writes(&mut self, now: BootTime) -> bool {
+        if self.held || !self.unwritten || now < self.next_write {
+            return false;
+        }
+        self.next_write = now + WRITES;
+        true
     }
 
     fn events_descriptor(&self) -> Option<OwnedFd> {
@@ -218,7 +239,9 @@ impl State {
             }
             if let Some(length) = self.offenders.count(source, now.boot, &feed) {
                 let reason = reason(offence, &feed);
-                tracing::warn!(%source, ?length, %reason, "banned for what it did to the proxy");
+                if self.lines.another(now.boot) {
+                    tracing::warn!(%source, ?length, %reason, "banned for what it did to the proxy");
+                }
                 let ban = Ban {
                     origin: Origin::Proxy,
                     reason: reason.into(),
@@ -259,6 +282,10 @@ impl State {
         };
         let events: Vec<loader::Event> = active.take_events().collect();
         for event in events {
+            // The programs tell of a limit that is reached before they ask whether it counts for the source.
+            if self.book.allows(event.source) {
+                continue;
+            }
             raise(&mut self.counts.events, event.verdict, 1);
             let (prefix, reason) = match event.reason {
                 0 => (None, None),
@@ -273,10 +300,12 @@ impl State {
                 other => format!("{port}/{other}"),
             });
             let ago = now.boot.remaining(event.at).unwrap_or_default();
-            tracing::info!(
-                verdict = event.verdict.label(), source = %event.source, prefix, reason, port,
-                "the guard drops packets; it tells of each source and prefix once in a while"
-            );
+            if self.lines.another(now.boot) {
+                tracing::info!(
+                    verdict = event.verdict.label(), source = %event.source, prefix, reason, port,
+                    "the guard drops packets; it tells of each source and prefix once in a while"
+                );
+            }
             self.events.push_front(EventReport {
                 at: super::rfc3339(now.wall - ago),
                 verdict: event.verdict.label(),

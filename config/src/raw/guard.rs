@@ -19,8 +19,8 @@ pub(crate) struct RawGuard {
     /// Network devices at which it is, by name, whether they are there or come later. `auto`: those that a default route
     /// leads through.
     pub(crate) devices: Vec<String>,
-    /// Networks and addresses from which nothing is taken, on any port of the host, for good. While the node runs:
-    /// `constellation guard deny`.
+    /// Networks and addresses from which nothing is taken, on any port of the host, for good.
+    /// `constellation guard deny` does the same while the node runs.
     #[schemars(schema_with = "network_list")]
     pub(crate) deny: Vec<String>,
     /// Networks and addresses from which everything is taken, whatever is denied or limited. Those that you administer the
@@ -58,7 +58,8 @@ pub(crate) struct RawGuardRate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RawGuardAttack {
-    /// `auto`: while there is an attack; `on`: always; `off`: never. While the node runs: `constellation guard attack`.
+    /// `auto`: while there is an attack; `on`: always; `off`: never. `constellation guard attack` overrules it
+    /// while the node runs.
     pub(crate) xdp: XdpMode,
     /// Packets dropped in a second that are an attack, 1 to 1000000000.
     #[schemars(range(min = 1, max = 1_000_000_000))]

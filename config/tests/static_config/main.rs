@@ -7,7 +7,9 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod chase;
 mod formats;
+mod guard;
 mod layers;
 mod refusals;
 mod streams;

@@ -441,7 +441,7 @@ nmae = "x"
 sampling = 1_0.5
 "#,
         shown: "c.toml:2:1: node.nmae: unknown key
-    expected: one of domain, name, priority, region
+    expected: one of dataDir, domain, name, priority, region
     hint: did you mean `name`?
 c.toml:4:12: accessLog.sampling: is not a number in range
     value: 10.5

@@ -85,3 +85,40 @@ async fn what_is_not_there_is_named() {
     let (status, _) = node.get(DRAIN).await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
 }
+
+#[tokio::test]
+async fn the_lists_of_the_guard_change_with_a_token_and_where_there_is_a_guard() {
+    let node = Node::new();
+    for verb in ["deny", "undeny", "allow", "disallow", "attack"] {
+        let path = format!("/api/v1/guard/{verb}");
+        let (status, _) = post(&node, &path, None).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{verb}");
+        let (status, problem) = post(&node, &path, Some("made")).await;
+        assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{verb}: {problem}");
+        assert!(
+            problem["detail"].as_str().unwrap().contains("prefixes"),
+            "{problem}"
+        );
+        let body = if verb == "attack" {
+            r#"{"xdp":"on"}"#
+        } else {
+            r#"{"prefixes":["192.0.2.1"]}"#
+        };
+        let mut request = Request::post(&path)
+            .header(HOST, "localhost")
+            .header(CONTENT_TYPE, "application/json")
+            .header(AUTHORIZATION, "Bearer made")
+            .body(Body::from(body))
+            .unwrap();
+        request.extensions_mut().insert(Caller(address(50_000)));
+        let response = node.call(request).await;
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{verb}");
+    }
+    let (_, guard) = node.get("/api/v1/guard").await;
+    assert_eq!(
+        (&guard["state"], &guard["denied"]),
+        (&json!("disabled"), &json!(0))
+    );
+    let (_, lists) = node.get("/api/v1/guard/lists").await;
+    assert_eq!(lists, json!({"denied": [], "allowed": []}));
+}

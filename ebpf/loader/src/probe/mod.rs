@@ -77,6 +77,12 @@ pub fn probe_guard(lock: &Lock) -> Availability {
     Availability::of(guard::probe(lock))
 }
 
+/// Tries `edge_guard` for XDP alone: loaded, and run on a packet.
+#[must_use]
+pub fn probe_guard_xdp(lock: &Lock) -> Availability {
+    Availability::of(guard::probe_xdp(lock))
+}
+
 impl Availability {
     /// What an error while it was set up says.
     #[must_use]

@@ -10,12 +10,14 @@
 
 mod chase;
 mod cost;
+mod devices;
 mod guard;
 mod judge;
 mod lan;
 mod lookup;
 mod moves;
 mod packets;
+mod paths;
 mod pins;
 mod probe;
 mod sandbox;

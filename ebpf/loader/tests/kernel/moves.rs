@@ -5,14 +5,17 @@ use std::time::Instant;
 use constellation_ebpf_loader::abi::chase::{MAX_HOPS, Verdict};
 use constellation_ebpf_loader::chase::Previous;
 use constellation_ebpf_loader::{BootTime, Chase};
+use constellation_tests::busy::{Busy, connect, open};
+use constellation_tests::host::Host;
+use constellation_tests::lan::{Lan, NEW, OLD, own4, own6};
 use constellation_tests::require;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, socket,
 };
 
 use crate::chase::chase;
-use crate::lan::{Busy, Lan, NEW, OLD, PORT, busy, connect, own4, own6, vip};
-use crate::sandbox::{self, Peer};
+use crate::lan::{PORT, force_cookies, lan, move_to, serve, target, vip};
+use crate::sandbox;
 use crate::sockets::{PATIENCE, for_long};
 
 const PINGS: usize = 8;
@@ -20,7 +23,7 @@ const PINGS: usize = 8;
 const BULK: u64 = 150_000_000;
 
 /// The program at a node's device, told that both addresses were this one's before.
-fn chasing(node: &Peer, previous: u8, until: BootTime) -> Chase {
+pub(crate) fn chasing(node: &Host, previous: u8, until: BootTime) -> Chase {
     let mut chase = node.run(|| {
         let mut chase = chase();
         chase.attach("edge").unwrap();
@@ -32,7 +35,7 @@ fn chasing(node: &Peer, previous: u8, until: BootTime) -> Chase {
 }
 
 /// Told in the node's own namespace, where its devices are.
-fn set_previous(node: &Peer, mut chase: Chase, previous: u8, until: BootTime) -> Chase {
+pub(crate) fn set_previous(node: &Host, mut chase: Chase, previous: u8, until: BootTime) -> Chase {
     node.run(move || {
         for (is_v6, address) in [(false, own4(previous)), (true, own6(previous))] {
             chase
@@ -43,16 +46,16 @@ fn set_previous(node: &Peer, mut chase: Chase, previous: u8, until: BootTime) ->
     })
 }
 
-fn count(chase: &Chase, verdict: Verdict) -> u64 {
+pub(crate) fn count(chase: &Chase, verdict: Verdict) -> u64 {
     let stats = chase.stats().unwrap();
     stats.iter().find(|(counted, _)| *counted == verdict).unwrap().1
 }
 
 /// Connections of both families that all go on.
-fn lively(lan: &Lan) -> Vec<Busy> {
+pub(crate) fn lively(lan: &Lan) -> Vec<Busy> {
     let connections = [false, true]
         .into_iter()
-        .flat_map(|is_v6| lan.client.run(move || busy(is_v6, PINGS)));
+        .flat_map(|is_v6| lan.client.run(move || open(target(is_v6), 'O', PINGS)));
     // All are open before the first is looked at.
     let connections: Vec<Busy> = connections.collect();
     connections
@@ -64,7 +67,7 @@ fn lively(lan: &Lan) -> Vec<Busy> {
 /// New connections, one after the other: who answers them.
 fn answerers(lan: &Lan, count: usize) -> String {
     lan.client.run(move || {
-        let names = (0..count).map(|number| match connect(number % 2 == 1) {
+        let names = (0..count).map(|number| match connect(target(number % 2 == 1)) {
             Ok((_, name)) => name,
             Err(error) => panic!("connection {number}: {error}"),
         });
@@ -74,15 +77,15 @@ fn answerers(lan: &Lan, count: usize) -> String {
 
 /// Says what was carried meanwhile.
 fn survive(cookies: bool) -> String {
-    let lan = Lan::new();
+    let lan = lan();
     if cookies {
-        lan.force_cookies();
+        force_cookies(&lan);
     }
-    lan.serve();
+    serve(&lan);
     let chase = chasing(&lan.new, OLD, for_long());
     let connections = lively(&lan);
     assert_eq!(count(&chase, Verdict::Chased), 0, "before the move");
-    lan.move_to(NEW);
+    move_to(&lan, NEW);
     assert_eq!(answerers(&lan, 60), "N".repeat(60));
     let started = Instant::now();
     let mut carried = 0;
@@ -144,10 +147,10 @@ fn die(connections: Vec<Busy>) {
 #[test]
 fn without_it_they_die() {
     require!(sandbox::run_hosts(|| {
-        let lan = Lan::new();
-        lan.serve();
+        let lan = lan();
+        serve(&lan);
         let connections = lively(&lan);
-        lan.move_to(NEW);
+        move_to(&lan, NEW);
         die(connections);
         assert_eq!(answerers(&lan, 4), "NNNN");
     }));
@@ -156,11 +159,11 @@ fn without_it_they_die() {
 #[test]
 fn after_its_time_they_die() {
     require!(sandbox::run_hosts(|| {
-        let lan = Lan::new();
-        lan.serve();
+        let lan = lan();
+        serve(&lan);
         let chase = chasing(&lan.new, OLD, for_long());
         let connections = lively(&lan);
-        lan.move_to(NEW);
+        move_to(&lan, NEW);
         let connections: Vec<Busy> = connections
             .into_iter()
             .map(|connection| connection.goes_on(100).expect("in time"))
@@ -174,7 +177,7 @@ fn after_its_time_they_die() {
 }
 
 /// A segment of a connection that nobody has, from the client.
-fn stray(client: &Peer, is_v6: bool, source_port: u16) {
+fn stray(client: &Host, is_v6: bool, source_port: u16) {
     client.run(move || {
         let mut header = Vec::from(source_port.to_be_bytes());
         header.extend(PORT.to_be_bytes());
@@ -203,11 +206,11 @@ fn stray(client: &Peer, is_v6: bool, source_port: u16) {
 #[test]
 fn two_nodes_that_point_at_each_other_do_not_play_ball() {
     require!(sandbox::run_hosts(|| {
-        let lan = Lan::new();
-        lan.serve();
+        let lan = lan();
+        serve(&lan);
         let new = chasing(&lan.new, OLD, for_long());
         let old = chasing(&lan.old, NEW, for_long());
-        lan.move_to(NEW);
+        move_to(&lan, NEW);
         const STRAYS: u64 = 100;
         for number in 0..STRAYS {
             stray(

@@ -72,7 +72,7 @@ pub(crate) struct Peer {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Runs a test that makes its own [`host`]s; or says what this machine lacks.
+/// Runs a test that makes its own hosts; or says what this machine lacks.
 pub(crate) fn run_hosts(test: impl FnOnce()) -> Result<(), String> {
     require::root().map_err(|_| "needs root to make namespaces".to_owned())?;
     require::program("ip")?;
@@ -81,36 +81,13 @@ pub(crate) fn run_hosts(test: impl FnOnce()) -> Result<(), String> {
     Ok(())
 }
 
-/// A thread in a sandbox of its own, with these capabilities or with all. It ends with its handle.
-pub(crate) fn host(kept: Option<&'static [Capability]>) -> Peer {
-    let (jobs, received) = channel::<Job>();
-    thread::spawn(move || {
-        sandbox::enter(&[]).expect("a sandbox");
-        fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").expect("the namespace set up");
-        if let Some(kept) = kept {
-            keep(kept);
-        }
-        received.into_iter().for_each(|job| job());
-    });
-    Peer { jobs }
+/// What a host of [`run_hosts`] gives up: everything but the service's rights.
+pub(crate) fn like_the_service() {
+    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").expect("the namespace set up");
+    keep(SERVICE);
 }
 
 impl Peer {
-    /// The thread's number, by which `ip` finds its network namespace.
-    pub(crate) fn thread(&self) -> i32 {
-        self.run(|| gettid().as_raw())
-    }
-
-    /// Runs `ip` commands there.
-    pub(crate) fn ip(&self, commands: &[String]) {
-        let commands = commands.to_vec();
-        self.run(move || {
-            for command in commands {
-                sandbox::ip(&command).expect("the network");
-            }
-        });
-    }
-
     /// Runs something there, and waits for its result.
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = channel();
