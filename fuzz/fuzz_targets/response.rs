@@ -13,7 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use constellation_dataplane::access_log::AccessLog;
+use constellation_dataplane::gate::Gate;
 use constellation_dataplane::metrics::Metrics;
+use constellation_dataplane::offence::Offences;
 use constellation_dataplane::settings::{
     EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, Settings, TcpSettings, UdpSettings,
 };
@@ -178,6 +180,8 @@ fn data_plane(routes: &[(&str, Scheme, SocketAddr)]) -> DataPlane {
         cpus: Vec::new(),
         drain: Duration::from_secs(1),
         served_by_for: Vec::new(),
+        gate: Gate::default(),
+        offences: Offences::default(),
     };
     let (mut routers, mut services) = (Vec::new(), Vec::new());
     for (host, scheme, address) in routes {

@@ -175,7 +175,7 @@ fn under_attack_the_guard_moves_into_the_driver_and_back() {
         );
         assert!(node.log().contains("the attack is over"), "{}", node.log());
 
-        // By hand, and a successor that is in the driver stays there until it has seen calm.
+        // By hand.
         let attack = async |mode: &str| {
             let said = node.cli(&["guard", "attack", mode]).await;
             assert_eq!(said.code, 0, "{said:?}");
