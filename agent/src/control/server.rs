@@ -25,10 +25,6 @@ const MAX_CONNECTIONS: usize = 256;
 const HEADER_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Request line and headers together, bytes.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// How long a new connection may stay silent once the server stops: who was accepted is heard.
-const LAST_CALL: Duration = Duration::from_secs(1);
-/// How long answers under way may take when the server stops.
-const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// How long the last answer of a connection may take once it is to be closed.
 const FINISH_LIMIT: Duration = Duration::from_secs(30);
 /// A connection is closed after its current answer when it is this old, so that clients that read slowly or not at all
@@ -36,6 +32,24 @@ const FINISH_LIMIT: Duration = Duration::from_secs(30);
 const LIFETIME: Duration = Duration::from_secs(600);
 /// Pause after an accept that failed for lack of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the end may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    /// How long a new connection may stay silent once the server stops: who was accepted is heard.
+    pub(super) last_call: Duration,
+    /// How long answers under way may take when the server stops.
+    pub(super) limit: Duration,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self {
+            last_call: Duration::from_secs(1),
+            limit: Duration::from_secs(2),
+        }
+    }
+}
 
 /// The running server. [`ControlServer::stop`] ends it; dropping it ends it without waiting.
 #[derive(Debug)]
@@ -48,6 +62,11 @@ pub struct ControlServer {
 impl ControlServer {
     /// Starts serving on a bound listener.
     pub fn start(listener: TcpListener, state: ControlState) -> io::Result<Self> {
+        Self::start_with(listener, state, Ending::default())
+    }
+
+    /// The same with another end.
+    pub(super) fn start_with(listener: TcpListener, state: ControlState, ending: Ending) -> io::Result<Self> {
         let address = listener.local_addr()?;
         if !address.ip().is_loopback() && state.token.is_none() {
             tracing::warn!(
@@ -67,7 +86,8 @@ impl ControlServer {
             .name("control-api".into())
             .spawn(move || {
                 let served = runtime.block_on(async {
-                    serve(TcpListener::from_std(listener)?, api::router(state), stopped).await;
+                    let listener = TcpListener::from_std(listener)?;
+                    serve(listener, api::router(state), stopped, ending).await;
                     io::Result::Ok(())
                 });
                 if let Err(error) = served {
@@ -103,7 +123,7 @@ impl Drop for ControlServer {
     }
 }
 
-async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, ending: Ending) {
     let connections = TaskTracker::new();
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     while let Some(slot) = stop.run_until_cancelled(Arc::clone(&slots).acquire_owned()).await {
@@ -112,7 +132,7 @@ async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(stream, peer, router.clone(), stop.clone());
+                let connection = connection(stream, peer, router.clone(), stop.clone(), ending);
                 connections.spawn(async move {
                     connection.await;
                     drop(slot);
@@ -126,7 +146,7 @@ async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(STOP_LIMIT, connections.wait())
+    if tokio::time::timeout(ending.limit, connections.wait())
         .await
         .is_err()
     {
@@ -134,7 +154,13 @@ async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    stop: CancellationToken,
+    ending: Ending,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY on a control connection");
     }
@@ -156,7 +182,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: C
         tokio::select! {
             () = stop.cancelled() => {
                 // In time or not, what has been said by then is answered.
-                drop(tokio::time::timeout(LAST_CALL, heard.cancelled()).await);
+                drop(tokio::time::timeout(ending.last_call, heard.cancelled()).await);
             }
             () = tokio::time::sleep(LIFETIME) => {}
         }

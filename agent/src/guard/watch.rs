@@ -282,10 +282,6 @@ impl State {
         };
         let events: Vec<loader::Event> = active.take_events().collect();
         for event in events {
-            // The programs tell of a limit that is reached before they ask whether it counts for the source.
-            if self.book.allows(event.source) {
-                continue;
-            }
             raise(&mut self.counts.events, event.verdict, 1);
             let (prefix, reason) = match event.reason {
                 0 => (None, None),

@@ -206,6 +206,28 @@ impl Node {
         std::mem::replace(&mut self.directory, empty)
     }
 
+    /// Ends it and whoever has replaced it at once, and waits until they hold nothing any more.
+    ///
+    /// # Panics
+    /// When they don't.
+    pub async fn end(mut self) {
+        let processes = self.processes();
+        self.child.start_kill().unwrap_or_default();
+        self.exit().await;
+        for pid in processes {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
+            crate::eventually("a process has ended", async || {
+                // Behind its name, which may contain anything: Z for one that nobody has waited for.
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+                matches!(state, None | Some('Z' | 'X'))
+                    .then_some(())
+                    .ok_or(stat)
+            })
+            .await;
+        }
+    }
+
     /// Waits for the process to end.
     pub async fn exit(&mut self) -> ExitStatus {
         tokio::time::timeout(crate::PATIENCE, self.child.wait())

@@ -128,7 +128,7 @@ fn steering_and_guard_come_and_go_alone() {
         .await;
         assert!(!comes_in(&node, &peer, ALICE).await);
         assert_eq!(peer.get(BOB, web(), HOST).await, Ok(200));
-        drop(node);
+        node.end().await;
 
         // After a crash with both, a start with steering alone.
         let mut node = builder(&backend).steering().start().await;

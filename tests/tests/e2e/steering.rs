@@ -359,7 +359,7 @@ fn a_clean_stop_and_a_successor_without_steering_leave_nothing_behind() {
             .await;
         serves("127.0.0.1:8001").await;
         assert_eq!(pinned(&node).await["links"], json!([]));
-        drop(node);
+        node.end().await;
 
         // So it is by whoever may not steer any more: the pins belong to the same user.
         let mut node = builder(&backend, &["127.0.0.1:8002"]).start().await;

@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Caller;
+use super::server::Ending;
 use super::{ControlServer, ControlState, EntryPointFacts, Upgrades, api};
 use crate::chase::Chase;
 use crate::drains::Drains;

@@ -35,7 +35,12 @@ async fn the_server_answers_on_its_own_thread_and_stops() {
 async fn who_was_accepted_before_the_end_is_answered() {
     let node = Node::new();
     let listener = TcpListener::bind(address(0)).await.unwrap();
-    let server = ControlServer::start(listener, node.state.clone()).unwrap();
+    // As long as a busy machine needs.
+    let ending = Ending {
+        last_call: Duration::from_secs(30),
+        limit: Duration::from_secs(30),
+    };
+    let server = ControlServer::start_with(listener, node.state.clone(), ending).unwrap();
     let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut early = TcpStream::connect(server.address()).await.unwrap();
     // Accepted in turn: with the answer to this one the other is, too.

@@ -617,6 +617,7 @@ fn events_are_rare_and_say_who_and_why() {
             ..Limits::default()
         };
         guard.set_limits(&limits).unwrap();
+        guard.allow(net("8.0.2.9/32")).unwrap();
         let mut events = guard.events().unwrap();
         assert!(guard.events().is_err(), "one reader");
         for _ in 0..100 {
@@ -625,6 +626,7 @@ fn events_are_rare_and_say_who_and_why() {
             judge_ip(&mut guard, Program::Xdp, &v4([0, 1], TCP, &tcp(443, SYN)));
             // On the allow list: nothing to tell.
             judge_ip(&mut guard, Program::L2, &v4([1, 9], ICMP, &[8; 40]));
+            judge_ip(&mut guard, Program::L2, &v4([2, 9], TCP, &tcp(443, SYN)));
         }
         let told: Vec<_> = events.by_ref().collect();
         assert_eq!(told.len(), 3, "one each: {told:?}");

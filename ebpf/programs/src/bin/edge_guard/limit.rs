@@ -5,9 +5,9 @@ use constellation_ebpf_abi::guard::{Bucket, BucketKey, Config, FlowKey, Verdict}
 
 use crate::maps::{GUARD_BUCKETS, GUARD_FLOWS};
 use crate::tell::tell;
-use crate::verdict::Subject;
+use crate::verdict::{Subject, is_allowed};
 
-/// Takes a token of the subject's source; tells when there is none.
+/// Takes a token of the subject's source; tells when there is none, unless the source is let in all the same.
 #[inline(always)]
 pub fn admits(config: &Config, limit: &Limit, now: u64, subject: &Subject, refusal: Verdict) -> bool {
     if limit.interval == 0 {
@@ -32,6 +32,9 @@ pub fn admits(config: &Config, limit: &Limit, now: u64, subject: &Subject, refus
                 true
             }
             None => {
+                if is_allowed(&subject.source) {
+                    return false;
+                }
                 tell(config, now, subject, refusal, 0, &raw mut (*bucket).told_at);
                 false
             }

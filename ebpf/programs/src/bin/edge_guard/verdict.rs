@@ -157,7 +157,7 @@ fn overruled(source: &Source, verdict: Verdict) -> Verdict {
 }
 
 #[inline(always)]
-fn is_allowed(source: &Source) -> bool {
+pub fn is_allowed(source: &Source) -> bool {
     if source.is_v6 {
         GUARD_ALLOW6.get(Key::new(128, source.address)).is_some()
     } else {
