@@ -123,11 +123,16 @@ pub struct Deny {
     pub told_at: u64,
     /// Why, as the daemon numbers reasons.
     pub reason: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The low half of the jiffies at which the program last read the clock to see whether it is time to tell; written by
+    /// the program.
+    pub looked_at: u32,
 }
 
-assert_layout!(Deny, 24, until @ 0, told_at @ 8, reason @ 16, reserved @ 20);
+assert_layout!(Deny, 24, until @ 0, told_at @ 8, reason @ 16, looked_at @ 20);
+
+/// Jiffies between two looks at the clock because of one denied prefix: 0.1 to 1 s, by the kernel's configuration. In a flood
+/// this is what saves reading it for every packet.
+pub const LOOK_PAUSE: u32 = 100;
 
 /// Whose bucket, and for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, PerCpuArray};
-use aya::programs::{TestRunAttrs, Xdp, XdpMode};
+use aya::programs::{SchedClassifier, TcAttachType, TestRunAttrs, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use constellation_ebpf_loader::guard::{Ban, Guard, Hook, Limits, Rate};
 use constellation_ebpf_loader::steering::Protocol;
@@ -53,8 +53,10 @@ enum Way {
     NftNetdev,
     Tcx,
     Xdp,
-    /// A program at XDP that does nothing but drop: what the flood and the device cost by themselves.
-    DropAll,
+    /// A program at TCX that does nothing but drop: what the flood, the device and the socket buffers cost by themselves.
+    DropAtTcx,
+    /// The same at XDP, where there are no socket buffers.
+    DropAtXdp,
 }
 
 impl Way {
@@ -65,18 +67,20 @@ impl Way {
             Self::NftNetdev => "nftables, netdev ingress",
             Self::Tcx => "edge_guard, TCX",
             Self::Xdp => "edge_guard, native XDP",
-            Self::DropAll => "native XDP that drops all",
+            Self::DropAtTcx => "TCX that drops all",
+            Self::DropAtXdp => "native XDP that drops all",
         }
     }
 }
 
 /// The first is what the others are compared with.
-const DROPPING: [Way; 5] = [
+const DROPPING: [Way; 6] = [
     Way::NftNetdev,
     Way::NftPrerouting,
     Way::Tcx,
     Way::Xdp,
-    Way::DropAll,
+    Way::DropAtTcx,
+    Way::DropAtXdp,
 ];
 const LETTING_PASS: [Way; 4] = [Way::Nothing, Way::NftNetdev, Way::Tcx, Way::Xdp];
 
@@ -87,13 +91,35 @@ fn main() -> Outcome<()> {
     let rounds = numbers.get(1).copied().unwrap_or(3);
 
     let title = format!("Dropped, {PREFIXES} denied prefixes, millions a second");
-    compare(&title, &DROPPING, rounds, |way| dropped(way, seconds))?;
+    let rates = compare(&title, &DROPPING, rounds, |way| dropped(way, seconds))?;
+    if let [netdev, prerouting, tcx, xdp, at_tcx, at_xdp] = rates[..] {
+        println!("\nNanoseconds a packet beyond those of the program that drops all, at TCX and at XDP\n");
+        println!(
+            "| {} | {} | edge_guard, TCX | edge_guard, XDP |",
+            Way::NftNetdev.name(),
+            Way::NftPrerouting.name()
+        );
+        println!("|--:|--:|--:|--:|");
+        let beyond = |rate: f64, floor: f64| 1e3 / rate - 1e3 / floor;
+        println!(
+            "| {:.0} | {:.0} | {:.0} | {:.0} |",
+            beyond(netdev, at_tcx),
+            beyond(prerouting, at_tcx),
+            beyond(tcx, at_tcx),
+            beyond(xdp, at_xdp)
+        );
+    }
     let title = format!("One good TCP stream past {PREFIXES} denied prefixes, Gbit/s");
-    compare(&title, &LETTING_PASS, rounds, |way| bulk(way, seconds))
+    compare(&title, &LETTING_PASS, rounds, |way| bulk(way, seconds)).map(drop)
 }
 
-/// Takes a sample of every way in each round, and prints them.
-fn compare(title: &str, ways: &[Way], rounds: u64, sample: impl Fn(Way) -> Outcome<f64>) -> Outcome<()> {
+/// Takes a sample of every way in each round, and prints them. Gives the medians.
+fn compare(
+    title: &str,
+    ways: &[Way],
+    rounds: u64,
+    sample: impl Fn(Way) -> Outcome<f64>,
+) -> Outcome<Vec<f64>> {
     let mut samples = vec![Vec::new(); ways.len()];
     for _ in 0..rounds {
         for (way, samples) in ways.iter().zip(&mut samples) {
@@ -102,7 +128,7 @@ fn compare(title: &str, ways: &[Way], rounds: u64, sample: impl Fn(Way) -> Outco
     }
     println!("\n{title}; median of {rounds} rounds\n");
     println!("| | median | of the first | all rounds |\n|---|--:|--:|---|");
-    let mut first = None;
+    let (mut first, mut medians) = (None, Vec::new());
     for (way, samples) in ways.iter().zip(&mut samples) {
         let all = samples.iter().fold(String::new(), |mut all, sample| {
             // Into a string, which can't fail.
@@ -113,8 +139,9 @@ fn compare(title: &str, ways: &[Way], rounds: u64, sample: impl Fn(Way) -> Outco
         let median = samples.get(samples.len() / 2).copied().unwrap_or_default();
         let ratio = median / *first.get_or_insert(median);
         println!("| {} | {median:.2} | {ratio:.2} | {} |", way.name(), all.trim());
+        medians.push(median);
     }
-    Ok(())
+    Ok(medians)
 }
 
 /// Millions of packets dropped in a second.
@@ -184,7 +211,7 @@ impl Edge {
         let rules = match way {
             Way::Nothing => return Ok(Self::Open),
             Way::Tcx | Way::Xdp => return guard(way == Way::Xdp),
-            Way::DropAll => return drop_all(),
+            Way::DropAtTcx | Way::DropAtXdp => return drop_all(way == Way::DropAtXdp),
             Way::NftPrerouting => {
                 "table ip bench { SET\nchain c { type filter hook prerouting priority raw; RULE\n}\n}"
             }
@@ -256,14 +283,19 @@ fn guard(at_xdp: bool) -> Outcome<Edge> {
     Ok(Edge::Guard(Box::new(guard)))
 }
 
-fn drop_all() -> Outcome<Edge> {
+fn drop_all(at_xdp: bool) -> Outcome<Edge> {
     let mut ebpf = EbpfLoader::new().load(FLOOD)?;
-    let program: &mut Xdp = ebpf
-        .program_mut("test_drop")
-        .ok_or("no program test_drop")?
-        .try_into()?;
-    program.load()?;
-    program.attach("edge", XdpMode::Driver)?;
+    let name = if at_xdp { "test_drop" } else { "test_shoot" };
+    let program = ebpf.program_mut(name).ok_or("no program that drops")?;
+    if at_xdp {
+        let program: &mut Xdp = program.try_into()?;
+        program.load()?;
+        program.attach("edge", XdpMode::Driver)?;
+    } else {
+        let program: &mut SchedClassifier = program.try_into()?;
+        program.load()?;
+        program.attach("edge", TcAttachType::Ingress)?;
+    }
     Ok(Edge::DropAll(ebpf))
 }
 

@@ -220,9 +220,7 @@ impl Node {
                 // Behind its name, which may contain anything: Z for one that nobody has waited for.
                 let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
                 let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-                matches!(state, None | Some('Z' | 'X'))
-                    .then_some(())
-                    .ok_or(stat)
+                matches!(state, None | Some('Z' | 'X')).then_some(()).ok_or(stat)
             })
             .await;
         }

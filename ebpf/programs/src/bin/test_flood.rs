@@ -1,16 +1,17 @@
-//! `test_flood`: turns one frame of a test run into a flood from many sources, for tests and benches; and `test_drop`, which
-//! drops all that comes. The product has neither.
+//! `test_flood`: turns one frame of a test run into a flood from many sources, for tests and benches; `test_drop` and
+//! `test_shoot` drop all that comes, at XDP and at TCX. The product has none of them.
 //!
 //! Run with live frames, it gives every frame another source address and source port, mends the checksums, and sends it
 //! out of a device. A user-space sender would be slower than what is to be flooded.
 #![no_std]
 #![no_main]
 
+use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_redirect};
-use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::{Array, PerCpuArray};
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use constellation_ebpf_programs::{count, license};
 
 license!();
@@ -20,7 +21,7 @@ license!();
 #[map]
 static FLOOD: Array<[u32; 5]> = Array::with_max_entries(1, 0);
 
-/// Frames that `test_drop` has dropped.
+/// What was dropped.
 #[map]
 static DROPPED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
@@ -68,6 +69,12 @@ pub fn test_flood(ctx: XdpContext) -> u32 {
 pub fn test_drop(_ctx: XdpContext) -> u32 {
     count(&DROPPED, 0);
     XDP_DROP
+}
+
+#[classifier]
+pub fn test_shoot(_ctx: TcContext) -> i32 {
+    count(&DROPPED, 0);
+    TC_ACT_SHOT
 }
 
 #[inline(always)]

@@ -4,10 +4,10 @@
 //! ports, so that nothing else on the host is touched by them; and the allow list overrules whatever would have dropped
 //! the packet. A packet that passes costs one look into a trie, and one that opens something two looks into hashes.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use constellation_ebpf_abi::guard::{
-    Config, Deny, EXACT_BITS4, EXACT_BITS6, ExactKey, LISTS4, LISTS6, Verdict, port_bit,
+    Config, Deny, EXACT_BITS4, EXACT_BITS6, ExactKey, LISTS4, LISTS6, LOOK_PAUSE, Verdict, port_bit,
 };
 use constellation_ebpf_abi::steer::{TCP, UDP};
 use constellation_ebpf_programs::headers::{Obstacle, Source, Transport, source, transport};
@@ -41,28 +41,16 @@ pub fn judge(packet: &Packet, kind: u16, offset: usize) -> Verdict {
     let Some(config) = GUARD_CONFIG.get(0) else {
         return Verdict::Passed;
     };
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
     let mut subject = Subject {
         source,
         protocol: 0,
         port: [0, 0],
     };
-    if let Some(deny) = denied(config, &source, now) {
+    if let Some(deny) = denied(config, &source) {
         if is_allowed(&source) {
             return Verdict::Allowed;
         }
-        // SAFETY: the value is in the map; a race about when it was told costs an event.
-        unsafe {
-            tell(
-                config,
-                now,
-                &subject,
-                Verdict::Denied,
-                (*deny).reason,
-                &raw mut (*deny).told_at,
-            )
-        };
+        tell_of_ban(config, &subject, deny);
         return Verdict::Denied;
     }
     let transport = match transport(packet, source.is_v6, offset) {
@@ -70,8 +58,8 @@ pub fn judge(packet: &Packet, kind: u16, offset: usize) -> Verdict {
         Err(obstacle) => return overruled(&source, because_of(obstacle)),
     };
     let verdict = match transport.protocol {
-        TCP => tcp(packet, config, now, &transport, &mut subject),
-        UDP => udp(packet, config, now, &transport, &mut subject),
+        TCP => tcp(packet, config, &transport, &mut subject),
+        UDP => udp(packet, config, &transport, &mut subject),
         _ => Verdict::Passed,
     };
     overruled(&source, verdict)
@@ -87,23 +75,45 @@ const fn because_of(obstacle: Obstacle) -> Verdict {
     }
 }
 
+/// Tells that a ban is hit, if it is time to.
+#[inline(always)]
+fn tell_of_ban(config: &Config, subject: &Subject, deny: *mut Deny) {
+    // SAFETY: the helper has no preconditions; the value is in the map, and a race about when it was told costs an event.
+    unsafe {
+        let jiffies = bpf_jiffies64() as u32;
+        if (*deny).told_at != 0 && jiffies.wrapping_sub((*deny).looked_at) < LOOK_PAUSE {
+            return;
+        }
+        (*deny).looked_at = jiffies;
+        let told_at = &raw mut (*deny).told_at;
+        tell(config, now(), subject, Verdict::Denied, (*deny).reason, told_at);
+    }
+}
+
+/// Reading the clock costs as much as a lookup, and most packets pass without.
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
 /// A ban that fits a source and still counts: that of the longest prefix of the usual lengths, or else of the others.
 #[inline(always)]
-fn denied(config: &Config, source: &Source, now: u64) -> Option<*mut Deny> {
+fn denied(config: &Config, source: &Source) -> Option<*mut Deny> {
     if source.is_v6 {
         let exact = |bits: u32| {
             let address = masked(u128::from_be_bytes(source.address), bits).to_be_bytes();
             GUARD_EXACT6.get_ptr_mut(&ExactKey { address, bits })
         };
         let trie = || in_trie(GUARD_DENY6.get(Key::new(128, source.address)));
-        first_in_force(config.lists >> LISTS6, &EXACT_BITS6, exact, trie, now)
+        first_in_force(config.lists >> LISTS6, &EXACT_BITS6, exact, trie)
     } else {
         let exact = |bits: u32| {
             let address = (u32::from_be_bytes(v4(source)) & (u32::MAX << (32 - bits))).to_be_bytes();
             GUARD_EXACT4.get_ptr_mut(&ExactKey { address, bits })
         };
         let trie = || in_trie(GUARD_DENY4.get(Key::new(32, v4(source))));
-        first_in_force(config.lists >> LISTS4, &EXACT_BITS4, exact, trie, now)
+        first_in_force(config.lists >> LISTS4, &EXACT_BITS4, exact, trie)
     }
 }
 
@@ -114,12 +124,11 @@ fn first_in_force<const N: usize>(
     lengths: &[u32; N],
     exact: impl Fn(u32) -> Option<*mut Deny>,
     trie: impl Fn() -> Option<*mut Deny>,
-    now: u64,
 ) -> Option<*mut Deny> {
     for (list, bits) in lengths.iter().enumerate() {
         if lists & 1 << list != 0
             && let Some(deny) = exact(*bits)
-            && is_in_force(deny, now)
+            && is_in_force(deny)
         {
             return Some(deny);
         }
@@ -127,14 +136,14 @@ fn first_in_force<const N: usize>(
     if lists & 1 << N == 0 {
         return None;
     }
-    trie().filter(|deny| is_in_force(*deny, now))
+    trie().filter(|deny| is_in_force(*deny))
 }
 
 #[inline(always)]
-fn is_in_force(deny: *mut Deny, now: u64) -> bool {
+fn is_in_force(deny: *mut Deny) -> bool {
     // SAFETY: the value is in the map, which outlives the program's run; a single word.
     let until = unsafe { (*deny).until };
-    until == 0 || now < until
+    until == 0 || now() < until
 }
 
 #[inline(always)]
@@ -172,7 +181,7 @@ fn v4(source: &Source) -> [u8; 4] {
 }
 
 #[inline(always)]
-fn tcp(packet: &Packet, config: &Config, now: u64, transport: &Transport, subject: &mut Subject) -> Verdict {
+fn tcp(packet: &Packet, config: &Config, transport: &Transport, subject: &mut Subject) -> Verdict {
     let Some(header) = packet.read::<TCP_FLAGS_END>(transport.offset) else {
         return short(transport);
     };
@@ -184,7 +193,7 @@ fn tcp(packet: &Packet, config: &Config, now: u64, transport: &Transport, subjec
     if !is_guarded(TCP, subject.port) {
         return Verdict::Passed;
     }
-    if limit::admits(config, &config.syn, now, subject, Verdict::SynLimited) {
+    if limit::admits(config, &config.syn, now(), subject, Verdict::SynLimited) {
         Verdict::SynAdmitted
     } else {
         Verdict::SynLimited
@@ -192,7 +201,7 @@ fn tcp(packet: &Packet, config: &Config, now: u64, transport: &Transport, subjec
 }
 
 #[inline(always)]
-fn udp(packet: &Packet, config: &Config, now: u64, transport: &Transport, subject: &mut Subject) -> Verdict {
+fn udp(packet: &Packet, config: &Config, transport: &Transport, subject: &mut Subject) -> Verdict {
     let Some(header) = packet.read::<4>(transport.offset) else {
         return short(transport);
     };
@@ -202,6 +211,7 @@ fn udp(packet: &Packet, config: &Config, now: u64, transport: &Transport, subjec
         return Verdict::Passed;
     }
     let source_port = [header[0], header[1]];
+    let now = now();
     if limit::is_known(config, now, subject, source_port) {
         return Verdict::FlowKnown;
     }
