@@ -5,8 +5,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use constellation_ebpf_abi::guard::{
-    Bucket, BucketKey, Config, Deny, EVENTS_SIZE, ExactKey, FlowKey, MAX_ALLOW, MAX_BUCKETS, MAX_DENY, MAX_FLOWS,
-    PORT_WORDS, Verdict,
+    Bucket, BucketKey, Config, Deny, EVENTS_SIZE, ExactKey, FlowKey, MAX_ALLOW, MAX_BUCKETS, MAX_DENY,
+    MAX_FLOWS, PORT_WORDS, Verdict,
 };
 
 #[map]

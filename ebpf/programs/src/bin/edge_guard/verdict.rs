@@ -15,7 +15,8 @@ use constellation_ebpf_programs::packet::Packet;
 
 use crate::limit;
 use crate::maps::{
-    GUARD_ALLOW4, GUARD_ALLOW6, GUARD_CONFIG, GUARD_DENY4, GUARD_DENY6, GUARD_EXACT4, GUARD_EXACT6, GUARD_PORTS,
+    GUARD_ALLOW4, GUARD_ALLOW6, GUARD_CONFIG, GUARD_DENY4, GUARD_DENY6, GUARD_EXACT4, GUARD_EXACT6,
+    GUARD_PORTS,
 };
 use crate::tell::tell;
 
