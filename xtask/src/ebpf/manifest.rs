@@ -93,7 +93,8 @@ pub(super) fn sources() -> Result<String> {
         "abi/Cargo.toml",
         "abi/src",
         "programs/Cargo.toml",
-        "programs/Cargo.lock",
+        "Cargo.toml",
+        "Cargo.lock",
         "programs/src",
     ];
     let files = tree(&ebpf, &parts.map(|part| ebpf.join(part)))?;
