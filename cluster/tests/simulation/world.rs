@@ -337,7 +337,7 @@ impl World {
             Effect::Send(request) => {
                 // Whom it thinks leads is right mostly; others do not answer.
                 let guess = self.rng.usize(0..self.nodes.len());
-                let to = if self.rng.u32(0..20) == 0 {
+                let to = if !self.calm && self.rng.u32(0..20) == 0 {
                     guess
                 } else {
                     self.log.leader
