@@ -1,5 +1,6 @@
 //! Three nodes and more: they elect, replicate, lose their leader, catch up by snapshot, and answer reads that are current.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -114,7 +115,8 @@ async fn a_leader_that_is_cut_off_answers_no_read_and_acknowledges_nothing() {
     let cluster = Cluster::of(3).await;
     cluster.apply(&write(9, 1, "a", 1)).await;
     let old = cluster.leader().await;
-    cluster.cut(leader_of(&old));
+    let id = leader_of(&old);
+    cluster.cut(id);
     let lost = timeout(Duration::from_secs(1), old.propose(write(8, 1, "a", 99))).await;
     assert!(
         !matches!(lost, Ok(Ok(_))),
@@ -128,85 +130,131 @@ async fn a_leader_that_is_cut_off_answers_no_read_and_acknowledges_nothing() {
     );
     cluster.mend();
     let now = changed(&cluster.apply(&write(9, 3, "a", 3)).await);
-    let old = old
-        .watch()
-        .borrow()
-        .members
-        .keys()
-        .next()
-        .copied()
-        .expect("a member");
-    cluster.applied(old.0, now).await;
-    assert_eq!(value(&cluster.node(old.0), "a"), 3);
+    cluster.applied(id.0, now).await;
+    assert_eq!(value(&old, "a"), 3);
+}
+
+struct Shared {
+    cluster: Cluster,
+    clock: AtomicU64,
+    answered: AtomicU64,
+    done: AtomicBool,
+}
+
+impl Shared {
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Returns once the clients were answered so many times more.
+    async fn answers(&self, more: u64) {
+        let until = self.answered.load(Ordering::Relaxed) + more;
+        soon("answers", async {
+            while self.answered.load(Ordering::Relaxed) < until {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// A client of one register, until it is told to stop: what it saw, in ticks of a clock that all share.
+async fn client(shared: Arc<Shared>, id: u64) -> Vec<Operation<Register>> {
+    /// So short that a leader that is cut off does not hold it up for long.
+    const PATIENCE: Duration = Duration::from_millis(300);
+    let mut history = Vec::new();
+    let mut turn = usize::try_from(id).expect("few");
+    let mut sequence = 0;
+    while !shared.done.load(Ordering::Relaxed) {
+        tokio::task::yield_now().await;
+        // Several may take themselves for the leader.
+        let nodes = shared.cluster.nodes();
+        let leading: Vec<_> = nodes
+            .iter()
+            .filter(|node| node.watch().borrow().leading)
+            .collect();
+        turn += 1;
+        let Some(node) = leading.get(turn % leading.len().max(1)) else {
+            continue;
+        };
+        let called = shared.tick();
+        if id <= 2 {
+            sequence += 1;
+            let number = id * 1_000_000 + sequence;
+            let answer = timeout(PATIENCE, node.propose(write(id, sequence, "register", number))).await;
+            let returned = matches!(answer, Ok(Ok(_))).then(|| shared.tick());
+            shared
+                .answered
+                .fetch_add(u64::from(returned.is_some()), Ordering::Relaxed);
+            history.push(Operation {
+                called,
+                returned,
+                what: Register::Write(number),
+            });
+        } else if let Ok(Ok(())) = timeout(PATIENCE, node.read_barrier()).await {
+            let what = Register::Read(value(node, "register"));
+            history.push(Operation {
+                called,
+                returned: Some(shared.tick()),
+                what,
+            });
+            shared.answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    history
 }
 
 /// Two clients write and two read one register while leaders are cut off; what they saw has to have an order.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_clients_see_of_a_register_is_linearizable() {
     const STEPS: usize = 1_000_000;
-    let cluster = Arc::new(Cluster::of(3).await);
-    let (clock, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let mut clients = Vec::new();
-    for client in 1..=4_u64 {
-        let (cluster, clock, done) = (Arc::clone(&cluster), Arc::clone(&clock), Arc::clone(&done));
-        clients.push(tokio::spawn(async move {
-            let mut history = Vec::new();
-            let mut sequence = 0;
-            while !done.load(Ordering::Relaxed) && history.len() < 150 {
-                let nodes = cluster.nodes();
-                let Some(node) = nodes.iter().find(|node| node.watch().borrow().leading) else {
-                    tokio::task::yield_now().await;
-                    continue;
-                };
-                let called = clock.fetch_add(1, Ordering::SeqCst);
-                if client <= 2 {
-                    sequence += 1;
-                    let value_written = client * 1_000_000 + sequence;
-                    let answer = timeout(
-                        Duration::from_secs(1),
-                        node.propose(write(client, sequence, "register", value_written)),
-                    )
-                    .await;
-                    let returned = clock.fetch_add(1, Ordering::SeqCst);
-                    let returned = matches!(answer, Ok(Ok(_))).then_some(returned);
-                    history.push(Operation {
-                        called,
-                        returned,
-                        what: Register::Write(value_written),
-                    });
-                } else if let Ok(Ok(())) = timeout(Duration::from_secs(1), node.read_barrier()).await {
-                    let seen = value(node, "register");
-                    let returned = Some(clock.fetch_add(1, Ordering::SeqCst));
-                    history.push(Operation {
-                        called,
-                        returned,
-                        what: Register::Read(seen),
-                    });
-                }
-            }
-            history
-        }));
-    }
-    for round in 0..4_u64 {
-        let old = leader_of(&cluster.leader().await);
-        cluster.cut(old);
+    let shared = Arc::new(Shared {
+        cluster: Cluster::of(3).await,
+        clock: AtomicU64::new(0),
+        answered: AtomicU64::new(0),
+        done: AtomicBool::new(false),
+    });
+    let clients: Vec<_> = (1..=4)
+        .map(|id| tokio::spawn(client(Arc::clone(&shared), id)))
+        .collect();
+    for round in 1..=4 {
+        shared.answers(40).await;
+        let old = leader_of(&shared.cluster.leader().await);
+        shared.cluster.cut(old);
         // Another leads, and has something applied, before the old one comes back.
-        cluster.apply(&write(9, round + 1, "other", round)).await;
-        cluster.mend();
+        shared.cluster.apply(&write(9, round, "other", round)).await;
+        shared.answers(10).await;
+        shared.cluster.mend();
     }
-    done.store(true, Ordering::Relaxed);
+    shared.done.store(true, Ordering::Relaxed);
     let mut history = Vec::new();
     for client in clients {
         history.extend(soon("a client", client).await.expect("a client"));
     }
-    let reads = history
+    // A write that nobody heard of and nobody read can be left out of any order, and makes the search long.
+    let read: BTreeSet<_> = history
         .iter()
-        .filter(|one| matches!(one.what, Register::Read(value) if value > 0))
-        .count();
+        .filter_map(|one| match one.what {
+            Register::Read(value) => Some(value),
+            Register::Write(_) => None,
+        })
+        .collect();
+    history.retain(|one| {
+        one.returned.is_some() || matches!(one.what, Register::Write(value) if read.contains(&value))
+    });
+    let saw = |one: &Operation<Register>| matches!(one.what, Register::Read(value) if value > 0);
     assert!(
-        reads > 0,
+        history.iter().any(saw),
         "nobody read what was written, in {} operations",
         history.len()
     );
     assert_eq!(check(&history, STEPS), Verdict::Linearizable, "{history:?}");
+    // One read is made stale by hand: what was just taken for good is told from that.
+    let last = history.iter().filter(|one| saw(one)).map(|one| one.called).max();
+    let stale = history
+        .iter_mut()
+        .find(|one| Some(one.called) == last)
+        .expect("a read");
+    stale.what = Register::Read(0);
+    assert_ne!(check(&history, STEPS), Verdict::Linearizable);
 }

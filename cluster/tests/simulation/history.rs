@@ -70,7 +70,8 @@ pub(crate) fn check<O: Object>(history: &[Operation<O>], steps: usize) -> Verdic
                 candidates.push(at);
             }
         }
-        // The last pushed is tried first: the earliest.
+        // The last pushed is tried first: who was answered earliest. One that nobody heard of comes last.
+        candidates.sort_by_key(|at| operations[*at].returned.unwrap_or(u64::MAX));
         for at in candidates.into_iter().rev() {
             let operation = operations[at];
             if operation.called > until {

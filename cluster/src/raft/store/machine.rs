@@ -66,10 +66,13 @@ pub struct Snapshots {
     folder: PathBuf,
     health: Health,
     /// The last one, as it is in the file.
-    current: Arc<Mutex<Option<(SnapshotMeta<NodeId, Member>, Arc<Vec<u8>>)>>>,
+    current: Arc<Mutex<Option<Kept>>>,
     writing: Arc<tokio::sync::Mutex<()>>,
     built: Arc<AtomicU64>,
 }
+
+/// A snapshot, with the bytes of its file.
+type Kept = (SnapshotMeta<NodeId, Member>, Arc<Vec<u8>>);
 
 impl Machine {
     /// The state from the last snapshot in this folder, or an empty one.
