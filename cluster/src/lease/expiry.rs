@@ -12,6 +12,8 @@ use super::{LeaseCommand, LeaseKey, Leases, Token};
 #[derive(Clone, Debug, Default)]
 pub struct ExpiryTimer {
     leading: Option<Leading>,
+    /// Of the last entry that was applied.
+    applied: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -38,10 +40,13 @@ impl ExpiryTimer {
         Self::default()
     }
 
-    /// This node leads in `term`. What was measured in another is forgotten: every lease gets all of its time again.
-    pub fn lead(&mut self, term: u64) {
+    /// This node leads in `term`, and has applied what `leases` says. What was measured in another term is forgotten: every
+    /// lease gets all of its time again, from now if an entry of this term was applied already, else from when the first
+    /// is.
+    pub fn lead(&mut self, now: Instant, term: u64, leases: &Leases) {
         if self.leading.as_ref().is_none_or(|leading| leading.term != term) {
-            self.leading = Some(Leading { term, running: None });
+            let running = (self.applied == term).then(|| all(now, leases));
+            self.leading = Some(Leading { term, running });
         }
     }
 
@@ -53,14 +58,12 @@ impl ExpiryTimer {
     /// An entry of `term` was applied, and `leases` is what there is since. `touched` is the lease that it was about, if
     /// it changed one. `now` is read after applying.
     pub fn applied(&mut self, now: Instant, term: u64, touched: Option<&LeaseKey>, leases: &Leases) {
-        let Some(leading) = &mut self.leading else { return };
+        self.applied = term;
+        let Some(leading) = &mut self.leading else {
+            return;
+        };
         match &mut leading.running {
-            None if term == leading.term => {
-                let all = leases
-                    .iter()
-                    .map(|(key, _)| (key.clone(), Running::of(now, key, leases)));
-                leading.running = Some(all.filter_map(|(key, running)| Some((key, running?))).collect());
-            }
+            None if term == leading.term => leading.running = Some(all(now, leases)),
             None => {}
             Some(running) => {
                 if let Some(key) = touched {
@@ -97,6 +100,14 @@ impl ExpiryTimer {
         let running = self.leading.as_ref()?.running.as_ref()?;
         running.values().map(|lease| lease.over()).min()
     }
+}
+
+/// All leases, with all of their time.
+fn all(now: Instant, leases: &Leases) -> BTreeMap<LeaseKey, Running> {
+    leases
+        .iter()
+        .filter_map(|(key, _)| Some((key.clone(), Running::of(now, key, leases)?)))
+        .collect()
 }
 
 impl Running {
@@ -159,7 +170,7 @@ mod tests {
         let start = Instant::now();
         let mut timer = ExpiryTimer::new();
         timer.applied(start, 3, Some(&KEY), &leases());
-        timer.lead(4);
+        timer.lead(start, 4, &leases());
         timer.applied(start, 3, Some(&KEY), &leases());
         assert_eq!(
             (timer.next(), timer.due(start + ms(9000))),
@@ -179,7 +190,7 @@ mod tests {
     fn a_renewal_starts_anew_and_what_is_free_is_forgotten() {
         let start = Instant::now();
         let (mut timer, mut leases) = (ExpiryTimer::new(), leases());
-        timer.lead(4);
+        timer.lead(start, 4, &leases);
         timer.applied(start, 4, None, &leases);
         let token = leases.get(&KEY).unwrap().token;
         leases.apply(12, A, &LeaseCommand::Renew { key: KEY, token });
@@ -192,16 +203,25 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_that_hears_late_that_it_leads_begins_at_once() {
+        let start = Instant::now();
+        let mut timer = ExpiryTimer::new();
+        timer.applied(start, 4, None, &leases());
+        timer.lead(start + ms(500), 4, &leases());
+        assert_eq!(timer.next(), Some(start + ms(1500)));
+    }
+
+    #[test]
     fn nothing_of_an_earlier_term_is_kept() {
         let start = Instant::now();
         let mut timer = ExpiryTimer::new();
-        timer.lead(4);
+        timer.lead(start, 4, &leases());
         timer.applied(start, 4, None, &leases());
-        timer.lead(4);
+        timer.lead(start, 4, &leases());
         assert!(timer.next().is_some(), "told twice of the same term");
         timer.follow();
         assert!(timer.due(start + ms(9000)).is_empty());
-        timer.lead(6);
+        timer.lead(start, 6, &leases());
         assert_eq!(timer.next(), None);
         timer.applied(start + ms(800), 6, None, &leases());
         assert_eq!(timer.next(), Some(start + ms(1800)));

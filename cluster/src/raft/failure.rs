@@ -67,7 +67,7 @@ pub enum StoreFailure {
     },
 }
 
-/// Is called once, from whatever thread noticed, when the store has failed. It has to stop the process: an edge that keeps
+/// Is called from whatever thread noticed when the log can't be kept, once, and when snapshots can't, once. It has to stop the process: an edge that keeps
 /// its lease without keeping its log is what all this is there to prevent.
 pub type OnFailure = Arc<dyn Fn(&StoreFailure) + Send + Sync>;
 

@@ -11,6 +11,7 @@ mod faults;
 /// Shared with the simulation, which checks leases with it, too.
 #[path = "../simulation/history.rs"]
 mod history;
+mod leases;
 mod nodes;
 mod suite;
 mod testnet;

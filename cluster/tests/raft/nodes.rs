@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use constellation_cluster::raft::{Consensus, ProposeError, ReadError};
+use constellation_cluster::raft::{Consensus, ProposeError, ReadError, StoreFailure};
 use constellation_cluster::state::{DocumentOutcome, NodeId, Outcome};
 use tokio::time::timeout;
 
@@ -207,7 +207,7 @@ async fn client(shared: Arc<Shared>, id: u64) -> Vec<Operation<Register>> {
 /// Two clients write and two read one register while leaders are cut off; what they saw has to have an order.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_clients_see_of_a_register_is_linearizable() {
-    const STEPS: usize = 1_000_000;
+    const STEPS: usize = 200_000;
     let shared = Arc::new(Shared {
         cluster: Cluster::of(3).await,
         clock: AtomicU64::new(0),
@@ -257,4 +257,35 @@ async fn what_clients_see_of_a_register_is_linearizable() {
         .expect("a read");
     stale.what = Register::Read(0);
     assert_ne!(check(&history, STEPS), Verdict::Linearizable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_store_fails_says_so_and_takes_part_no_more() {
+    let cluster = Cluster::new();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let hook = Arc::new(move |failure: &StoreFailure| tell.send(failure.clone()).expect("a listener"));
+    let node = cluster.start_with(1, hook).await;
+    node.found(member(1)).await.expect("founded");
+    cluster.apply(&write(9, 1, "a", 1)).await;
+    std::fs::create_dir(cluster.folder(1).join("state.snapshot.new")).expect("a folder in the way");
+    // One of these makes a snapshot due.
+    let mut sequence = 1;
+    let failure = soon("the failure", async {
+        loop {
+            sequence += 1;
+            assert!(sequence < 1_000, "no snapshot was due");
+            tokio::select! {
+                failure = told.recv() => return failure.expect("a hook"),
+                _ = node.propose(write(9, sequence, "a", sequence)) => {}
+            }
+        }
+    })
+    .await;
+    assert!(failure.to_string().contains("state.snapshot.new"), "{failure}");
+    let mut view = node.watch();
+    soon("the end", view.wait_for(|view| view.stopped.is_some()))
+        .await
+        .expect("a view");
+    let refused = node.propose(write(9, sequence + 1, "a", 0)).await;
+    assert!(matches!(refused, Err(ProposeError::Stopped(_))), "{refused:?}");
 }

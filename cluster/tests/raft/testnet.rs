@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use constellation_cluster::lease::ExpiryTimer;
 use constellation_cluster::raft::{
-    Consensus, LeaderView, Member, ProposeError, RaftNode, Timers, Transport, TransportError,
+    Consensus, LeaderView, Member, OnFailure, ProposeError, RaftNode, Timers, Transport, TransportError,
 };
 use constellation_cluster::state::{ClientId, Command, DocumentChange, NodeId, Outcome, Request};
 use tempfile::TempDir;
@@ -31,8 +33,12 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
+/// What measures the time of leases on each node.
+type Timer = Arc<Mutex<ExpiryTimer>>;
+
 #[derive(Default)]
 pub(crate) struct Net {
+    timers: Mutex<BTreeMap<NodeId, Timer>>,
     nodes: Mutex<BTreeMap<NodeId, RaftNode>>,
     cut: Mutex<BTreeSet<NodeId>>,
 }
@@ -114,16 +120,29 @@ impl Cluster {
 
     /// Starts a node, with what is in its folder.
     pub(crate) async fn start(&self, id: u64) -> RaftNode {
+        self.start_with(id, Arc::new(move |failure| panic!("node {id}: {failure}")))
+            .await
+    }
+
+    /// The same, with something else to do when its store fails.
+    pub(crate) async fn start_with(&self, id: u64, failed: OnFailure) -> RaftNode {
         let folder = self.folder(id);
         std::fs::create_dir_all(&folder).expect("a folder");
         let link = Arc::new(Link {
             net: Arc::clone(&self.net),
             me: NodeId(id),
         });
-        let failed = Arc::new(move |failure: &_| panic!("node {id}: {failure}"));
-        let node = RaftNode::start(NodeId(id), &folder, TIMERS, link, Box::new(|_, _, _| {}), failed)
+        let timer = Timer::default();
+        let fed = Arc::clone(&timer);
+        let observer = move |term, touched: Option<&_>, leases: &_| {
+            fed.lock()
+                .expect("a timer")
+                .applied(Instant::now(), term, touched, leases);
+        };
+        let node = RaftNode::start(NodeId(id), &folder, TIMERS, link, Box::new(observer), failed)
             .await
             .expect("a node");
+        self.net.timers.lock().expect("timers").insert(NodeId(id), timer);
         self.net
             .nodes
             .lock()
@@ -178,6 +197,39 @@ impl Cluster {
             }
         })
         .await
+    }
+
+    /// Has a node propose what its timer says is over, for as long as it runs; it says so only while it leads.
+    pub(crate) async fn expire(self: Arc<Self>, id: u64, until: Arc<AtomicBool>) {
+        let node = self.node(id);
+        let timer = Arc::clone(&self.net.timers.lock().expect("timers")[&NodeId(id)]);
+        let client = ClientId {
+            node: NodeId(id),
+            incarnation: 1,
+        };
+        let mut sequence = 0;
+        while !until.load(Ordering::Relaxed) {
+            let view = node.watch().borrow().clone();
+            let due = node.state().read(|state| {
+                let mut timer = timer.lock().expect("a timer");
+                match view.leading {
+                    true => timer.lead(Instant::now(), view.term, state.leases()),
+                    false => timer.follow(),
+                }
+                timer.due(Instant::now())
+            });
+            for command in due {
+                sequence += 1;
+                let request = Request {
+                    client,
+                    sequence,
+                    command: Command::Lease(command),
+                };
+                // Whatever it comes to, the timer says it again if it did not help.
+                drop(timeout(Duration::from_secs(1), node.propose(request)).await);
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Gives votes until there are so many voters.

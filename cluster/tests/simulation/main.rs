@@ -14,11 +14,18 @@
     reason = "all of this is a test, also what stands outside of functions marked as one"
 )]
 
+mod bug;
+mod counts;
+mod event;
 mod history;
 mod log;
 mod network;
 mod node;
 mod oracle;
+mod process;
+mod replication;
+mod trouble;
+mod verdict;
 mod world;
 
 use std::env;
@@ -26,7 +33,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use world::{Bug, Counts, Violation, World};
+use bug::Bug;
+use counts::{Counts, Violation};
+use world::World;
 
 /// What CI runs.
 const SEEDS: u64 = 2_000;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use constellation_cluster::lease::{LeaseCommand, LeaseKey, LeaseOutcome};
 use constellation_cluster::state::{Applied, Command, Outcome, Request};
 
+use crate::counts::{Counts, Violation};
 use crate::node::{MAX_PPM, TTL};
-use crate::world::{Counts, Violation};
 
 #[derive(Default)]
 pub(crate) struct Oracle {

@@ -1,7 +1,7 @@
 //! What a node keeps on disk: the log and the vote in one redb file, snapshots of the state in files beside it.
 //!
 //! Two places, since redb has one writer: a snapshot that takes long would hold up every entry. A thread of its own
-//! ([`writer`]) does all writes to the log, each time with one `fsync` for everything that waits.
+//! (`writer`) does all writes to the log, each time with one `fsync` for everything that waits.
 
 #![expect(
     clippy::result_large_err,
