@@ -3,6 +3,10 @@
 //! **Nothing in the product uses this crate yet.** It is the groundwork of the cluster: the rules, the store and their
 //! proofs, without the transport between nodes and without an owner in the composition root.
 //!
+//! What it needs before it can be used: a [`raft::Transport`] over mutual TLS, a loop that proposes what
+//! [`lease::ExpiryTimer`] says, one for each [`lease::Holder`], a loop that calls [`raft::Consensus::promote`], and a counter
+//! on disk for [`state::ClientId`]. Leadership of the log can't be transferred: openraft 0.9 does not know how.
+//!
 //! Data moves one way. A [`state::Request`] is proposed to the log ([`raft`]), every node applies the committed ones in
 //! the same order to its own [`state::State`], and what changed is read from there. Everything that decides is a pure
 //! function with time passed in ([`lease`]), so that the simulation in `tests/simulation` runs the very code.

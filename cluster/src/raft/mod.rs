@@ -20,7 +20,7 @@ pub mod store;
 pub use consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError};
 pub use failure::{OnFailure, StoreFailure};
 pub use member::{Member, Role};
-pub use network::{Transport, TransportError};
+pub use network::{MAX_CALL_BYTES, Transport, TransportError};
 pub use node::{RaftNode, StartError, Timers};
 pub use promotion::{MAX_VOTERS, Progress, promotable};
 

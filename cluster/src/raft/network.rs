@@ -16,7 +16,14 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Member, Types};
-use crate::state::NodeId;
+use crate::state::{MAX_DOCUMENT_BYTES, NodeId};
+
+/// How many entries go into one call.
+pub(super) const ENTRIES_IN_A_CALL: u64 = 64;
+
+/// The largest request that a [`Transport`] is given: entries of the largest documents, and a quarter of a megabyte around
+/// them. A larger one is none of ours.
+pub const MAX_CALL_BYTES: usize = ENTRIES_IN_A_CALL as usize * MAX_DOCUMENT_BYTES + 256 * 1024;
 
 /// How long a member that could not be reached is left alone.
 const BACKOFF: Duration = Duration::from_millis(50);

@@ -13,10 +13,10 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError};
-use super::network::{Appended, Call, Installed, Peers, Transport, Voted};
+use super::network::{Appended, Call, ENTRIES_IN_A_CALL, Installed, MAX_CALL_BYTES, Peers, Transport, Voted};
 use super::store::{LogStore, Machine, Observer, SharedState};
 use super::{Member, OnFailure, Progress, StoreFailure, Types, promotable};
-use crate::state::{NodeId, Outcome, Request};
+use crate::state::{Command, NodeId, Outcome, Request};
 
 /// A learner that is no further behind has caught up.
 const CAUGHT_UP: u64 = 64;
@@ -149,6 +149,9 @@ impl RaftNode {
     /// Answers a call that the transport of another member brought. Nothing if it is none; the transport drops that
     /// connection.
     pub async fn serve(&self, request: &[u8]) -> Option<Vec<u8>> {
+        if request.len() > MAX_CALL_BYTES {
+            return None;
+        }
         let answer = match postcard::from_bytes::<Call>(request).ok()? {
             Call::Append(rpc) => encode::<Appended>(&self.raft.append_entries(rpc).await),
             Call::Vote(rpc) => encode::<Voted>(&self.raft.vote(rpc).await),
@@ -188,8 +191,7 @@ impl Timers {
             election_timeout_min: millis(self.election_min),
             election_timeout_max: millis(self.election_max),
             install_snapshot_timeout: 10_000,
-            // Times the largest document, this is what one message may have.
-            max_payload_entries: 64,
+            max_payload_entries: ENTRIES_IN_A_CALL,
             replication_lag_threshold: self.snapshot_every.saturating_add(self.keep),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
             snapshot_max_chunk_size: 1024 * 1024,
@@ -233,6 +235,12 @@ fn member_error(error: WriteError) -> MemberError {
 
 impl Consensus for RaftNode {
     async fn propose(&self, request: Request) -> Result<Outcome, ProposeError> {
+        // Nor does it go into the log of every node first.
+        if let Command::Document(change) = &request.command
+            && let Some(unfit) = change.unfit()
+        {
+            return Ok(Outcome::Document(unfit));
+        }
         match self.raft.client_write(request).await {
             Ok(response) => response
                 .data

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// The largest document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+/// The longest name of a document, in bytes.
+pub const MAX_NAME_BYTES: usize = 256;
 /// How many documents there can be.
 pub const MAX_DOCUMENTS: usize = 16 * 1024;
 
@@ -50,8 +52,29 @@ pub enum DocumentOutcome {
         /// How many there were.
         bytes: u64,
     },
+    /// A name that is empty, or longer than [`MAX_NAME_BYTES`].
+    InvalidName {
+        /// How long it is.
+        bytes: u64,
+    },
     /// There are [`MAX_DOCUMENTS`] already.
     Full,
+}
+
+impl DocumentChange {
+    /// What it comes to wherever it is applied, if that can be told from it alone. Such a change need not be proposed.
+    #[must_use]
+    pub fn unfit(&self) -> Option<DocumentOutcome> {
+        let content = self.content.as_ref().map_or(0, Vec::len);
+        if self.name.is_empty() || self.name.len() > MAX_NAME_BYTES {
+            return Some(DocumentOutcome::InvalidName {
+                bytes: self.name.len() as u64,
+            });
+        }
+        (content > MAX_DOCUMENT_BYTES).then_some(DocumentOutcome::TooLarge {
+            bytes: content as u64,
+        })
+    }
 }
 
 /// All documents.
@@ -71,6 +94,9 @@ impl Documents {
     }
 
     pub(super) fn apply(&mut self, index: u64, change: &DocumentChange) -> DocumentOutcome {
+        if let Some(unfit) = change.unfit() {
+            return unfit;
+        }
         let current = self.0.get(&change.name).map_or(0, |document| document.revision);
         if change.expected.is_some_and(|expected| expected != current) {
             return DocumentOutcome::Conflict { current };
@@ -78,11 +104,6 @@ impl Documents {
         match &change.content {
             None => {
                 self.0.remove(&change.name);
-            }
-            Some(content) if content.len() > MAX_DOCUMENT_BYTES => {
-                return DocumentOutcome::TooLarge {
-                    bytes: content.len() as u64,
-                };
             }
             Some(_) if current == 0 && self.0.len() >= MAX_DOCUMENTS => return DocumentOutcome::Full,
             Some(content) => {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{ClientId, NodeId};
 pub use documents::{
-    Document, DocumentChange, DocumentOutcome, Documents, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS,
+    Document, DocumentChange, DocumentOutcome, Documents, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_NAME_BYTES,
 };
 pub use sessions::{MAX_CLIENTS, Stale, WINDOW};
 

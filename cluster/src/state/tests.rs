@@ -312,6 +312,32 @@ fn a_document_changes_only_from_the_revision_that_was_named() {
 }
 
 #[test]
+fn a_document_needs_a_name_of_sane_length() {
+    let mut state = State::default();
+    for (sequence, bytes) in [(1, 0), (2, 257)] {
+        let change = DocumentChange {
+            name: "n".repeat(bytes),
+            expected: None,
+            content: None,
+        };
+        let outcome = state
+            .apply(
+                sequence,
+                &Request {
+                    client: A,
+                    sequence,
+                    command: Command::Document(change),
+                },
+            )
+            .outcome;
+        assert_eq!(
+            outcome,
+            Outcome::Document(DocumentOutcome::InvalidName { bytes: bytes as u64 })
+        );
+    }
+}
+
+#[test]
 fn a_state_survives_its_snapshot_to_the_byte() {
     let mut state = State::default();
     granted(&mut state, 10, &acquire(A, 1));
