@@ -39,6 +39,8 @@ struct Shared {
     path: PathBuf,
     health: Health,
     unwritten: Arc<Unwritten>,
+    /// What was queued last, which may not be in the file yet.
+    committed: Mutex<Option<LogId<NodeId>>>,
     /// Nothing once it is being closed.
     queue: Mutex<Option<Sender<Write>>>,
     writer: Option<thread::JoinHandle<()>>,
@@ -130,6 +132,7 @@ impl LogStore {
         own(&database, path, node)?;
         let health = Health::new(told);
         let unwritten = Arc::new(Unwritten::default());
+        let committed = record::<Option<LogId<NodeId>>>(&database, path, COMMITTED)?.flatten();
         let (queue, writes) = mpsc::channel();
         let writer = Writer {
             database: Arc::clone(&database),
@@ -147,6 +150,7 @@ impl LogStore {
             path: path.to_owned(),
             health,
             unwritten,
+            committed: Mutex::new(committed),
             queue: Mutex::new(Some(queue)),
             writer: Some(writer),
         };
@@ -405,22 +409,33 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId<NodeId>>) -> Result<(), StorageError<NodeId>> {
-        let queued = self
-            .seal(COMMITTED.as_bytes(), &committed)
-            .and_then(|value| self.queue(Write::Committed { value }));
+        let sealed = self
+            .shared
+            .health
+            .check()
+            .and_then(|()| self.seal(COMMITTED.as_bytes(), &committed));
+        let queued = sealed.and_then(|value| self.queue(Write::Committed { value }));
         queued.map_err(|failure| {
             self.shared
                 .health
                 .fail(failure)
                 .for_raft(ErrorSubject::Logs, ErrorVerb::Write)
-        })
+        })?;
+        *self
+            .shared
+            .committed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = committed;
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId<NodeId>>, StorageError<NodeId>> {
         self.read(|store| {
-            store
-                .record::<Option<LogId<NodeId>>>(COMMITTED)
-                .map(Option::flatten)
+            Ok(*store
+                .shared
+                .committed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner))
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use openraft::storage::LogFlushed;
-use redb::{Database, Durability, TableDefinition};
+use redb::{Database, TableDefinition};
 use tokio::sync::oneshot;
 
 use super::super::Types;
@@ -36,14 +36,15 @@ pub(super) enum Write {
     Truncate { from: u64, done: Done },
     /// Removes all up to this index, and notes what it was.
     Purge { upto: u64, purged: Vec<u8>, done: Done },
+    /// How far the log is committed, for the next transaction: it may be lost, since it is found out again, and is not
+    /// worth one of its own. Never written before the entries that were queued before it.
+    Committed { value: Vec<u8> },
     /// A record that has to be on disk before it counts.
     Record {
         key: &'static str,
         value: Vec<u8>,
         done: Done,
     },
-    /// One that may be lost: what is committed is found out again.
-    Committed { value: Vec<u8> },
 }
 
 pub(super) struct Writer {
@@ -54,40 +55,55 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Until the last sender is gone.
+    /// Until the last sender is gone. What is committed is noted once more then.
     pub(super) fn run(&self, queue: &Receiver<Write>) {
+        let mut committed = None;
         while let Ok(first) = queue.recv() {
-            let mut bytes = first.bytes();
-            let mut batch = vec![first];
-            while bytes < BATCH_BYTES
-                && let Ok(next) = queue.try_recv()
-            {
-                bytes += next.bytes();
-                batch.push(next);
+            let mut bytes = 0;
+            let mut batch = Vec::new();
+            let mut next = Some(first);
+            while let Some(write) = next {
+                bytes += write.bytes();
+                match write {
+                    Write::Committed { value } => committed = Some(value),
+                    other => batch.push(other),
+                }
+                next = if bytes < BATCH_BYTES {
+                    queue.try_recv().ok()
+                } else {
+                    None
+                };
             }
-            let result = self.health.check().and_then(|()| {
-                self.write(&batch)
-                    .map_err(|error| self.health.fail(StoreFailure::writing(&self.path, error)))
-            });
+            if batch.is_empty() {
+                continue;
+            }
+            let result = self.durable(&batch, committed.take());
             for write in batch {
                 self.tell(write, &result);
             }
         }
+        if committed.is_some()
+            && let Err(failure) = self.durable(&[], committed)
+        {
+            tracing::debug!(%failure, "how far the log is committed was not noted at the end");
+        }
     }
 
-    fn write(&self, batch: &[Write]) -> Result<(), redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        let durable = batch
-            .iter()
-            .any(|write| !matches!(write, Write::Committed { .. }));
-        transaction.set_durability(if durable {
-            Durability::Immediate
-        } else {
-            Durability::None
-        })?;
+    /// Writes all of it, unless a write before has failed.
+    fn durable(&self, batch: &[Write], committed: Option<Vec<u8>>) -> Result<(), StoreFailure> {
+        self.health.check()?;
+        self.write(batch, committed)
+            .map_err(|error| self.health.fail(StoreFailure::writing(&self.path, error)))
+    }
+
+    fn write(&self, batch: &[Write], committed: Option<Vec<u8>>) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
         {
             let mut table = transaction.open_table(ENTRIES)?;
             let mut meta = transaction.open_table(META)?;
+            if let Some(committed) = committed {
+                meta.insert(COMMITTED, committed.as_slice())?;
+            }
             for write in batch {
                 match write {
                     Write::Append { entries, .. } => {
