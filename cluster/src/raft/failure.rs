@@ -67,8 +67,8 @@ pub enum StoreFailure {
     },
 }
 
-/// Is called from whatever thread noticed when the log can't be kept, once, and when snapshots can't, once. It has to stop the process: an edge that keeps
-/// its lease without keeping its log is what all this is there to prevent.
+/// Is called from whatever thread noticed when the log can't be kept, once, and when snapshots can't, once. It has to
+/// stop the process: an edge that keeps its lease without keeping its log is what all this is there to prevent.
 pub type OnFailure = Arc<dyn Fn(&StoreFailure) + Send + Sync>;
 
 /// The first failure of a store, which all that comes later gets too.
