@@ -1,0 +1,335 @@
+//! One node of the replicated log: openraft with our store, over whatever transport it is given.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
+use openraft::{ChangeMembers, Config, Raft, RaftMetrics, SnapshotPolicy};
+use serde::Serialize;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError};
+use super::network::{Appended, Call, ENTRIES_IN_A_CALL, Installed, MAX_CALL_BYTES, Peers, Transport, Voted};
+use super::store::{LogStore, Machine, Observer, SharedState};
+use super::{Member, OnFailure, Progress, StoreFailure, Types, promotable};
+use crate::state::{Command, NodeId, Outcome, Request};
+
+/// A learner that is no further behind has caught up.
+const CAUGHT_UP: u64 = 64;
+
+/// How fast the nodes find out about each other, and how much of the log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// How often the leader tells that it lives.
+    pub heartbeat: Duration,
+    /// How long followers wait for it at least.
+    pub election_min: Duration,
+    /// And at most.
+    pub election_max: Duration,
+    /// After how many entries a snapshot is made.
+    pub snapshot_every: u64,
+    /// How many entries are kept behind one, for those who are a little late.
+    pub keep: u64,
+}
+
+impl Timers {
+    /// For round trips of a few milliseconds: a leader that dies is replaced within 0.6 s.
+    pub const LAN: Self = Self {
+        heartbeat: Duration::from_millis(50),
+        election_min: Duration::from_millis(150),
+        election_max: Duration::from_millis(300),
+        snapshot_every: 1_000,
+        keep: 500,
+    };
+    /// For round trips of up to 200 ms.
+    pub const WAN: Self = Self {
+        heartbeat: Duration::from_millis(300),
+        election_min: Duration::from_millis(1_200),
+        election_max: Duration::from_millis(2_400),
+        ..Self::LAN
+    };
+}
+
+/// Why a node does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The store is not fit.
+    #[error(transparent)]
+    Store(#[from] StoreFailure),
+    /// The timers contradict each other.
+    #[error("timers of the replicated log: {0}")]
+    Timers(String),
+    /// openraft found something in the store that it does not take.
+    #[error("the replicated log does not start: {0}")]
+    Raft(String),
+    /// It has members already, or is to be one of another cluster.
+    #[error("a cluster can't be founded on this log: {0}; a node that is a member already is only started")]
+    Founded(String),
+}
+
+/// One node of the replicated log.
+#[derive(Clone)]
+pub struct RaftNode {
+    id: NodeId,
+    raft: Raft<Types>,
+    state: SharedState,
+    view: watch::Receiver<LeaderView>,
+}
+
+impl fmt::Debug for RaftNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RaftNode")
+            .field("id", &self.id)
+            .field("view", &*self.view.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RaftNode {
+    /// Starts with what is in `folder`, which has to be there and may be empty. A node that is not a member waits to be
+    /// added; it never founds a cluster because nobody came.
+    ///
+    /// # Errors
+    /// If the store is not fit, or the timers contradict each other.
+    pub async fn start<T: Transport>(
+        id: NodeId,
+        folder: &Path,
+        timers: Timers,
+        transport: Arc<T>,
+        observer: Observer,
+        told: OnFailure,
+    ) -> Result<Self, StartError> {
+        let config = timers.config().map_err(StartError::Timers)?;
+        let log = LogStore::open(&folder.join("log.redb"), id, Arc::clone(&told))?;
+        let machine = Machine::open(folder, observer, told)?;
+        let state = machine.state();
+        let raft = Raft::new(id, Arc::new(config), Peers(transport), log, machine)
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let mut metrics = raft.metrics();
+        let (tell, view) = watch::channel(view_of(&metrics.borrow_and_update()));
+        // Ends with the last handle of the node, or when nobody watches any more.
+        tokio::spawn(async move {
+            while metrics.changed().await.is_ok() {
+                let now = view_of(&metrics.borrow_and_update());
+                if tell.is_closed() {
+                    break;
+                }
+                tell.send_if_modified(|before| {
+                    let changed = *before != now;
+                    *before = now;
+                    changed
+                });
+            }
+        });
+        Ok(Self {
+            id,
+            raft,
+            state,
+            view,
+        })
+    }
+
+    /// Founds a cluster with this node as the only voter. Once in the life of a cluster, because an operator said so.
+    ///
+    /// # Errors
+    /// If the node is a member of one already.
+    pub async fn found(&self, member: Member) -> Result<(), StartError> {
+        let members = BTreeMap::from([(self.id, member)]);
+        self.raft
+            .initialize(members)
+            .await
+            .map_err(|error| StartError::Founded(error.to_string()))
+    }
+
+    /// Answers a call that the transport of another member brought. Nothing if it is none; the transport drops that
+    /// connection.
+    pub async fn serve(&self, request: &[u8]) -> Option<Vec<u8>> {
+        if request.len() > MAX_CALL_BYTES {
+            return None;
+        }
+        let answer = match postcard::from_bytes::<Call>(request).ok()? {
+            Call::Append(rpc) => encode::<Appended>(&self.raft.append_entries(rpc).await),
+            Call::Vote(rpc) => encode::<Voted>(&self.raft.vote(rpc).await),
+            Call::Snapshot(rpc) => encode::<Installed>(&self.raft.install_snapshot(rpc).await),
+        };
+        answer
+            .inspect_err(
+                |error| tracing::error!(%error, "an answer to a member of the cluster can't be written"),
+            )
+            .ok()
+    }
+
+    /// The state as this node has applied it.
+    #[must_use]
+    pub fn state(&self) -> &SharedState {
+        &self.state
+    }
+
+    /// Stops taking part, and returns when the store is closed.
+    pub async fn shut_down(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(%error, "the replicated log did not stop as it should");
+        }
+    }
+}
+
+fn encode<T: Serialize>(answer: &T) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_stdvec(answer)
+}
+
+impl Timers {
+    fn config(self) -> Result<Config, String> {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let config = Config {
+            cluster_name: "constellation".to_owned(),
+            heartbeat_interval: millis(self.heartbeat),
+            election_timeout_min: millis(self.election_min),
+            election_timeout_max: millis(self.election_max),
+            install_snapshot_timeout: 10_000,
+            max_payload_entries: ENTRIES_IN_A_CALL,
+            replication_lag_threshold: self.snapshot_every.saturating_add(self.keep),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
+            snapshot_max_chunk_size: 1024 * 1024,
+            max_in_snapshot_log_to_keep: self.keep,
+            ..Config::default()
+        };
+        config.validate().map_err(|error| error.to_string())
+    }
+}
+
+fn view_of(metrics: &RaftMetrics<NodeId, Member>) -> LeaderView {
+    let membership = metrics.membership_config.membership();
+    let voters: std::collections::BTreeSet<_> = membership.voter_ids().collect();
+    let members = membership
+        .nodes()
+        .map(|(id, member)| (*id, (member.clone(), voters.contains(id))))
+        .collect();
+    LeaderView {
+        term: metrics.current_term,
+        leader: metrics.current_leader,
+        leading: metrics.state.is_leader(),
+        members,
+        applied: metrics.last_applied.map(|applied| applied.index),
+        stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
+    }
+}
+
+type WriteError = RaftError<NodeId, ClientWriteError<NodeId, Member>>;
+
+fn member_error(error: WriteError) -> MemberError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => {
+            MemberError::NotLeader { leader: to.leader_id }
+        }
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
+            MemberError::Refused(error.to_string())
+        }
+        RaftError::Fatal(fatal) => MemberError::Stopped(fatal.to_string()),
+    }
+}
+
+impl Consensus for RaftNode {
+    async fn propose(&self, request: Request) -> Result<Outcome, ProposeError> {
+        // Nor does it go into the log of every node first.
+        if let Command::Document(change) = &request.command
+            && let Some(unfit) = change.unfit()
+        {
+            return Ok(Outcome::Document(unfit));
+        }
+        match self.raft.client_write(request).await {
+            Ok(response) => response
+                .data
+                .ok_or_else(|| ProposeError::Stopped("a request was applied as something else".to_owned())),
+            Err(error) => Err(match member_error(error) {
+                MemberError::NotLeader { leader } => ProposeError::NotLeader { leader },
+                MemberError::Refused(detail) | MemberError::Stopped(detail) => ProposeError::Stopped(detail),
+            }),
+        }
+    }
+
+    async fn read_barrier(&self) -> Result<(), ReadError> {
+        match self.raft.ensure_linearizable().await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to))) => {
+                Err(ReadError::NotLeader { leader: to.leader_id })
+            }
+            Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(error))) => {
+                Err(ReadError::NoQuorum(error.to_string()))
+            }
+            Err(RaftError::Fatal(fatal)) => Err(ReadError::Stopped(fatal.to_string())),
+        }
+    }
+
+    async fn add_learner(&self, id: NodeId, member: Member) -> Result<(), MemberError> {
+        self.raft
+            .add_learner(id, member, false)
+            .await
+            .map(|_| ())
+            .map_err(member_error)
+    }
+
+    async fn promote(&self) -> Result<Vec<NodeId>, MemberError> {
+        let metrics = self.raft.metrics().borrow().clone();
+        let Some(replication) = &metrics.replication else {
+            return Err(MemberError::NotLeader {
+                leader: metrics.current_leader,
+            });
+        };
+        let members = view_of(&metrics)
+            .members
+            .into_iter()
+            .map(|(id, (member, voter))| {
+                let matched = replication
+                    .get(&id)
+                    .copied()
+                    .flatten()
+                    .map(|matched| matched.index);
+                (
+                    id,
+                    Progress {
+                        member,
+                        voter,
+                        matched,
+                    },
+                )
+            });
+        let chosen = promotable(&members.collect(), metrics.last_log_index.unwrap_or(0), CAUGHT_UP);
+        if !chosen.is_empty() {
+            let change = ChangeMembers::AddVoterIds(chosen.iter().copied().collect());
+            self.raft
+                .change_membership(change, true)
+                .await
+                .map_err(member_error)?;
+        }
+        Ok(chosen)
+    }
+
+    async fn remove(&self, id: NodeId) -> Result<(), MemberError> {
+        let voter = self
+            .view
+            .borrow()
+            .members
+            .get(&id)
+            .is_some_and(|(_, voter)| *voter);
+        let ids = std::collections::BTreeSet::from([id]);
+        let change = if voter {
+            ChangeMembers::RemoveVoters(ids)
+        } else {
+            ChangeMembers::RemoveNodes(ids)
+        };
+        self.raft
+            .change_membership(change, false)
+            .await
+            .map(|_| ())
+            .map_err(member_error)
+    }
+
+    fn watch(&self) -> watch::Receiver<LeaderView> {
+        self.view.clone()
+    }
+}

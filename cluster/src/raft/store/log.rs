@@ -1,0 +1,504 @@
+//! The log and the vote, as openraft asks for them.
+//!
+//! Entries can be read from the moment that `append` returns: those which the writer has not written yet are kept in
+//! memory. `append` itself waits for nothing, since it runs in openraft's core; what it promises is promised by the callback.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::ops::{Bound, RangeBounds};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
+use openraft::{Entry, ErrorSubject, ErrorVerb, LogId, OptionalSend, RaftLogReader, StorageError, Vote};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use super::super::Types;
+use super::super::codec;
+use super::super::failure::{Health, OnFailure, StoreFailure};
+use super::writer::{COMMITTED, Done, ENTRIES, META, PURGED, VOTE, Write, Writer};
+use crate::state::NodeId;
+
+/// Of the records; a file with another one is refused.
+const FORMAT: u32 = 1;
+const OWNER: &str = "owner";
+
+/// The log and the vote of one node. Its copies are the same store.
+#[derive(Clone, Debug)]
+pub struct LogStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    database: Arc<Database>,
+    path: PathBuf,
+    health: Health,
+    unwritten: Arc<Unwritten>,
+    /// What was queued last, which may not be in the file yet.
+    committed: Mutex<Option<LogId<NodeId>>>,
+    /// Nothing once it is being closed.
+    queue: Mutex<Option<Sender<Write>>>,
+    writer: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Shared {
+    /// Waits for what is queued, so that the file is free when this returns.
+    fn drop(&mut self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!(path = %self.path.display(), "the thread that writes the log has panicked");
+        }
+    }
+}
+
+impl Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogStore")
+            .field("path", &self.path)
+            .field("health", &self.health)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Entries that were appended and may not be in the file yet, with the round of `append` that they came with.
+#[derive(Debug, Default)]
+pub(super) struct Unwritten(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    round: u64,
+    entries: BTreeMap<u64, (u64, Entry<Types>)>,
+}
+
+impl Unwritten {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These are in the file. An index that was appended again since stays.
+    pub(super) fn written(&self, round: u64, indices: impl Iterator<Item = u64>) {
+        let mut waiting = self.lock();
+        for index in indices {
+            if waiting.entries.get(&index).is_some_and(|(of, _)| *of <= round) {
+                waiting.entries.remove(&index);
+            }
+        }
+    }
+}
+
+impl LogStore {
+    /// Opens the log of `node` in this file, or makes it.
+    ///
+    /// # Errors
+    /// If the file is in use, corrupt, another node's, or can't be written.
+    pub fn open(path: &Path, node: NodeId, told: OnFailure) -> Result<Self, StoreFailure> {
+        let database = Database::create(path).map_err(|error| StoreFailure::writing(path, error.into()))?;
+        if let Some(folder) = path.parent() {
+            super::snapshot::sync_folder(folder)?;
+        }
+        Self::with_database(database, path, node, told)
+    }
+
+    /// The log of `node` in something else than a file; `path` is what errors call it. For tests that let it fail.
+    ///
+    /// # Errors
+    /// As for [`LogStore::open`].
+    pub fn open_backend(
+        backend: impl StorageBackend,
+        path: &Path,
+        node: NodeId,
+        told: OnFailure,
+    ) -> Result<Self, StoreFailure> {
+        let database = Database::builder()
+            .create_with_backend(backend)
+            .map_err(|error| StoreFailure::writing(path, error.into()))?;
+        Self::with_database(database, path, node, told)
+    }
+
+    fn with_database(
+        database: Database,
+        path: &Path,
+        node: NodeId,
+        told: OnFailure,
+    ) -> Result<Self, StoreFailure> {
+        let database = Arc::new(database);
+        own(&database, path, node)?;
+        let health = Health::new(told);
+        let unwritten = Arc::new(Unwritten::default());
+        let committed = record::<Option<LogId<NodeId>>>(&database, path, COMMITTED)?.flatten();
+        let (queue, writes) = mpsc::channel();
+        let writer = Writer {
+            database: Arc::clone(&database),
+            path: path.to_owned(),
+            health: health.clone(),
+            unwritten: Arc::clone(&unwritten),
+        };
+        // Ends when the last copy of the store is dropped and what was queued is written.
+        let writer = thread::Builder::new()
+            .name("raft-log".to_owned())
+            .spawn(move || writer.run(&writes))
+            .map_err(|error| StoreFailure::write(path, &error))?;
+        let shared = Shared {
+            database,
+            path: path.to_owned(),
+            health,
+            unwritten,
+            committed: Mutex::new(committed),
+            queue: Mutex::new(Some(queue)),
+            writer: Some(writer),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Self) -> Result<T, StoreFailure>,
+    ) -> Result<T, StorageError<NodeId>> {
+        let result = self.shared.health.check().and_then(|()| read(self));
+        result.map_err(|failure| {
+            self.shared
+                .health
+                .fail(failure)
+                .for_raft(ErrorSubject::Logs, ErrorVerb::Read)
+        })
+    }
+
+    fn failure(&self, error: impl Into<redb::Error>) -> StoreFailure {
+        StoreFailure::reading(&self.shared.path, error.into())
+    }
+
+    fn record<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreFailure> {
+        record(&self.shared.database, &self.shared.path, key)
+    }
+
+    fn entries(&self, range: (Bound<u64>, Bound<u64>)) -> Result<Vec<Entry<Types>>, StoreFailure> {
+        // A range that redb and the standard library would not take.
+        let empty = match range {
+            (Bound::Included(start), Bound::Excluded(end)) => start >= end,
+            (Bound::Included(start), Bound::Included(end)) => start > end,
+            _ => false,
+        };
+        if empty {
+            return Ok(Vec::new());
+        }
+        // In this order: what leaves the first is in the second before.
+        let waiting: Vec<_> = self
+            .shared
+            .unwritten
+            .lock()
+            .entries
+            .range(range)
+            .map(|(index, (_, entry))| (*index, entry.clone()))
+            .collect();
+        let mut entries = BTreeMap::new();
+        let transaction = self
+            .shared
+            .database
+            .begin_read()
+            .map_err(|error| self.failure(error))?;
+        let table = transaction
+            .open_table(ENTRIES)
+            .map_err(|error| self.failure(error))?;
+        for stored in table.range(range).map_err(|error| self.failure(error))? {
+            let (index, bytes) = stored.map_err(|error| self.failure(error))?;
+            let index = index.value();
+            let entry =
+                codec::open(&index.to_le_bytes(), bytes.value()).map_err(|error| StoreFailure::Corrupt {
+                    path: self.shared.path.clone(),
+                    detail: format!("entry {index}: {error}"),
+                })?;
+            entries.insert(index, entry);
+        }
+        entries.extend(waiting);
+        Ok(entries.into_values().collect())
+    }
+
+    fn log_state(&self) -> Result<LogState<Types>, StoreFailure> {
+        let last_purged_log_id: Option<LogId<NodeId>> = self.record(PURGED)?;
+        let waiting = self
+            .shared
+            .unwritten
+            .lock()
+            .entries
+            .last_key_value()
+            .map(|(_, (_, entry))| entry.log_id);
+        let stored = match waiting {
+            Some(_) => None,
+            None => {
+                let transaction = self
+                    .shared
+                    .database
+                    .begin_read()
+                    .map_err(|error| self.failure(error))?;
+                let table = transaction
+                    .open_table(ENTRIES)
+                    .map_err(|error| self.failure(error))?;
+                let last = table
+                    .last()
+                    .map_err(|error| self.failure(error))?
+                    .map(|(index, _)| index.value());
+                match last {
+                    None => None,
+                    Some(last) => {
+                        let bound = (Bound::Included(last), Bound::Included(last));
+                        self.entries(bound)?.first().map(|entry| entry.log_id)
+                    }
+                }
+            }
+        };
+        Ok(LogState {
+            last_purged_log_id,
+            last_log_id: waiting.or(stored).or(last_purged_log_id),
+        })
+    }
+
+    /// Queues a write that tells when it is done.
+    async fn write(
+        &self,
+        write: impl FnOnce(Done) -> Result<Write, StoreFailure>,
+        subject: ErrorSubject<NodeId>,
+    ) -> Result<(), StorageError<NodeId>> {
+        let (done, written) = oneshot::channel();
+        let queued = self
+            .shared
+            .health
+            .check()
+            .and_then(|()| write(done))
+            .and_then(|write| self.queue(write));
+        let result = match queued {
+            Ok(()) => written.await.unwrap_or_else(|_| Err(self.gone())),
+            Err(failure) => Err(failure),
+        };
+        result.map_err(|failure| {
+            self.shared
+                .health
+                .fail(failure)
+                .for_raft(subject, ErrorVerb::Write)
+        })
+    }
+
+    fn queue(&self, write: Write) -> Result<(), StoreFailure> {
+        let queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue
+            .as_ref()
+            .and_then(|queue| queue.send(write).ok())
+            .ok_or_else(|| self.gone())
+    }
+
+    fn gone(&self) -> StoreFailure {
+        let detail = "the thread that writes it has ended".to_owned();
+        StoreFailure::Write {
+            path: self.shared.path.clone(),
+            detail,
+        }
+    }
+
+    fn seal<T: Serialize>(&self, place: &[u8], value: &T) -> Result<Vec<u8>, StoreFailure> {
+        codec::seal(place, value).map_err(|error| StoreFailure::Write {
+            path: self.shared.path.clone(),
+            detail: format!("a record that can't be written: {error}"),
+        })
+    }
+}
+
+/// Notes whose log this is, or checks it.
+fn own(database: &Database, path: &Path, node: NodeId) -> Result<(), StoreFailure> {
+    let write = |error: redb::Error| StoreFailure::writing(path, error);
+    let transaction = database.begin_write().map_err(|error| write(error.into()))?;
+    transaction
+        .open_table(ENTRIES)
+        .map_err(|error| write(error.into()))?;
+    {
+        let mut meta = transaction
+            .open_table(META)
+            .map_err(|error| write(error.into()))?;
+        if meta.get(OWNER).map_err(|error| write(error.into()))?.is_none() {
+            let owner =
+                codec::seal(OWNER.as_bytes(), &(FORMAT, node)).map_err(|error| StoreFailure::Write {
+                    path: path.to_owned(),
+                    detail: error.to_string(),
+                })?;
+            meta.insert(OWNER, owner.as_slice())
+                .map_err(|error| write(error.into()))?;
+        }
+    }
+    transaction.commit().map_err(|error| write(error.into()))?;
+    match record::<(u32, NodeId)>(database, path, OWNER)? {
+        Some((FORMAT, owner)) if owner == node => Ok(()),
+        Some((FORMAT, owner)) => Err(StoreFailure::Foreign {
+            path: path.to_owned(),
+            detail: format!(
+                "the log of node {owner}, expected that of node {node}: give each node a folder of its own"
+            ),
+        }),
+        other => Err(StoreFailure::Foreign {
+            path: path.to_owned(),
+            detail: format!(
+                "a log of format {:?}, expected {FORMAT}: start the version that wrote it",
+                other.map(|(format, _)| format)
+            ),
+        }),
+    }
+}
+
+fn record<T: DeserializeOwned>(
+    database: &Database,
+    path: &Path,
+    key: &str,
+) -> Result<Option<T>, StoreFailure> {
+    let read = |error: redb::Error| StoreFailure::reading(path, error);
+    let transaction = database.begin_read().map_err(|error| read(error.into()))?;
+    let meta = transaction.open_table(META).map_err(|error| read(error.into()))?;
+    let Some(bytes) = meta.get(key).map_err(|error| read(error.into()))? else {
+        return Ok(None);
+    };
+    codec::open(key.as_bytes(), bytes.value())
+        .map(Some)
+        .map_err(|error| StoreFailure::Corrupt {
+            path: path.to_owned(),
+            detail: format!("`{key}`: {error}"),
+        })
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry<Types>>, StorageError<NodeId>> {
+        self.read(|store| store.entries((range.start_bound().cloned(), range.end_bound().cloned())))
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError<NodeId>> {
+        self.read(Self::log_state)
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote<NodeId>) -> Result<(), StorageError<NodeId>> {
+        let sealed = self.seal(VOTE.as_bytes(), vote);
+        self.write(
+            |done| {
+                Ok(Write::Record {
+                    key: VOTE,
+                    value: sealed?,
+                    done,
+                })
+            },
+            ErrorSubject::Vote,
+        )
+        .await
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote<NodeId>>, StorageError<NodeId>> {
+        self.read(|store| store.record(VOTE))
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId<NodeId>>) -> Result<(), StorageError<NodeId>> {
+        let sealed = self
+            .shared
+            .health
+            .check()
+            .and_then(|()| self.seal(COMMITTED.as_bytes(), &committed));
+        let queued = sealed.and_then(|value| self.queue(Write::Committed { value }));
+        queued.map_err(|failure| {
+            self.shared
+                .health
+                .fail(failure)
+                .for_raft(ErrorSubject::Logs, ErrorVerb::Write)
+        })?;
+        *self
+            .shared
+            .committed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId<NodeId>>, StorageError<NodeId>> {
+        self.read(|store| {
+            Ok(*store
+                .shared
+                .committed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner))
+        })
+    }
+
+    async fn append<I>(&mut self, entries: I, flushed: LogFlushed<Types>) -> Result<(), StorageError<NodeId>>
+    where
+        I: IntoIterator<Item = Entry<Types>> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let failed = |failure| {
+            self.shared
+                .health
+                .fail(failure)
+                .for_raft(ErrorSubject::Logs, ErrorVerb::Write)
+        };
+        self.shared.health.check().map_err(failed)?;
+        let mut sealed = Vec::new();
+        let round = {
+            let mut waiting = self.shared.unwritten.lock();
+            waiting.round += 1;
+            let round = waiting.round;
+            for entry in entries {
+                let index = entry.log_id.index;
+                sealed.push((index, self.seal(&index.to_le_bytes(), &entry).map_err(failed)?));
+                waiting.entries.insert(index, (round, entry));
+            }
+            round
+        };
+        self.queue(Write::Append {
+            round,
+            entries: sealed,
+            flushed,
+        })
+        .map_err(failed)
+    }
+
+    async fn truncate(&mut self, log_id: LogId<NodeId>) -> Result<(), StorageError<NodeId>> {
+        self.shared.unwritten.lock().entries.split_off(&log_id.index);
+        self.write(
+            |done| {
+                Ok(Write::Truncate {
+                    from: log_id.index,
+                    done,
+                })
+            },
+            ErrorSubject::Log(log_id),
+        )
+        .await
+    }
+
+    async fn purge(&mut self, log_id: LogId<NodeId>) -> Result<(), StorageError<NodeId>> {
+        {
+            let mut waiting = self.shared.unwritten.lock();
+            let kept = waiting.entries.split_off(&log_id.index.saturating_add(1));
+            waiting.entries = kept;
+        }
+        let purged = self.seal(PURGED.as_bytes(), &log_id);
+        let write = |done| {
+            Ok(Write::Purge {
+                upto: log_id.index,
+                purged: purged?,
+                done,
+            })
+        };
+        self.write(write, ErrorSubject::Log(log_id)).await
+    }
+}

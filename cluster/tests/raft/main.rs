@@ -1,0 +1,17 @@
+//! The replicated log as it is: openraft over real files, disks that fail, and three nodes in one process.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of this is a test, also what stands outside of functions marked as one"
+)]
+
+mod disk;
+mod faults;
+/// Shared with the simulation, which checks leases with it, too.
+#[path = "../simulation/history.rs"]
+mod history;
+mod leases;
+mod nodes;
+mod suite;
+mod testnet;
