@@ -159,8 +159,8 @@ fn aad(head: &[u8], cluster: ClusterId) -> Vec<u8> {
     [head, cluster.as_bytes()].concat()
 }
 
-/// The sealed part. Members can be trusted, but not to be bug-free, or of this release.
-fn parse(plain: &[u8]) -> Option<Part> {
+/// Reads the sealed part once it is opened. Members can be trusted, but not to be free of faults, or of this release.
+pub fn parse(plain: &[u8]) -> Option<Part> {
     let (generation, rest) = plain.split_first_chunk::<8>()?;
     let (sequence, rest) = rest.split_first_chunk::<8>()?;
     let ([index, count, length], rest) = rest.split_first_chunk::<3>()?;

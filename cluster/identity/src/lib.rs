@@ -15,6 +15,7 @@
 
 mod authority;
 mod certificate;
+mod credentials;
 mod csr;
 pub mod files;
 mod join;
@@ -23,6 +24,7 @@ mod time;
 pub mod tls;
 mod token;
 mod trust;
+mod verify;
 
 pub use authority::{Authority, AuthorityError, NODE_VALIDITY};
 pub use certificate::{CertificateError, NodeCertificate, NodeIdentity, PublicKeyDigest, identity};

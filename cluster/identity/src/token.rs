@@ -45,6 +45,11 @@ pub enum TokenError {
     /// A character changed.
     #[error("the join token has a wrong character in it (its checksum does not match): copy it again")]
     Checksum,
+    /// Not the id of one.
+    #[error(
+        "this is no id of a join token: expected 16 characters of 0-9 and a-f, as `constellation token list` shows"
+    )]
+    Id,
     /// No randomness.
     #[error("the operating system gave no randomness, no token was made")]
     Randomness,
@@ -52,7 +57,35 @@ pub enum TokenError {
 
 /// Which token; not secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TokenId(pub [u8; 8]);
+
+/// As text: it is the key of a map, which some formats want to be a string.
+impl From<TokenId> for String {
+    fn from(id: TokenId) -> Self {
+        id.to_string()
+    }
+}
+
+impl FromStr for TokenId {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok();
+        bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or(TokenError::Id)
+    }
+}
+
+impl TryFrom<String> for TokenId {
+    type Error = TokenError;
+
+    fn try_from(text: String) -> Result<Self, TokenError> {
+        text.parse()
+    }
+}
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

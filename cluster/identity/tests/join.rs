@@ -39,6 +39,31 @@ fn a_node_joins_by_the_text_of_a_token() {
 }
 
 #[test]
+fn the_replicated_state_survives_a_snapshot() {
+    let mut cluster = Cluster::new();
+    let (used, fresh) = (cluster.token(), cluster.token());
+    cluster.join(&joining(&used, "node-2"), NOW, NOW).unwrap();
+    let snapshot = serde_json::to_string(&(&cluster.tokens, &cluster.members)).unwrap();
+    let (tokens, members) = serde_json::from_str(&snapshot).unwrap();
+    assert_eq!((&cluster.tokens, &cluster.members), (&tokens, &members));
+    let admission = decide(
+        &joining(&fresh, "node-3").request(NOW),
+        cluster.id,
+        &tokens,
+        &members,
+        NOW,
+    )
+    .unwrap();
+    let logged = serde_json::to_string(&admission).unwrap();
+    assert_eq!(
+        serde_json::from_str::<constellation_identity::Admission>(&logged).unwrap(),
+        admission
+    );
+    assert_eq!(fresh.id.to_string().parse(), Ok(fresh.id));
+    assert!("abc".parse::<constellation_identity::TokenId>().is_err());
+}
+
+#[test]
 fn a_token_is_good_for_one_node() {
     let mut cluster = Cluster::new();
     let token = cluster.token();
