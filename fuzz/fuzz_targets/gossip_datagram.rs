@@ -13,10 +13,19 @@ static KEY: LazyLock<GossipKey> = LazyLock::new(|| GossipKey::new([7; 32]).expec
 
 fuzz_target!(|input: (Vec<u8>, Vec<(u8, u8, u8, u8, Vec<u8>)>)| {
     let (raw, parts) = input;
-    let (ring, cluster, members) = (KeyRing::new(KEY.clone()), ClusterId::from_bytes([1; 16]), Members::anybody());
+    let (ring, cluster, members) = (
+        KeyRing::new(KEY.clone()),
+        ClusterId::from_bytes([1; 16]),
+        Members::anybody(),
+    );
     let mut receiver = Receiver::default();
-    let refused = receiver.accept(&ring, cluster, &members, &raw).expect_err("nobody can seal without the key");
-    assert!(matches!(refused, Refused::Size | Refused::Foreign | Refused::Format | Refused::Key | Refused::Forged));
+    let refused = receiver
+        .accept(&ring, cluster, &members, &raw)
+        .expect_err("nobody can seal without the key");
+    assert!(matches!(
+        refused,
+        Refused::Size | Refused::Foreign | Refused::Format | Refused::Key | Refused::Forged
+    ));
     if let Some(part) = envelope::parse(&raw) {
         assert!(part.index < part.count && part.count <= PARTS_LIMIT && !part.body.is_empty());
     }
@@ -28,7 +37,13 @@ fuzz_target!(|input: (Vec<u8>, Vec<(u8, u8, u8, u8, Vec<u8>)>)| {
             generation: u64::from(name / 4),
             address: ([10, 0, 0, 1], 7946).into(),
         };
-        let part = Part { sender, sequence: sequence.into(), index, count, body };
+        let part = Part {
+            sender,
+            sequence: sequence.into(),
+            index,
+            count,
+            body,
+        };
         let datagram = envelope::seal(&KEY, cluster, &part).expect("sealed");
         assert!(datagram.len() <= DATAGRAM_LIMIT);
         let first = receiver.accept(&ring, cluster, &members, &datagram);

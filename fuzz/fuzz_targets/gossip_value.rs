@@ -14,7 +14,12 @@ fuzz_target!(|text: &str| {
     ];
     for value in written.into_iter().flatten() {
         assert!(text.len() <= VALUE_LIMIT);
-        assert!(text == value || text.strip_prefix(&value).is_some_and(|rest| rest.starts_with('|')));
+        assert!(
+            text == value
+                || text
+                    .strip_prefix(&value)
+                    .is_some_and(|rest| rest.starts_with('|'))
+        );
     }
     if let Ok(key) = text.parse::<InstanceKey>() {
         assert_eq!(key.to_string(), text);

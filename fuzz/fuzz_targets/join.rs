@@ -6,7 +6,10 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        let pasted = [text.to_owned(), format!("{}{text}", constellation_identity::TOKEN_PREFIX)];
+        let pasted = [
+            text.to_owned(),
+            format!("{}{text}", constellation_identity::TOKEN_PREFIX),
+        ];
         for token in pasted.iter().filter_map(|text| text.parse::<JoinToken>().ok()) {
             assert_eq!(token.to_text().parse(), Ok(token));
         }
