@@ -14,10 +14,12 @@ use tokio::sync::watch;
 
 use super::consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError};
 use super::network::{Appended, Call, ENTRIES_IN_A_CALL, Installed, MAX_CALL_BYTES, Peers, Transport, Voted};
-use super::store::{LogStore, Machine, Observer, SharedState};
+use super::store::{Closed, LogStore, Machine, Observer, SharedState};
 use super::{Member, OnFailure, Progress, StoreFailure, Types, promotable};
 use crate::state::{Command, NodeId, Outcome, Request};
 
+/// How long the store may take to close once nothing is asked of it any more.
+const CLOSING: Duration = Duration::from_secs(10);
 /// A learner that is no further behind has caught up.
 const CAUGHT_UP: u64 = 64;
 
@@ -78,6 +80,7 @@ pub struct RaftNode {
     raft: Raft<Types>,
     state: SharedState,
     view: watch::Receiver<LeaderView>,
+    closed: Closed,
 }
 
 impl fmt::Debug for RaftNode {
@@ -107,6 +110,7 @@ impl RaftNode {
         let log = LogStore::open(&folder.join("log.redb"), id, Arc::clone(&told))?;
         let machine = Machine::open(folder, observer, told)?;
         let state = machine.state();
+        let closed = log.closed();
         let raft = Raft::new(id, Arc::new(config), Peers(transport), log, machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
@@ -131,6 +135,7 @@ impl RaftNode {
             raft,
             state,
             view,
+            closed,
         })
     }
 
@@ -170,10 +175,15 @@ impl RaftNode {
         &self.state
     }
 
-    /// Stops taking part, and returns when the store is closed.
+    /// Stops taking part, and returns when the log is closed: another process may open it. Gives up waiting after 10 s, with
+    /// an error in the log, should something still read it then.
     pub async fn shut_down(&self) {
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "the replicated log did not stop as it should");
+        }
+        let mut closed = self.closed.clone();
+        if tokio::time::timeout(CLOSING, closed.wait()).await.is_err() {
+            tracing::error!("the replicated log has stopped, and its file is still open");
         }
     }
 }

@@ -56,6 +56,20 @@ async fn three_nodes_outlive_their_leader_and_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_shut_down_has_let_go_of_its_files() {
+    let cluster = Cluster::of(3).await;
+    for sequence in 1..=10 {
+        cluster.apply(&write(9, sequence, "a", sequence)).await;
+        // The leader, which the others are being told by, and whom they tell.
+        let leader = leader_of(&cluster.leader().await);
+        cluster.stop(leader).await;
+        // Refused while anything of the one before is open.
+        cluster.start(leader.0).await;
+    }
+    assert_eq!(value(&cluster.leader().await, "a"), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_not_asked_to_founds_no_cluster_and_one_that_is_a_member_founds_no_other() {
     let cluster = Cluster::new();
     let alone = cluster.start(1).await;

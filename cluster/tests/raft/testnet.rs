@@ -133,25 +133,15 @@ impl Cluster {
             me: NodeId(id),
         });
         let timer = Timer::default();
-        let started = Instant::now();
-        let node = loop {
-            let fed = Arc::clone(&timer);
-            let observer = move |term, touched: Option<&_>, leases: &_| {
-                fed.lock()
-                    .expect("a timer")
-                    .applied(Instant::now(), term, touched, leases);
-            };
-            let (link, failed) = (Arc::clone(&link), Arc::clone(&failed));
-            match RaftNode::start(NodeId(id), &folder, TIMERS, link, Box::new(observer), failed).await {
-                Ok(node) => break node,
-                // A message under way to the one before still holds its files.
-                Err(error) if format!("{error:?}").contains("InUse") => {
-                    assert!(started.elapsed() < Duration::from_secs(30), "{error}");
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Err(error) => panic!("a node: {error}"),
-            }
+        let fed = Arc::clone(&timer);
+        let observer = move |term, touched: Option<&_>, leases: &_| {
+            fed.lock()
+                .expect("a timer")
+                .applied(Instant::now(), term, touched, leases);
         };
+        let node = RaftNode::start(NodeId(id), &folder, TIMERS, link, Box::new(observer), failed)
+            .await
+            .expect("a node");
         self.net.timers.lock().expect("timers").insert(NodeId(id), timer);
         self.net
             .nodes

@@ -16,7 +16,7 @@ use openraft::{Entry, ErrorSubject, ErrorVerb, LogId, OptionalSend, RaftLogReade
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::super::Types;
 use super::super::codec;
@@ -44,6 +44,20 @@ struct Shared {
     /// Nothing once it is being closed.
     queue: Mutex<Option<Sender<Write>>>,
     writer: Option<thread::JoinHandle<()>>,
+    /// The last field, so it is dropped when the file is closed.
+    open: watch::Sender<()>,
+}
+
+/// Tells when the last copy of a store is gone and its file is free.
+#[derive(Clone, Debug)]
+pub struct Closed(watch::Receiver<()>);
+
+impl Closed {
+    /// Waits for that. Cancel safe.
+    pub async fn wait(&mut self) {
+        // Nothing is ever sent: this ends with the sender.
+        while self.0.changed().await.is_ok() {}
+    }
 }
 
 impl Drop for Shared {
@@ -153,10 +167,17 @@ impl LogStore {
             committed: Mutex::new(committed),
             queue: Mutex::new(Some(queue)),
             writer: Some(writer),
+            open: watch::Sender::new(()),
         };
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// To wait for the end of this store, its copies included.
+    #[must_use]
+    pub fn closed(&self) -> Closed {
+        Closed(self.shared.open.subscribe())
     }
 
     fn read<T>(

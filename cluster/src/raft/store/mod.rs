@@ -13,5 +13,5 @@ mod machine;
 mod snapshot;
 mod writer;
 
-pub use log::LogStore;
+pub use log::{Closed, LogStore};
 pub use machine::{Machine, Observer, SharedState};
