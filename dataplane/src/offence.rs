@@ -85,10 +85,14 @@ impl Offences {
         Self(Some(report))
     }
 
-    /// Tells of an offence, where the refusal is one and the peer may be blamed.
-    pub(crate) fn tell(&self, offender: Offender, refusal: Refusal) {
-        if let (Some(report), Some(source), Some(offence)) = (&self.0, offender.0, Offence::of(refusal)) {
-            report.report(source, offence);
+    /// Tells of an offence, where the refusal is one and the peer may be blamed: the other end of the TCP connection,
+    /// whatever it said about itself.
+    pub(crate) fn tell(&self, entry_point: &EntryPoint, peer: IpAddr, refusal: Refusal) {
+        let peer = peer.to_canonical();
+        if let (Some(report), Some(offence)) = (&self.0, Offence::of(refusal))
+            && may_be_blamed(entry_point, peer)
+        {
+            report.report(peer, offence);
         }
     }
 }
@@ -103,24 +107,17 @@ impl fmt::Debug for Offences {
     }
 }
 
-/// The peer of a connection, if it may be blamed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Offender(Option<IpAddr>);
-
-impl Offender {
-    /// `peer` is the other end of the TCP connection, whatever it said about itself.
-    pub(crate) fn of(entry_point: &EntryPoint, peer: IpAddr) -> Self {
-        let peer = peer.to_canonical();
-        let trusted = entry_point.forwarded.insecure
-            || entry_point.proxy_protocol.trusts(peer)
-            || entry_point
-                .forwarded
-                .trusted_ips
-                .iter()
-                .chain(&entry_point.exempt_sources)
-                .any(|net| net.contains(&peer));
-        Self((!trusted && !peer.is_loopback()).then_some(peer))
-    }
+/// Whether a peer speaks for itself alone.
+fn may_be_blamed(entry_point: &EntryPoint, peer: IpAddr) -> bool {
+    let trusted = entry_point.forwarded.insecure
+        || entry_point.proxy_protocol.trusts(peer)
+        || entry_point
+            .forwarded
+            .trusted_ips
+            .iter()
+            .chain(&entry_point.exempt_sources)
+            .any(|net| net.contains(&peer));
+    !trusted && !peer.is_loopback()
 }
 
 #[cfg(test)]
@@ -179,18 +176,20 @@ mod tests {
             "2001:db9::1",
         ];
         for peer in peers {
-            let offender = Offender::of(&entry_point, peer.parse().unwrap());
-            offences.tell(offender, Refusal::H2Resets);
+            let peer = peer.parse().unwrap();
+            offences.tell(&entry_point, peer, Refusal::H2Resets);
             // What an honest client may do as well.
-            offences.tell(offender, Refusal::BodyTimeout);
-            offences.tell(offender, Refusal::SlowReader);
+            offences.tell(&entry_point, peer, Refusal::BodyTimeout);
+            offences.tell(&entry_point, peer, Refusal::SlowReader);
         }
         let blamed = ["203.0.113.1", "2001:db9::1"].map(|peer| (peer.parse().unwrap(), Offence::Flood));
         assert_eq!(*told.0.lock().unwrap(), blamed);
         // Everybody is believed: whoever comes may be somebody's proxy.
         entry_point.forwarded.insecure = true;
-        let offender = Offender::of(&entry_point, "203.0.113.1".parse().unwrap());
-        assert_eq!(offender, Offender(None));
-        Offences::default().tell(offender, Refusal::H2Resets);
+        let peer = "203.0.113.1".parse().unwrap();
+        offences.tell(&entry_point, peer, Refusal::H2Resets);
+        assert_eq!(told.0.lock().unwrap().len(), blamed.len());
+        // To nobody, which is no error.
+        Offences::default().tell(&entry_point, peer, Refusal::H2Resets);
     }
 }

@@ -20,7 +20,6 @@ use crate::http::{Edge, EntryPointState, Proxy, serve_connection};
 use crate::l4::udp::{self, Entrance};
 use crate::liveness::{Workers, message};
 use crate::metrics::{EntryPointMetrics, InFlight, Refusal};
-use crate::offence::Offender;
 use crate::server::StartError;
 use crate::sources::Counted;
 
@@ -359,8 +358,7 @@ impl Acceptor {
                 if let Some(metrics) = metrics {
                     metrics.refused(reason);
                 }
-                let offender = Offender::of(&entry_point.settings, client.ip());
-                settings.offences.tell(offender, reason);
+                settings.offences.tell(&entry_point.settings, client.ip(), reason);
                 return;
             }
         };

@@ -10,7 +10,6 @@ use tokio::net::TcpStream;
 
 use super::refusal::Refusal;
 use crate::access_log::TlsDetails;
-use crate::offence::Offender;
 use crate::settings::EntryPoint;
 
 /// One client connection.
@@ -25,8 +24,8 @@ pub(super) struct Connection {
     pub(super) local: SocketAddr,
     /// The client's address as a header value, made once.
     pub(super) client_value: HeaderValue,
-    /// Who is to blame for what comes here: the peer, and never one that speaks for others.
-    pub(super) offender: Offender,
+    /// The other end of the TCP connection, whatever it said about the client.
+    pub(super) peer: IpAddr,
     /// Whether the client's forwarding headers are believed.
     pub(super) trusted: bool,
     /// Whether answers name who served.
@@ -65,6 +64,7 @@ impl Connection {
     /// A connection that was just accepted.
     pub(super) fn new(
         entry_point: Arc<EntryPoint>,
+        peer: IpAddr,
         client: SocketAddr,
         local: SocketAddr,
         tell_served_by: bool,
@@ -79,8 +79,8 @@ impl Connection {
                 .any(|net| net.contains(&client.ip()));
         Self {
             client_value: ip_value(client.ip()),
-            offender: Offender::of(&entry_point, client.ip()),
             entry_point,
+            peer,
             client,
             local,
             trusted,

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use super::{EntryPointState, Proxy, TooMany};
 use crate::l4::proxy_protocol::{Over, Tlvs, receive, rule_out};
 use crate::metrics::Refusal;
-use crate::offence::Offender;
 use crate::sources::Counted;
 
 /// The two ends of a connection as rules, limits, logs and back ends see them.
@@ -46,8 +45,8 @@ impl Ends {
         first: &mut Vec<u8>,
         deadline: Instant,
     ) -> Option<Self> {
-        let offender = Offender::of(&entry_point.settings, self.client.ip());
-        let asked = if entry_point.settings.proxy_protocol.trusts(self.client.ip()) {
+        let peer = self.client.ip();
+        let asked = if entry_point.settings.proxy_protocol.trusts(peer) {
             self.told(entry_point, socket, first, deadline).await
         } else if proxy.server_may_speak_first(entry_point) {
             // Nobody knows whether the client will say anything before it has heard the server.
@@ -59,7 +58,7 @@ impl Ends {
             Ok(ends) => Some(ends),
             Err(Over::Left) => None,
             Err(Over::Refused(reason)) => {
-                proxy.edge.refused(&entry_point.settings, offender, reason);
+                proxy.edge.refused(&entry_point.settings, peer, reason);
                 None
             }
         }

@@ -57,7 +57,6 @@ use crate::Published;
 use crate::access_log::AccessLog;
 use crate::health::log::Log;
 use crate::metrics::{Metrics, Refusal};
-use crate::offence::Offender;
 use crate::settings::{EntryPoint, Limits, Settings};
 use crate::sources::{Counted, Sources};
 
@@ -165,12 +164,12 @@ impl Edge {
         }
     }
 
-    /// Counts a refusal, and tells of it where it is an offence.
-    pub(crate) fn refused(&self, entry_point: &EntryPoint, offender: Offender, refusal: Refusal) {
+    /// Counts a refusal, and tells of it where it is an offence of the TCP connection's peer.
+    pub(crate) fn refused(&self, entry_point: &EntryPoint, peer: IpAddr, refusal: Refusal) {
         if let Some(metrics) = self.metrics.entry_point(entry_point.id) {
             metrics.refused(refusal);
         }
-        self.settings.offences.tell(offender, refusal);
+        self.settings.offences.tell(entry_point, peer, refusal);
     }
 
     /// Counts and tells what changed about endpoints of a service.

@@ -149,7 +149,7 @@ impl App {
             Ok(Outcome::Refuse(refusal)) => {
                 if let Some(connection) = &exchange.connection {
                     self.edge
-                        .refused(&connection.entry_point, connection.offender, refusal.label());
+                        .refused(&connection.entry_point, connection.peer, refusal.label());
                 }
                 Answer::refusal(refusal)
             }

@@ -29,7 +29,6 @@ use super::refusal::Refusal;
 use super::{EntryPointState, Proxy};
 use crate::l4::{hello, tcp};
 use crate::metrics::{HandshakeOutcome, TlsVersion};
-use crate::offence::Offender;
 use crate::tls;
 
 /// What a client that speaks HTTP/2 without negotiation sends first (RFC 9113 section 3.4).
@@ -57,7 +56,7 @@ pub(crate) async fn serve_connection(
     let limits = entry_point.settings.limits;
     let deadline = Instant::now() + limits.header_timeout;
     let mut first = Vec::new();
-    let offender = Offender::of(&entry_point.settings, client.ip());
+    let peer = client.ip();
     let mut ends = Ends::of(client, local);
     if entry_point.settings.proxy_protocol.is_in_use() {
         // In a box: most entry points have no use for its size.
@@ -84,15 +83,14 @@ pub(crate) async fn serve_connection(
         .served_by_for
         .iter()
         .any(|net| net.contains(&client.ip().to_canonical()));
-    let mut connection = Connection::new(entry_point.settings.clone(), client, local, tell);
-    connection.offender = offender;
+    let connection = Connection::new(entry_point.settings.clone(), peer, client, local, tell);
     if proxy.edge.published.load().table.has_tcp(entry_point.settings.id) {
         let arrival = tcp::Arrival {
             socket,
             first,
             client: connection.client,
             local: connection.local,
-            offender,
+            peer,
             tlvs,
             deadline,
             stopping: stopping.clone(),
@@ -122,9 +120,7 @@ pub(crate) async fn serve_connection(
         Err(_) => {
             if !first.is_empty() {
                 let refusal = Refusal::HeaderTimeout;
-                proxy
-                    .edge
-                    .refused(&entry_point.settings, offender, refusal.label());
+                proxy.edge.refused(&entry_point.settings, peer, refusal.label());
                 send_off(&mut socket, &Refusal::HeaderTimeout.to_wire()).await;
             }
             return;
@@ -281,7 +277,7 @@ async fn hand_over<S: Transport + AsRawFd>(
     let refused = |refusal| {
         proxy
             .edge
-            .refused(&connection.entry_point, connection.offender, refusal);
+            .refused(&connection.entry_point, connection.peer, refusal);
     };
     if let Some(refusal) = connection.refused() {
         refused(refusal.label());

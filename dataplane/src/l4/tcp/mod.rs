@@ -22,7 +22,7 @@ mod guard;
 mod opening;
 mod session;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use constellation_table::{
@@ -37,7 +37,6 @@ use super::hello::ClientHello;
 use super::proxy_protocol::{self, Addresses, ProxyHeader, Tlvs};
 use crate::http::{Edge, EntryPointState, Names, Proxy, last_call};
 use crate::metrics::StreamEnd;
-use crate::offence::Offender;
 use account::Account;
 use connect::{Line, Preface};
 use opening::{Opened, Opening};
@@ -53,8 +52,8 @@ pub(crate) struct Arrival {
     pub(crate) client: SocketAddr,
     /// Where the client connected to.
     pub(crate) local: SocketAddr,
-    /// Who is to blame for what comes here.
-    pub(crate) offender: Offender,
+    /// The other end of the TCP connection, whatever it said about the client.
+    pub(crate) peer: IpAddr,
     /// What else a trusted PROXY protocol header says.
     pub(crate) tlvs: Tlvs,
     /// When it must have said what it wants.
@@ -123,9 +122,7 @@ pub(crate) async fn enter(
         Opened::Refused(refusal) => {
             if let Some(refusal) = refusal {
                 tracing::debug!(reason = refusal.as_str(), client = %arrival.client, "refused before the decision");
-                scene
-                    .edge
-                    .refused(&entry_point.settings, arrival.offender, refusal);
+                scene.edge.refused(&entry_point.settings, arrival.peer, refusal);
             }
             return Entered::Over;
         }
