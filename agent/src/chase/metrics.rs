@@ -25,7 +25,7 @@ struct Labels {
 impl Collector for ChaseCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let report = self.0.report();
-        let is_active = report.state == "active";
+        let is_active = report.standing.state == "active";
         let active = ConstGauge::new(i64::from(is_active));
         active.encode(encoder.encode_descriptor(
             "constellation_chase_active",

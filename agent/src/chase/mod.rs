@@ -24,7 +24,7 @@ use ipnet::IpNet;
 pub use self::metrics::register;
 pub use self::report::{MovedReport, Report};
 pub use self::wish::{Refused, Wish};
-use crate::kernel::{Kernel, Reason};
+use crate::kernel::{Kernel, Reason, Standing};
 
 const OFF: &str = "edge.chase.devices is empty";
 /// What stands in where it is to be used and can't.
@@ -181,12 +181,10 @@ impl Chase {
     pub fn report(&self) -> Report {
         let mut report = Report::new(&self.0.config);
         match &*self.state() {
-            State::Waiting => report.state = "waiting",
+            State::Waiting => report.standing = Standing::WAITING,
             State::Active(active) => active.report(&mut report),
             State::Ordinary(reason) => {
-                report.state = reason.state();
-                report.reason = Some(reason.to_string());
-                report.stand_in = Some(WHAT_STANDS_IN);
+                report.standing = Standing::without(reason, Some(WHAT_STANDS_IN));
             }
             State::Ended => {}
         }
@@ -260,7 +258,7 @@ impl Active {
 
     fn report(&self, report: &mut Report) {
         let now = BootTime::now();
-        report.state = "active";
+        report.standing = Standing::ACTIVE;
         report.problems.clone_from(&self.problems);
         report.devices = self
             .chase

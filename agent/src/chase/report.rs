@@ -8,16 +8,14 @@ use constellation_ebpf_loader::abi::chase::Verdict;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::kernel::Standing;
+
 /// The chase at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// `active`; `waiting` for the process before this one to let go; `disabled`, `denied`, `unsupported` or `busy`;
-    /// `ended` once a successor has it or the node stops.
-    pub state: &'static str,
-    /// Why it is not active, and what to do.
-    pub reason: Option<String>,
-    /// What stands in where it is not active.
-    pub stand_in: Option<&'static str>,
+    /// Whether it is in force, and why not.
+    #[serde(flatten)]
+    pub standing: Standing,
     /// Devices at which packets are looked at.
     pub devices: Vec<String>,
     /// What has moved here, in order, as long as connections stay with the node before.
@@ -47,9 +45,7 @@ pub struct MovedReport {
 impl Report {
     pub(super) fn new(config: &ChaseConfig) -> Self {
         Self {
-            state: "ended",
-            reason: None,
-            stand_in: None,
+            standing: Standing::ENDED,
             devices: Vec::new(),
             moved: Vec::new(),
             problems: Vec::new(),

@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::NodeChoice;
-use super::{Failure, Settings, print, print_json};
+use super::client::Ask;
+use super::{Failure, print, print_json};
 use crate::chase::Wish;
 
 /// `chase`.
@@ -32,17 +32,6 @@ enum Command {
     Off(Off),
     /// Which addresses have moved here, from whom, and for how long yet.
     Status(Ask),
-}
-
-#[derive(Debug, Args)]
-struct Ask {
-    #[command(flatten)]
-    node: NodeChoice,
-    #[command(flatten)]
-    settings: Settings,
-    /// Print the node's answer as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -20,6 +20,18 @@ pub(super) struct NodeChoice {
     control: Option<String>,
 }
 
+/// What every command takes that asks a node and shows the answer.
+#[derive(Debug, Args)]
+pub(super) struct Ask {
+    #[command(flatten)]
+    pub(super) node: NodeChoice,
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    /// Print the node's answer as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 /// A node that can be asked.
 pub(super) struct Node {
     base: String,

@@ -6,8 +6,8 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::NodeChoice;
-use super::{Failure, Settings, print, print_json};
+use super::client::Ask;
+use super::{Failure, print, print_json};
 
 /// `drain` and `undrain`.
 #[derive(Debug, Args)]
@@ -19,12 +19,7 @@ pub(super) struct DrainArgs {
     #[arg(value_name = "ENDPOINT")]
     endpoint: String,
     #[command(flatten)]
-    node: NodeChoice,
-    #[command(flatten)]
-    settings: Settings,
-    /// Print the node's answer as JSON.
-    #[arg(long)]
-    json: bool,
+    ask: Ask,
 }
 
 /// Which way an endpoint goes.
@@ -52,8 +47,8 @@ pub(super) fn run(args: &DrainArgs, direction: Direction) -> Result<(), Failure>
         segment(&args.service),
         segment(&args.endpoint)
     );
-    let node = args.node.find(&args.settings)?;
-    if args.json {
+    let node = args.ask.node.find(&args.ask.settings)?;
+    if args.ask.json {
         return print_json(&node.post::<Value>(&path)?);
     }
     let endpoint: Endpoint = node.post(&path)?;

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::{Node, NodeChoice};
-use super::{Exit, Failure, Settings, print, print_json, table};
+use super::client::{Ask, Node};
+use super::{Exit, Failure, print, print_json, table};
 use crate::guard::Wish;
 
 /// `guard`.
@@ -40,17 +40,6 @@ enum Command {
     Disallow(Prefixes),
     /// Move into the drivers of the devices (XDP), back, or let the thresholds decide.
     Attack(Attack),
-}
-
-#[derive(Debug, Args)]
-struct Ask {
-    #[command(flatten)]
-    node: NodeChoice,
-    #[command(flatten)]
-    settings: Settings,
-    /// Print the node's answer as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]

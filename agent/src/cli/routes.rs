@@ -4,19 +4,14 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::NodeChoice;
-use super::{Failure, Settings, print, print_json, table};
+use super::client::Ask;
+use super::{Failure, print, print_json, table};
 
 /// `routes`.
 #[derive(Debug, Args)]
 pub(super) struct RoutesArgs {
     #[command(flatten)]
-    node: NodeChoice,
-    #[command(flatten)]
-    settings: Settings,
-    /// Print the node's answer as JSON.
-    #[arg(long)]
-    json: bool,
+    ask: Ask,
 }
 
 /// What the table shows of `/api/v1/routes`.
@@ -45,8 +40,8 @@ struct Route {
 }
 
 pub(super) fn run(args: &RoutesArgs) -> Result<(), Failure> {
-    let node = args.node.find(&args.settings)?;
-    if args.json {
+    let node = args.ask.node.find(&args.ask.settings)?;
+    if args.ask.json {
         return print_json(&node.get::<Value>("/api/v1/routes", &[])?);
     }
     let Routes { routes } = node.get("/api/v1/routes", &[])?;

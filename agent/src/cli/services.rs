@@ -4,9 +4,9 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::NodeChoice;
+use super::client::Ask;
 use super::drain::segment;
-use super::{Failure, Settings, print, print_json, table};
+use super::{Failure, print, print_json, table};
 
 /// `services`.
 #[derive(Debug, Args)]
@@ -15,12 +15,7 @@ pub(super) struct ServicesArgs {
     #[arg(value_name = "NAME")]
     name: Option<String>,
     #[command(flatten)]
-    node: NodeChoice,
-    #[command(flatten)]
-    settings: Settings,
-    /// Print the node's answer as JSON.
-    #[arg(long)]
-    json: bool,
+    ask: Ask,
 }
 
 /// What the table shows of `/api/v1/services`.
@@ -56,12 +51,12 @@ struct Fact {
 }
 
 pub(super) fn run(args: &ServicesArgs) -> Result<(), Failure> {
-    let node = args.node.find(&args.settings)?;
+    let node = args.ask.node.find(&args.ask.settings)?;
     let answer: Value = match &args.name {
         None => node.get("/api/v1/services", &[])?,
         Some(name) => node.get(&format!("/api/v1/services/{}", segment(name)), &[])?,
     };
-    if args.json {
+    if args.ask.json {
         return print_json(&answer);
     }
     let services = match answer {

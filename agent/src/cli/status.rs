@@ -7,20 +7,15 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::NodeChoice;
-use super::{Failure, Settings, print, print_json};
+use super::client::Ask;
+use super::{Failure, print, print_json};
 use super::{chase, guard};
 
 /// `status`.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
-    node: NodeChoice,
-    #[command(flatten)]
-    settings: Settings,
-    /// Print the node's answer as JSON.
-    #[arg(long)]
-    json: bool,
+    ask: Ask,
 }
 
 /// What the summary shows of `/api/v1/status`.
@@ -85,8 +80,8 @@ struct Problem {
 }
 
 pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let node = args.node.find(&args.settings)?;
-    if args.json {
+    let node = args.ask.node.find(&args.ask.settings)?;
+    if args.ask.json {
         return print_json(&node.get::<Value>("/api/v1/status", &[])?);
     }
     let status: Status = node.get("/api/v1/status", &[])?;

@@ -4,8 +4,8 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::NodeChoice;
-use super::{Failure, Settings, print, print_json};
+use super::client::Ask;
+use super::{Failure, print, print_json};
 
 /// `upgrade`.
 #[derive(Debug, Args)]
@@ -16,12 +16,7 @@ use super::{Failure, Settings, print, print_json};
 )]
 pub(super) struct UpgradeArgs {
     #[command(flatten)]
-    node: NodeChoice,
-    #[command(flatten)]
-    settings: Settings,
-    /// Print the node's answer as JSON.
-    #[arg(long)]
-    json: bool,
+    ask: Ask,
 }
 
 #[derive(Debug, Deserialize)]
@@ -32,8 +27,8 @@ struct Upgraded {
 
 pub(super) fn run(args: &UpgradeArgs) -> Result<(), Failure> {
     const PATH: &str = "/api/v1/upgrade";
-    let node = args.node.find(&args.settings)?;
-    if args.json {
+    let node = args.ask.node.find(&args.ask.settings)?;
+    if args.ask.json {
         return print_json(&node.post::<Value>(PATH)?);
     }
     let Upgraded { pid, version } = node.post(PATH)?;

@@ -141,7 +141,7 @@ fn data_plane(workers: &Workers) -> Condition {
 
 /// Without the lease the kernel refuses every new connection. Where steering is not used there is nothing to lose.
 fn steering(report: &steering::Report) -> Condition {
-    let reason = match (&report.lease, &report.reason) {
+    let reason = match (&report.lease, &report.standing.reason) {
         (Some(lease), _) if lease.remaining.is_zero() => format!(
             "the lease (epoch {}) has ended: the kernel refuses new connections until it is renewed",
             lease.epoch
@@ -151,7 +151,7 @@ fn steering(report: &steering::Report) -> Condition {
             lease.epoch
         ),
         (None, Some(reason)) => format!("not used: {reason}"),
-        (None, None) => report.state.to_owned(),
+        (None, None) => report.standing.state.to_owned(),
     };
     let held = report
         .lease
@@ -162,7 +162,7 @@ fn steering(report: &steering::Report) -> Condition {
 
 /// Without it the node serves; but whoever has asked for it wants to know.
 fn guard(report: &guard::Report) -> Condition {
-    let reason = match (report.state, &report.reason) {
+    let reason = match (report.standing.state, &report.standing.reason) {
         ("active", _) if report.problems.is_empty() => format!(
             "the kernel drops packets from {} prefixes at {} devices",
             report.denied,
@@ -178,8 +178,8 @@ fn guard(report: &guard::Report) -> Condition {
 /// Without it connections are reset when their address moves here; whoever has asked for it wants to know.
 fn chase(report: &chase::Report) -> Condition {
     let ok = report.problems.is_empty()
-        && (!report.is_wanted || matches!(report.state, "active" | "waiting" | "ended"));
-    let reason = match (report.state, &report.reason) {
+        && (!report.is_wanted || matches!(report.standing.state, "active" | "waiting" | "ended"));
+    let reason = match (report.standing.state, &report.standing.reason) {
         _ if !report.problems.is_empty() => report.problems.join("; "),
         ("active", _) => format!(
             "{} addresses have moved here whose connections stay with the node before",

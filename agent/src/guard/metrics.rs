@@ -53,7 +53,7 @@ impl Collector for GuardCollector {
             &mut encoder,
             "constellation_guard_active",
             "Whether the guard is in the kernel: 1 or 0",
-            i64::from(report.state == "active"),
+            i64::from(report.standing.state == "active"),
         )?;
         if report.mode == "off" {
             return Ok(());

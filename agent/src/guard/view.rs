@@ -7,6 +7,7 @@ use constellation_config::GuardMode;
 use super::book::{CONFIGURED, Now, Origin};
 use super::report::{AllowedReport, DeniedReport, Lists, Report};
 use super::{Guard, Stage, WHAT_STANDS_IN, rfc3339};
+use crate::kernel::Standing;
 
 impl Guard {
     /// Both lists.
@@ -56,11 +57,7 @@ impl Guard {
         let (denied, allowed) = state.book.counts();
         let mut report = Report {
             mode: state.config.mode.as_str(),
-            state: "ended",
-            reason: None,
-            stand_in: None,
-            errno: None,
-            missing: Vec::new(),
+            standing: Standing::ENDED,
             devices: Vec::new(),
             xdp: None,
             denied,
@@ -76,9 +73,9 @@ impl Guard {
             uncounted_offences: state.offenders.uncounted + self.0.inbox.lost(),
         };
         match &state.stage {
-            Stage::Prepared(_) => report.state = "waiting",
+            Stage::Prepared(_) => report.standing = Standing::WAITING,
             Stage::Active(active) => {
-                report.state = "active";
+                report.standing = Standing::ACTIVE;
                 report.devices = active.devices();
                 report.attack = Some(active.attack());
                 report.xdp = Some(active.xdp());
@@ -101,11 +98,8 @@ impl Guard {
                 }
             }
             Stage::Ordinary(reason) => {
-                report.state = reason.state();
-                report.reason = Some(reason.to_string());
-                report.stand_in = (state.config.mode != GuardMode::Off).then_some(WHAT_STANDS_IN);
-                report.errno = reason.errno();
-                report.missing = reason.missing();
+                let stand_in = (state.config.mode != GuardMode::Off).then_some(WHAT_STANDS_IN);
+                report.standing = Standing::without(reason, stand_in);
             }
             Stage::Ended => {}
         }

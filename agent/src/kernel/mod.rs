@@ -6,6 +6,7 @@
 //! [`Kernel::settle`] removes what is of no use to anybody, or gives the lock up where nothing is used.
 
 mod reason;
+mod standing;
 
 use std::fmt;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,6 +18,7 @@ use constellation_ebpf_loader::{
 };
 
 pub use self::reason::Reason;
+pub use self::standing::Standing;
 
 /// The handle. Clones share the lock.
 #[derive(Clone)]

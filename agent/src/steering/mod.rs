@@ -31,7 +31,7 @@ pub use self::prepare::prepare;
 use self::prepare::required_by;
 pub use self::report::{LeaseReport, Report};
 use crate::cli::Failure;
-use crate::kernel::{Kernel, Reason};
+use crate::kernel::{Kernel, Reason, Standing};
 
 /// What stands in where steering is not active.
 const WHAT_STANDS_IN: &str =
@@ -145,25 +145,17 @@ impl Steering {
     pub fn report(&self) -> Report {
         let mut report = Report {
             mode: self.0.mode.as_str(),
-            state: "ended",
-            reason: None,
-            stand_in: None,
-            errno: None,
-            missing: Vec::new(),
+            standing: Standing::ENDED,
             lease: None,
         };
         match &*self.state() {
-            State::Prepared(_) => report.state = "waiting",
+            State::Prepared(_) => report.standing = Standing::WAITING,
             State::Active(active) => {
-                report.state = "active";
+                report.standing = Standing::ACTIVE;
                 report.lease = Some(active.report());
             }
             State::Ordinary(reason) => {
-                report.state = reason.state();
-                report.reason = Some(reason.to_string());
-                report.stand_in = Some(WHAT_STANDS_IN);
-                report.errno = reason.errno();
-                report.missing = reason.missing();
+                report.standing = Standing::without(reason, Some(WHAT_STANDS_IN));
             }
             State::Ended => {}
         }

@@ -5,22 +5,16 @@ use std::time::Duration;
 use constellation_ebpf_loader::abi::steer::Verdict;
 use serde::Serialize;
 
+use crate::kernel::Standing;
+
 /// Steering at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `edge.steering`: `auto`, `ebpf` or `off`.
     pub mode: &'static str,
-    /// `active`; `waiting` for the process before this one to let go; `disabled`, `denied`, `unsupported` or `busy`;
-    /// `ended` once a successor has it or the node stops.
-    pub state: &'static str,
-    /// Why it is not active, and what to do.
-    pub reason: Option<String>,
-    /// What stands in where it is not active.
-    pub stand_in: Option<&'static str>,
-    /// The kernel's error number, where there was one.
-    pub errno: Option<i32>,
-    /// Capabilities that this process lacks.
-    pub missing: Vec<String>,
+    /// Whether it is in force, and why not.
+    #[serde(flatten)]
+    pub standing: Standing,
     /// The lease, where steering is active.
     pub lease: Option<LeaseReport>,
 }

@@ -18,7 +18,6 @@
 //! 6. What acts takes a [`Held`], which nothing but a holder with a valid lease makes. It tells token and deadline, and what
 //!    has a memory of its own (the kernel's maps) checks both, since this process may be frozen between check and act.
 
-mod boot_time;
 mod command;
 mod expiry;
 mod held;
@@ -28,8 +27,8 @@ mod leases;
 mod placement;
 mod timing;
 
-pub use boot_time::BootTime;
 pub use command::{LeaseCommand, LeaseOutcome, MAX_TTL, MIN_TTL};
+pub use constellation_boot_time::BootTime;
 pub use expiry::ExpiryTimer;
 pub use held::Held;
 pub use holder::{Attempt, Holder, HolderState, Proposal};

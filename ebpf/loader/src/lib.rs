@@ -9,7 +9,6 @@
 //! Nothing here is asynchronous: every call is one or a few short system calls, except [`guard::Events`], which has a
 //! descriptor to wait on.
 
-mod boot_time;
 mod capability;
 pub mod chase;
 mod cost;
@@ -26,10 +25,11 @@ mod pins;
 mod probe;
 mod status;
 pub mod steering;
+mod tc;
 
-pub use boot_time::BootTime;
 pub use capability::{Capability, missing_capabilities};
 pub use chase::Chase;
+pub use constellation_boot_time::BootTime;
 pub use constellation_ebpf_abi as abi;
 pub use cost::Cost;
 pub use error::Error;

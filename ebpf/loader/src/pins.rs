@@ -22,6 +22,33 @@ pub(crate) struct MapSpec {
     pub(crate) entries: u32,
 }
 
+/// A map with keys and values of so many bytes.
+pub(crate) const fn spec(
+    name: &'static str,
+    kind: MapType,
+    key: usize,
+    value: usize,
+    entries: u32,
+) -> MapSpec {
+    MapSpec {
+        name,
+        kind,
+        key,
+        value,
+        entries,
+    }
+}
+
+/// Loads an object; its maps are pinned, and taken over where they are, unless there are no pins.
+pub(crate) fn load(pins: Option<&Pins>, object: &[u8], maps: &[MapSpec]) -> Result<(Ebpf, Origin), Error> {
+    let Some(pins) = pins else {
+        let loaded = loader().load(object);
+        let loaded = loaded.map_err(|error| Error::kernel("making the maps", &error))?;
+        return Ok((loaded, Origin::New));
+    };
+    pins.load(object, maps)
+}
+
 /// Where the maps came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -110,7 +137,7 @@ impl Pins {
     }
 
     /// Loads an object with all its maps pinned.
-    pub(crate) fn load(&self, object: &[u8], maps: &[MapSpec]) -> Result<(Ebpf, Origin), Error> {
+    fn load(&self, object: &[u8], maps: &[MapSpec]) -> Result<(Ebpf, Origin), Error> {
         let origin = self.examine(maps)?;
         if let Origin::Rebuilt(_) = origin {
             for map in maps {
@@ -224,7 +251,7 @@ pub fn remove_other_versions(lock: &Lock) -> Result<(), Error> {
 }
 
 /// A loader without relocations against the kernel's types: no program here looks into the kernel.
-pub(crate) fn loader() -> EbpfLoader<'static> {
+fn loader() -> EbpfLoader<'static> {
     let mut loader = EbpfLoader::new();
     loader.btf(None);
     loader

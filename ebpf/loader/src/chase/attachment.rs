@@ -1,16 +1,15 @@
 //! Where the program hangs: TCX behind all other programs, so behind the guard, or clsact before Linux 6.6.
 
+use aya::programs::LinkOrder;
 use aya::programs::links::FdLink;
-use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcHandle};
-use aya::programs::{LinkOrder, TcAttachType};
 use constellation_ebpf_abi::chase::PROGRAM;
 use nix::net::if_::{if_nameindex, if_nametoindex};
 
 use super::Chase;
-use crate::Error;
 use crate::guard::{Device, Hook};
 use crate::namespace::entries;
 use crate::pins::{Pins, remove_link};
+use crate::{Error, tc};
 
 /// The guard has the first.
 const CLSACT_PRIORITY: u16 = 2;
@@ -114,18 +113,13 @@ impl Chase {
             return Ok(Hook::Tcx);
         }
         match self.tcx_link(device) {
-            // Before 6.6 the kernel does not know this kind of link.
-            Err(Error::Kernel {
-                errno: Some(nix::libc::EINVAL),
-                ..
-            }) => {
+            Err(error) if tc::is_before_tcx(&error) => {
                 self.create_clsact(device)?;
                 Ok(Hook::Clsact)
             }
             Err(error) => Err(error),
             Ok(link) => {
-                link.pin(pins.link(&name))
-                    .map_err(|error| Error::kernel(format!("pinning the link of {}", device.name), &error))?;
+                tc::pin(link, pins.link(&name), &device.name)?;
                 Ok(Hook::Tcx)
             }
         }
@@ -133,39 +127,12 @@ impl Chase {
 
     /// A link at TCX, behind all others. The program is attached for as long as it is open.
     pub(crate) fn tcx_link(&mut self, device: &Device) -> Result<FdLink, Error> {
-        let name = &device.name;
-        let classifier = self.classifier()?;
-        let options = TcAttachOptions::TcxOrder(LinkOrder::last());
-        let link = classifier
-            .attach_with_options(name, TcAttachType::Ingress, options)
-            .and_then(|link| classifier.take_link(link))
-            .map_err(|error| Error::kernel(format!("attaching to {name} at TCX"), &error))?;
-        FdLink::try_from(link).map_err(|error| Error::kernel("taking the link", &error))
+        tc::tcx_link(self.classifier()?, &device.name, LinkOrder::last())
     }
 
     fn create_clsact(&mut self, device: &Device) -> Result<(), Error> {
-        let name = &device.name;
-        // It may be there already, also as somebody else's; whether it is usable shows below.
-        let added = tc::qdisc_add_clsact(name);
         detach_clsact_from(&device.name);
-        let classifier = self.classifier()?;
-        let options = NlOptions {
-            priority: CLSACT_PRIORITY,
-            handle: TcHandle::new(0, 1),
-            classid: None,
-        };
-        let link = classifier
-            .attach_with_options(name, TcAttachType::Ingress, TcAttachOptions::Netlink(options))
-            .and_then(|link| classifier.take_link(link))
-            .map_err(|error| {
-                let added = added
-                    .err()
-                    .map_or_else(String::new, |error| format!(" (adding it: {error})"));
-                Error::kernel(format!("attaching to {name} at clsact{added}"), &error)
-            })?;
-        // Dropping it would detach the program, and a process that ends should leave it in force.
-        std::mem::forget(link);
-        Ok(())
+        tc::attach_clsact(self.classifier()?, &device.name, CLSACT_PRIORITY)
     }
 
     fn pins(&self) -> Result<&Pins, Error> {
@@ -180,9 +147,8 @@ pub(crate) fn detach_clsact() {
     }
 }
 
-fn detach_clsact_from(name: &str) {
-    // Not there is as good as gone, and so is a device without clsact; without the right there never was one.
-    drop(tc::qdisc_detach_program(name, TcAttachType::Ingress, PROGRAM));
+fn detach_clsact_from(device: &str) {
+    tc::detach_clsact(device, PROGRAM);
 }
 
 fn link_name(device: &Device) -> String {

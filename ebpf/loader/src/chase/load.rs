@@ -11,8 +11,8 @@ use constellation_ebpf_abi::chase::{
 use super::Chase;
 use crate::maps::take;
 use crate::object::EDGE_CHASE;
-use crate::pins::{MapSpec, Pins, loader};
-use crate::{Error, Lock, Origin};
+use crate::pins::{MapSpec, Pins, load, spec};
+use crate::{Error, Lock};
 
 /// As declared in the program.
 pub(crate) const MAPS: &[MapSpec] = &[
@@ -24,29 +24,10 @@ pub(crate) const MAPS: &[MapSpec] = &[
     spec(abi::STATS, MapType::PerCpuArray, 4, 8, Verdict::COUNT),
 ];
 
-const fn spec(name: &'static str, kind: MapType, key: usize, value: usize, entries: u32) -> MapSpec {
-    MapSpec {
-        name,
-        kind,
-        key,
-        value,
-        entries,
-    }
-}
-
 impl Chase {
     /// Without pins, everything ends with this value.
     pub(crate) fn load(lock: &Lock, pins: Option<Pins>) -> Result<Self, Error> {
-        let (mut ebpf, origin) = match &pins {
-            Some(pins) => pins.load(EDGE_CHASE, MAPS)?,
-            None => {
-                let loaded = loader().load(EDGE_CHASE);
-                (
-                    loaded.map_err(|error| Error::kernel("making the maps of edge_chase", &error))?,
-                    Origin::New,
-                )
-            }
-        };
+        let (mut ebpf, origin) = load(pins.as_ref(), EDGE_CHASE, MAPS)?;
         let mut chase = Self {
             lock: lock.clone(),
             pins,

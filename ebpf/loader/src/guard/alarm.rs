@@ -28,8 +28,8 @@ pub struct Thresholds {
 }
 
 impl Default for Thresholds {
-    /// A dropped packet costs 0.4 µs more at TCX than at XDP (1.0 and 1.75 million a second were measured), which is 2 % of
-    /// a CPU at this rate; below it, the offloads that some drivers give up for XDP are worth more.
+    /// A dropped packet costs 0.16 µs more at TCX than at XDP (1.53 and 2.02 million a second, `docs/benchmarks.md`), which
+    /// is 1 % of a CPU at this rate; below it, the offloads that some drivers give up for XDP are worth more.
     fn default() -> Self {
         Self {
             raise: 50_000,

@@ -6,12 +6,14 @@
 use std::path::PathBuf;
 
 use aya::programs::links::FdLink;
-use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcHandle};
-use aya::programs::{LinkOrder, TcAttachType, XdpMode};
+use aya::programs::{LinkOrder, XdpMode};
 
 use super::{Device, Guard, Program};
-use crate::Error;
 use crate::pins::remove_link;
+use crate::{Error, tc};
+
+/// Before `edge_chase`.
+const CLSACT_PRIORITY: u16 = 1;
 
 /// The kind of hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,11 +153,7 @@ impl Guard {
             return Ok(Hook::Tcx);
         }
         match self.create_tcx(device) {
-            // Before 6.6 the kernel does not know this kind of link.
-            Err(Error::Kernel {
-                errno: Some(nix::libc::EINVAL),
-                ..
-            }) => {
+            Err(error) if tc::is_before_tcx(&error) => {
                 self.create_clsact(device)?;
                 Ok(Hook::Clsact)
             }
@@ -166,47 +164,21 @@ impl Guard {
 
     fn create_tcx(&mut self, device: &Device) -> Result<(), Error> {
         let pin = self.pin(device, Hook::Tcx)?;
-        let link = self.tcx_link(device)?;
-        link.pin(&pin)
-            .map_err(|error| Error::kernel(format!("pinning the link of {}", device.name), &error))?;
-        Ok(())
+        tc::pin(self.tcx_link(device)?, &pin, &device.name)
     }
 
     /// A link at TCX, before all others. The guard is attached for as long as it is open.
     pub(crate) fn tcx_link(&mut self, device: &Device) -> Result<FdLink, Error> {
-        let name = &device.name;
-        let classifier = self.classifier(program(device))?;
-        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let link = classifier
-            .attach_with_options(name, TcAttachType::Ingress, options)
-            .and_then(|link| classifier.take_link(link))
-            .map_err(|error| Error::kernel(format!("attaching to {name} at TCX"), &error))?;
-        FdLink::try_from(link).map_err(|error| Error::kernel("taking the link", &error))
+        tc::tcx_link(
+            self.classifier(program(device))?,
+            &device.name,
+            LinkOrder::first(),
+        )
     }
 
     fn create_clsact(&mut self, device: &Device) -> Result<(), Error> {
-        let name = &device.name;
-        // It may be there already, also as somebody else's; whether it is usable shows below.
-        let added = tc::qdisc_add_clsact(name);
         self.take_off(device, Hook::Clsact)?;
-        let classifier = self.classifier(program(device))?;
-        let options = NlOptions {
-            priority: 1,
-            handle: TcHandle::new(0, 1),
-            classid: None,
-        };
-        let link = classifier
-            .attach_with_options(name, TcAttachType::Ingress, TcAttachOptions::Netlink(options))
-            .and_then(|link| classifier.take_link(link))
-            .map_err(|error| {
-                let added = added
-                    .err()
-                    .map_or_else(String::new, |error| format!(" (adding it: {error})"));
-                Error::kernel(format!("attaching to {name} at clsact{added}"), &error)
-            })?;
-        // Dropping it would detach the program, and a process that ends should leave the guard in force.
-        std::mem::forget(link);
-        Ok(())
+        tc::attach_clsact(self.classifier(program(device))?, &device.name, CLSACT_PRIORITY)
     }
 
     fn create_xdp(&mut self, device: &Device) -> Result<(), Error> {
@@ -217,9 +189,7 @@ impl Guard {
             .and_then(|link| xdp.take_link(link))
             .map_err(|error| Error::kernel(format!("attaching to {} at XDP", device.name), &error))?;
         let link = FdLink::try_from(link).map_err(|error| Error::kernel("taking the link", &error))?;
-        link.pin(&pin)
-            .map_err(|error| Error::kernel(format!("pinning the link of {}", device.name), &error))?;
-        Ok(())
+        tc::pin(link, &pin, &device.name)
     }
 
     /// Puts our program in the place of a pinned one. Says whether there was one that is still attached.
@@ -254,11 +224,7 @@ impl Guard {
         match hook {
             Hook::Tcx | Hook::Xdp => remove_link(&self.pin(device, hook)?),
             Hook::Clsact => {
-                for program in [Program::L2, Program::L3] {
-                    // Not there is as good as gone, and so is a device without clsact.
-                    let _: Result<(), tc::TcError> =
-                        tc::qdisc_detach_program(&device.name, TcAttachType::Ingress, program.name());
-                }
+                super::devices::detach_clsact_from(&device.name);
                 Ok(())
             }
         }

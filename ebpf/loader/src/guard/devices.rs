@@ -3,14 +3,12 @@
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use aya::programs::TcAttachType;
-use aya::programs::tc::qdisc_detach_program;
 use nix::net::if_::{if_nameindex, if_nametoindex};
 
 use super::{Attachment, Device, Guard, Hook, Program};
 use crate::namespace::entries;
 use crate::pins::remove_link;
-use crate::{Error, kernel};
+use crate::{Error, kernel, tc};
 
 /// What [`Guard::set_devices`] did about one device.
 #[derive(Debug)]
@@ -153,9 +151,9 @@ pub(crate) fn detach_clsact() {
     }
 }
 
-fn detach_clsact_from(name: &str) {
+pub(super) fn detach_clsact_from(name: &str) {
     for program in [Program::L2, Program::L3] {
         // Not there is as good as gone, and so is a device without clsact; without the right there never was one.
-        drop(qdisc_detach_program(name, TcAttachType::Ingress, program.name()));
+        tc::detach_clsact(name, program.name());
     }
 }

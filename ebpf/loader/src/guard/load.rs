@@ -13,7 +13,7 @@ use super::denials::Denials;
 use super::limit::Limits;
 use crate::maps::take;
 use crate::object::EDGE_GUARD;
-use crate::pins::{MapSpec, Pins, loader};
+use crate::pins::{MapSpec, Pins, load, spec};
 use crate::{Error, Lock, Origin};
 
 /// As declared in the programs.
@@ -52,29 +52,10 @@ pub(crate) const MAPS: &[MapSpec] = &[
     spec(abi::EVENTS, MapType::RingBuf, 0, 0, EVENTS_SIZE),
 ];
 
-const fn spec(name: &'static str, kind: MapType, key: usize, value: usize, entries: u32) -> MapSpec {
-    MapSpec {
-        name,
-        kind,
-        key,
-        value,
-        entries,
-    }
-}
-
 impl Guard {
     /// Without pins, everything ends with this value. The programs are loaded when they are needed.
     pub(crate) fn load(lock: &Lock, pins: Option<Pins>) -> Result<Self, Error> {
-        let (mut ebpf, origin) = match &pins {
-            Some(pins) => pins.load(EDGE_GUARD, MAPS)?,
-            None => {
-                let loaded = loader().load(EDGE_GUARD);
-                (
-                    loaded.map_err(|error| Error::kernel("making the maps of edge_guard", &error))?,
-                    Origin::New,
-                )
-            }
-        };
+        let (mut ebpf, origin) = load(pins.as_ref(), EDGE_GUARD, MAPS)?;
         let mut guard = Self {
             lock: lock.clone(),
             pins,

@@ -8,62 +8,29 @@ use super::{OnLoss, Steering};
 use crate::layout::Shared;
 use crate::maps::take;
 use crate::object::EDGE_STEER;
-use crate::pins::{MapSpec, Pins, loader};
-use crate::{Error, Lock, Origin};
+use crate::pins::{MapSpec, Pins, load, spec};
+use crate::{Error, Lock};
 
 /// As declared in the program.
 pub(crate) const MAPS: &[MapSpec] = &[
-    MapSpec {
-        name: steer::GRANT,
-        kind: MapType::Array,
-        key: 4,
-        value: size_of::<Grant>(),
-        entries: 1,
-    },
+    spec(steer::GRANT, MapType::Array, 4, size_of::<Grant>(), 1),
     // A key of a trie begins with the number of bits that count.
-    MapSpec {
-        name: steer::BINDS,
-        kind: MapType::LpmTrie,
-        key: 4 + size_of::<BindKey>(),
-        value: size_of::<steer::Bind>(),
-        entries: MAX_BINDS,
-    },
-    MapSpec {
-        name: steer::SOCKETS,
-        kind: MapType::SockMap,
-        key: 4,
-        value: 4,
-        entries: MAX_DESTS * SLOTS,
-    },
-    MapSpec {
-        name: steer::WIDTHS,
-        kind: MapType::Array,
-        key: 4,
-        value: 4,
-        entries: MAX_DESTS,
-    },
-    MapSpec {
-        name: steer::STATS,
-        kind: MapType::PerCpuArray,
-        key: 4,
-        value: 8,
-        entries: Verdict::COUNT,
-    },
+    spec(
+        steer::BINDS,
+        MapType::LpmTrie,
+        4 + size_of::<BindKey>(),
+        size_of::<steer::Bind>(),
+        MAX_BINDS,
+    ),
+    spec(steer::SOCKETS, MapType::SockMap, 4, 4, MAX_DESTS * SLOTS),
+    spec(steer::WIDTHS, MapType::Array, 4, 4, MAX_DESTS),
+    spec(steer::STATS, MapType::PerCpuArray, 4, 8, Verdict::COUNT),
 ];
 
 impl Steering {
     /// Without pins, everything ends with this value.
     pub(crate) fn load(lock: &Lock, pins: Option<Pins>) -> Result<Self, Error> {
-        let (mut ebpf, origin) = match &pins {
-            Some(pins) => pins.load(EDGE_STEER, MAPS)?,
-            None => {
-                let loaded = loader().load(EDGE_STEER);
-                (
-                    loaded.map_err(|error| Error::kernel("making the maps of edge_steer", &error))?,
-                    Origin::New,
-                )
-            }
-        };
+        let (mut ebpf, origin) = load(pins.as_ref(), EDGE_STEER, MAPS)?;
         let binds: LpmTrie<MapData, _, _> = take(&mut ebpf, steer::BINDS)?;
         let mut steering = Self {
             lock: lock.clone(),

@@ -1,17 +1,18 @@
-//! The clock that deadlines in maps are written in: the kernel's `CLOCK_BOOTTIME`, which never goes back and goes on
-//! while the machine is suspended.
+//! The clock that deadlines are written in, those of leases and those in the kernel's maps: `CLOCK_BOOTTIME`, which never
+//! goes back and goes on while the machine is suspended. (`std::time::Instant` is `CLOCK_MONOTONIC` on Linux, which stands
+//! still then.)
 
 use std::ops::Add;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// A point in time in nanoseconds since boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A point in time in nanoseconds since boot; the same figure as in the kernel's maps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootTime(u64);
 
 impl BootTime {
-    /// Now, as the programs see it.
+    /// Now, as the eBPF programs see it.
     #[must_use]
     pub fn now() -> Self {
         // Can only fail for a clock that the kernel does not know; this one is older than every BPF program type.
