@@ -9,11 +9,13 @@
 )]
 
 mod chase;
+mod chase_cases;
 mod cost;
 mod devices;
 mod guard;
 mod judge;
 mod lan;
+mod lists;
 mod lookup;
 mod moves;
 mod packets;
