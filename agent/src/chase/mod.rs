@@ -24,7 +24,7 @@ use ipnet::IpNet;
 pub use self::metrics::register;
 pub use self::report::{MovedReport, Report};
 pub use self::wish::{Refused, Wish};
-use crate::kernel::{Kernel, Reason, Standing};
+use crate::kernel::{self, Kernel, Reason, Standing};
 
 const OFF: &str = "edge.chase.devices is empty";
 /// What stands in where it is to be used and can't.
@@ -281,25 +281,11 @@ impl Active {
     }
 }
 
-/// The TCP ports whose connections end at sockets of this node: as configured, and as bound where any free one was asked
-/// for.
+/// The TCP ports whose connections end at sockets of this node.
 fn ports(entry_points: &[EntryPoint], bound: &[(Arc<str>, SocketAddr)]) -> Vec<u16> {
-    let of_tcp = entry_points
-        .iter()
-        .filter(|entry_point| entry_point.protocol == Protocol::Tcp);
-    of_tcp
-        .flat_map(|entry_point| {
-            let here = bound.iter().filter(|(name, _)| **name == *entry_point.name);
-            let of_networks = entry_point.prefixes.iter().map(|prefix| prefix.port);
-            let addresses = entry_point
-                .addresses
-                .iter()
-                .chain(here.map(|(_, address)| address));
-            addresses
-                .map(SocketAddr::port)
-                .chain(of_networks)
-                .filter(|port| *port != 0)
-        })
+    let all = kernel::ports(entry_points, bound).into_iter();
+    all.filter(|(protocol, _)| *protocol == Protocol::Tcp)
+        .map(|(_, port)| port)
         .collect()
 }
 

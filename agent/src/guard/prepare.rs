@@ -18,7 +18,7 @@ use super::store::Store;
 use super::watch::Inbox;
 use super::{Counts, Guard, OFF, Shared, Stage, State, WHAT, WHAT_STANDS_IN};
 use crate::cli::{Exit, Failure};
-use crate::kernel::{Kernel, Reason};
+use crate::kernel::{self, Kernel, Reason};
 
 /// Finds out whether the guard works here, as far as `edge.guard.mode` asks for it.
 ///
@@ -95,20 +95,7 @@ pub(super) fn trusted(config: &Config) -> Vec<IpNet> {
 pub(super) fn ports(config: &Config, bound: &[(Arc<str>, SocketAddr)]) -> Vec<(Protocol, u16)> {
     let mut ports = config.edge.guard.ports.clone();
     if ports.is_empty() {
-        for entry_point in &config.entry_points {
-            let here = bound.iter().filter(|(name, _)| **name == *entry_point.name);
-            let of_networks = entry_point.prefixes.iter().map(|prefix| prefix.port);
-            let addresses = entry_point
-                .addresses
-                .iter()
-                .chain(here.map(|(_, address)| address));
-            let all = addresses.map(SocketAddr::port).chain(of_networks);
-            // Any free port is not all ports.
-            ports.extend(
-                all.filter(|port| *port != 0)
-                    .map(|port| (entry_point.protocol, port)),
-            );
-        }
+        ports = kernel::ports(&config.entry_points, bound);
         ports.sort_unstable_by_key(|(protocol, port)| (*protocol == Protocol::Udp, *port));
         ports.dedup();
     }

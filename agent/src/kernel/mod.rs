@@ -5,6 +5,7 @@
 //! not use its program has what an earlier process left of it cleared away, and of nothing else. Once everything is in force,
 //! [`Kernel::settle`] removes what is of no use to anybody, or gives the lock up where nothing is used.
 
+mod ports;
 mod reason;
 mod standing;
 
@@ -17,6 +18,7 @@ use constellation_ebpf_loader::{
     remove_other_versions,
 };
 
+pub use self::ports::ports;
 pub use self::reason::Reason;
 pub use self::standing::Standing;
 
