@@ -217,10 +217,8 @@ impl Node {
         for pid in processes {
             kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
             crate::eventually("a process has ended", async || {
-                // Behind its name, which may contain anything: Z for one that nobody has waited for.
-                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-                let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-                matches!(state, None | Some('Z' | 'X')).then_some(()).ok_or(stat)
+                let left = holding(pid);
+                left.is_empty().then_some(()).ok_or(left)
             })
             .await;
         }
@@ -274,4 +272,19 @@ pub fn route(host: &str, urls: &[String]) -> Value {
             "services": { "main": { "loadBalancer": { "servers": servers } } },
         }
     })
+}
+
+/// The threads of a process that may still hold its files. One that nobody has waited for keeps the first of its threads, and
+/// that one may end before the others do.
+fn holding(process: i32) -> String {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task"));
+    let stats = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    // The state is behind the name, which may contain anything: Z for what only waits to be waited for.
+    let ended =
+        |stat: &String| matches!(stat.rsplit(") ").next(), Some(rest) if rest.starts_with(['Z', 'X']));
+    stats.filter(|stat| !ended(stat)).collect()
 }
