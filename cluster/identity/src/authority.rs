@@ -104,18 +104,40 @@ impl Authority {
 
     /// Loads `ca.crt` and `ca.key` of a folder. A key that others may read is refused.
     pub fn load(cluster: ClusterId, folder: &Path) -> Result<Self, AuthorityError> {
-        let (certificate_path, key_path) = (folder.join("ca.crt"), folder.join("ca.key"));
-        let text = files::read(&certificate_path, Secrecy::Public)?;
-        let certificate = CertificateDer::from_pem_slice(text.as_bytes()).map_err(|error| {
-            CertificateError::Unreadable(format!("{}: {error}", certificate_path.display()))
-        })?;
+        let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
+        let certificate_text = files::read(&certificate, Secrecy::Public)?;
+        let key_text = files::read(&key, Secrecy::Secret)?;
+        Self::read(
+            cluster,
+            (&certificate.display().to_string(), &certificate_text),
+            (&key.display().to_string(), &key_text),
+        )
+    }
+
+    /// From key and certificate in one text, as [`Authority::to_pem`] gives it; `place` is what errors call it.
+    pub fn from_pem(cluster: ClusterId, place: &str, text: &str) -> Result<Self, AuthorityError> {
+        Self::read(cluster, (place, text), (place, text))
+    }
+
+    /// Key and certificate in one text, for who keeps them together.
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        let key = Zeroizing::new(self.key.serialize_pem());
+        Zeroizing::new(format!("{}{}", *key, pem("CERTIFICATE", &self.certificate)))
+    }
+
+    fn read(
+        cluster: ClusterId,
+        (certificate_place, certificate): (&str, &str),
+        (key_place, key): (&str, &str),
+    ) -> Result<Self, AuthorityError> {
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())
+            .map_err(|error| CertificateError::Unreadable(format!("{certificate_place}: {error}")))?;
         Trust::new(cluster, vec![certificate.clone()])?;
-        let text = files::read(&key_path, Secrecy::Secret)?;
         let mismatch = || AuthorityError::Mismatch {
-            key: key_path.display().to_string(),
-            certificate: certificate_path.display().to_string(),
+            key: key_place.to_owned(),
+            certificate: certificate_place.to_owned(),
         };
-        let key = KeyPair::from_pem(&text).map_err(|_| mismatch())?;
+        let key = KeyPair::from_pem(key).map_err(|_| mismatch())?;
         let parsed = parse(&certificate)?;
         if *parsed.public_key().subject_public_key.data != *key.public_key_raw() {
             return Err(mismatch());

@@ -4,6 +4,7 @@
 //! may name the revision that it was made from and is refused when that is not the current one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +15,8 @@ pub const MAX_NAME_BYTES: usize = 256;
 /// How many documents there can be.
 pub const MAX_DOCUMENTS: usize = 16 * 1024;
 
-/// A change of one document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A change of one document. What it becomes is not shown: it may be a secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentChange {
     /// Which one.
     pub name: String,
@@ -25,13 +26,32 @@ pub struct DocumentChange {
     pub content: Option<Vec<u8>>,
 }
 
-/// A document as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A document as it is. Its content is not shown: it may be a secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// The index in the log where it was written.
     pub revision: u64,
     /// What was written.
     pub content: Vec<u8>,
+}
+
+impl fmt::Debug for DocumentChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DocumentChange")
+            .field("name", &self.name)
+            .field("expected", &self.expected)
+            .field("bytes", &self.content.as_ref().map(Vec::len))
+            .finish()
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document")
+            .field("revision", &self.revision)
+            .field("bytes", &self.content.len())
+            .finish()
+    }
 }
 
 /// What a change came to.

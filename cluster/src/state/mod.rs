@@ -1,10 +1,11 @@
 //! The replicated state: what every node has after it applied the same requests in the same order.
 //!
-//! Owns the leases, the documents and what is needed to apply a request once only. Deterministic to the byte: no clock,
+//! Owns the leases, the documents, the roster and what is needed to apply a request once only. Deterministic to the byte: no clock,
 //! no randomness, no map whose order depends on the process; two nodes at the same index serialise to the same bytes.
 
 mod client;
 mod documents;
+mod roster;
 mod sessions;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ pub use client::{ClientId, NodeId};
 pub use documents::{
     Document, DocumentChange, DocumentOutcome, Documents, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_NAME_BYTES,
 };
+pub use roster::{Entry, MAX_MEMBERS, MAX_TOKENS, Roster, RosterCommand, RosterOutcome, Wish};
 pub use sessions::{MAX_CLIENTS, Stale, WINDOW};
 
 use crate::lease::{LeaseCommand, LeaseKey, LeaseOutcome, Leases};
@@ -36,6 +38,8 @@ pub enum Command {
     Lease(LeaseCommand),
     /// About a document.
     Document(DocumentChange),
+    /// About who belongs to the cluster.
+    Roster(RosterCommand),
 }
 
 /// What a request came to. A repetition is answered with what the first attempt came to.
@@ -45,6 +49,8 @@ pub enum Outcome {
     Lease(LeaseOutcome),
     /// Of a command about a document.
     Document(DocumentOutcome),
+    /// Of a command about the roster.
+    Roster(RosterOutcome),
     /// Not applied, or applied so long ago that nobody remembers: the client has to look before it asks again.
     Stale(Stale),
 }
@@ -63,6 +69,7 @@ pub struct Applied {
 pub struct State {
     leases: Leases,
     documents: Documents,
+    roster: Roster,
     sessions: Sessions,
 }
 
@@ -87,6 +94,7 @@ impl State {
                 (Outcome::Lease(outcome), touched)
             }
             Command::Document(change) => (Outcome::Document(self.documents.apply(index, change)), None),
+            Command::Roster(command) => (Outcome::Roster(self.roster.apply(index, command)), None),
         };
         self.sessions
             .answered(request.client, request.sequence, outcome.clone());
@@ -97,6 +105,12 @@ impl State {
     #[must_use]
     pub fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    /// Who belongs to the cluster.
+    #[must_use]
+    pub fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     /// The documents.
