@@ -12,12 +12,13 @@ const PREFIX: &str = "CONSTELLATION__";
 
 /// Variables that stand for one key. The first one of a key that is set counts. An empty one counts as not set,
 /// because Compose files hand on variables that way.
-const SIMPLE: [(&str, &str); 8] = [
+const SIMPLE: [(&str, &str); 9] = [
     ("TS_HOSTNAME", "node.name"),
     ("NODE_NAME", "node.name"),
     ("DOMAIN", "node.domain"),
     ("NODE_PRIORITY", "node.priority"),
     ("DATA_DIR", "node.dataDir"),
+    ("TAILSCALE_IP", "cluster.advertise"),
     (
         "SMARTPROXY_TIMEOUT",
         "serversTransport.forwardingTimeouts.dialTimeout",
@@ -30,6 +31,12 @@ const SIMPLE: [(&str, &str); 8] = [
         "SMARTPROXY_MAX_IDLE_CONNS_PER_HOST",
         "serversTransport.maxIdleConnsPerHost",
     ),
+];
+
+/// Variables that replace the port of an address between nodes.
+const CLUSTER_PORTS: [(&str, &str); 2] = [
+    ("RAFT_PORT", "cluster.raft.address"),
+    ("BIND_PORT", "cluster.gossip.address"),
 ];
 
 /// Variables that replace the port of an entry point, where it exists.
@@ -75,6 +82,12 @@ pub(crate) fn lay_contract(root: &Node, env: &BTreeMap<String, String>) -> Envir
     for (name, entry_point) in PORTS {
         if let Some(value) = get(name) {
             port_of(root, name, value, entry_point, &mut found);
+        }
+    }
+    for (name, key) in CLUSTER_PORTS {
+        if let Some(number) = get(name).and_then(|value| port(name, value, &mut found)) {
+            let address = with_port(root.at(key).map_or("", text_of), number);
+            found.settings.push(Setting::at(key, address, variable(name)));
         }
     }
     control(root, get("BIND_ADDR"), get("API_PORT"), &mut found);

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod chase;
+mod cluster;
 mod edge;
 mod entry_point;
 mod guard;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use access_log::{RawAccessLog, RawFilters};
 pub(crate) use chase::RawChase;
+pub(crate) use cluster::RawCluster;
 pub(crate) use edge::RawEdge;
 pub(crate) use entry_point::{RawEntryPoint, RawEntryPointTls, RawRedirection};
 pub(crate) use guard::{AUTO, RawGuard, RawGuardAttack, RawGuardFeed, RawGuardRate};
@@ -42,6 +44,9 @@ pub(crate) struct RawConfig {
     pub(crate) entry_points: BTreeMap<String, RawEntryPoint>,
     /// How this node holds its addresses.
     pub(crate) edge: RawEdge,
+    /// How the nodes of a cluster reach each other. A node is in one after `constellation init` or `join`; without them
+    /// nothing of this is used.
+    pub(crate) cluster: RawCluster,
     /// Where routes come from. A section of your own replaces the default, which is Docker alone.
     pub(crate) providers: RawProviders,
     /// Health, metrics and API.
@@ -68,6 +73,7 @@ impl Default for RawConfig {
             node: RawNode::default(),
             entry_points: RawEntryPoint::defaults(),
             edge: RawEdge::default(),
+            cluster: RawCluster::default(),
             providers: RawProviders {
                 docker: Some(RawDocker::default()),
                 file: None,
@@ -95,7 +101,8 @@ pub(crate) struct RawNode {
     pub(crate) region: String,
     /// Domain of the cluster, such as example.org; empty: none.
     pub(crate) domain: String,
-    /// Folder of what has to outlive the node: bans that were added while it ran.
+    /// Folder of what has to outlive the node: who it is in its cluster, the replicated log, bans that were added while it
+    /// ran.
     pub(crate) data_dir: String,
 }
 

@@ -5,6 +5,7 @@
 mod access_log;
 mod address;
 mod chase;
+mod cluster;
 mod edge;
 mod entry_point;
 mod guard;
@@ -40,6 +41,7 @@ pub(crate) fn resolve(raw: &RawConfig, tree: &Tree, host_name: &str) -> Resoluti
     let config = Config {
         edge: edge::one(&raw.edge, &entry_points, &mut judge),
         node: node(&raw.node, host_name, &mut judge),
+        cluster: cluster::one(&raw.cluster, &mut judge),
         providers: provider::all(&raw.providers, &mut judge),
         control,
         log: Log {

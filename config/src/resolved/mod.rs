@@ -5,6 +5,7 @@
 
 mod access_log;
 mod chase;
+mod cluster;
 mod edge;
 mod entry_point;
 mod guard;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access_log::{AccessLog, AccessLogFilters, AccessLogFormat, FieldMode, StatusRange};
 pub use chase::Chase;
+pub use cluster::{Cluster, ClusterProfile, ListenAt};
 pub use edge::{Edge, Lease, SteeringMode};
 pub use entry_point::{
     EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Prefix, Protocol, ProxyProtocol, Redirection,
@@ -41,6 +43,8 @@ pub struct Config {
     pub entry_points: Vec<EntryPoint>,
     /// How this node holds its addresses.
     pub edge: Edge,
+    /// How it and the other nodes of its cluster reach each other.
+    pub cluster: Cluster,
     /// Where routes come from.
     pub providers: Providers,
     /// Health, metrics and API.
@@ -263,6 +267,7 @@ impl Default for Config {
             node: Node::default(),
             entry_points: EntryPoint::defaults(),
             edge: Edge::default(),
+            cluster: Cluster::default(),
             providers: Providers::default(),
             control: Control::default(),
             log: Log::default(),

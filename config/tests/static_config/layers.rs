@@ -192,7 +192,10 @@ fn variables_of_the_earlier_system() {
         ("SMARTPROXY_TIMEOUT", "12s"),
         ("SMARTPROXY_IDLE_TIMEOUT", "34s"),
         ("SMARTPROXY_MAX_IDLE_CONNS_PER_HOST", "56"),
-        ("BIND_PORT", "not read"),
+        ("BIND_PORT", "7950"),
+        ("RAFT_PORT", "8301"),
+        ("TAILSCALE_IP", "100.64.0.7"),
+        ("PUBLIC_IP", "not read"),
     ];
     let read = config(text, &env, &[]);
     assert_eq!(
@@ -207,6 +210,10 @@ fn variables_of_the_earlier_system() {
         Some(Duration::from_secs(34))
     );
     assert_eq!(read.servers_transport.max_idle_conns_per_host, 56);
+    let cluster = &read.cluster;
+    assert_eq!((cluster.gossip.port, cluster.gossip.ip), (7950, None));
+    assert_eq!((cluster.raft.port, cluster.raft.ip), (8301, None));
+    assert_eq!(cluster.advertise, Some("100.64.0.7".parse().unwrap()));
     // Empty ones are not set.
     let empty = [("TS_HOSTNAME", ""), ("NODE_NAME", "second"), ("API_PORT", "")];
     let read = config(text, &empty, &[]);
@@ -337,9 +344,9 @@ fn what_deserves_a_look_is_said() {
             "c.yaml:1:8: the key edge.mode has no effect",
         ),
         (
-            "Cluster: {raft: {address: ':8300'}}",
+            "TraefikProvider: {address: ':8081'}",
             &[],
-            "the section cluster has no effect: this version runs as a cluster of one",
+            "the section traefikProvider has no effect: this version serves no document for Traefik",
         ),
         (
             "providers: {docker: {allowEmptyServices: false}}",

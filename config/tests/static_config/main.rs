@@ -8,6 +8,7 @@
 )]
 
 mod chase;
+mod cluster;
 mod formats;
 mod guard;
 mod layers;
