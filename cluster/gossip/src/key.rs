@@ -145,6 +145,11 @@ impl KeyRing {
         &self.seals
     }
 
+    /// The other key that is accepted, while one replaces the other.
+    pub fn also(&self) -> Option<&GossipKey> {
+        self.also.as_ref()
+    }
+
     pub(crate) fn named(&self, id: KeyId) -> impl Iterator<Item = &GossipKey> {
         std::iter::once(&self.seals)
             .chain(&self.also)

@@ -60,6 +60,8 @@ pub struct Placement {
     candidates: Vec<Candidate>,
     ready_since: BTreeMap<ClientId, Instant>,
     holder: Option<ClientId>,
+    /// Who had it before it became free: dead, or letting go. Nobody waits for that one, as gossip may not know yet.
+    former: Option<ClientId>,
     /// Since when it is held by that one, or free.
     holder_since: Option<Instant>,
 }
@@ -73,6 +75,7 @@ impl Placement {
             candidates: Vec::new(),
             ready_since: BTreeMap::new(),
             holder: None,
+            former: None,
             holder_since: None,
         }
     }
@@ -94,6 +97,7 @@ impl Placement {
             self.ready_since.entry(one.client).or_insert(now);
         }
         if self.holder != holder || self.holder_since.is_none() {
+            self.former = self.holder.filter(|_| holder.is_none());
             self.holder = holder;
             self.holder_since = Some(now);
         }
@@ -111,7 +115,10 @@ impl Placement {
                 let Some(mine) = mine.filter(|one| one.standing == Standing::Ready) else {
                     return Step::Stay;
                 };
-                let before = self.ready().filter(|one| rank(one) < rank(mine)).count();
+                let before = self
+                    .ready()
+                    .filter(|one| rank(one) < rank(mine) && Some(one.client) != self.former)
+                    .count();
                 let wait = self
                     .damping
                     .stagger
@@ -221,6 +228,21 @@ mod tests {
                 "{never}"
             );
         }
+    }
+
+    #[test]
+    fn nobody_waits_for_the_one_whose_lease_ran_out() {
+        let start = Instant::now();
+        let mut placement = placement();
+        let seen = [one(1, 10, Standing::Ready), one(2, 20, Standing::Ready), one(3, 30, Standing::Ready)];
+        placement.observe(start, &seen, Some(client(1)));
+        assert_eq!(placement.step(start + SETTLE, client(2)), Step::Stay);
+        // Gossip still takes the first for alive.
+        let over = start + SETTLE;
+        placement.observe(over, &seen, None);
+        assert_eq!(placement.step(over, client(2)), Step::Acquire);
+        assert_eq!(placement.step(over, client(3)), Step::Stay);
+        assert_eq!(placement.step(over + STAGGER, client(3)), Step::Acquire);
     }
 
     #[test]

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 pub struct Member {
     /// The name that an operator knows it by.
     pub name: String,
-    /// Where its transport listens.
+    /// Where its transport listens, HOST:PORT.
     pub address: String,
+    /// Where it gossips, HOST:PORT.
+    pub gossip: String,
     /// What it is for.
     pub role: Role,
 }

@@ -1,0 +1,298 @@
+//! What a node tells of its services, and how the others get it: too large for gossip, which only says that there is another
+//! one. Who hears of that asks over a link.
+//!
+//! A change is also said directly to everybody who is there, since gossip takes a round or two.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use constellation_cluster::raft::Role;
+use constellation_cluster::state::{NodeId, Wish};
+use constellation_gossip::{Bulk, Label, Standing, View};
+use constellation_identity::{Members, NodeName};
+use constellation_link::{LinkError, Service};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::ask::{Ask, Pull, encode};
+use crate::core::Core;
+
+/// The longest that is told or taken, in bytes.
+pub const MAX_EXPORT: usize = 16 * 1024 * 1024 - 1024;
+/// How long a pull may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait after one that failed.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How long saying that there is another one may take.
+const NOTE: Duration = Duration::from_secs(2);
+
+/// Another node with what it told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerNode {
+    /// Its name.
+    pub name: NodeName,
+    /// Its number in the log.
+    pub id: NodeId,
+    /// Which of its lives; 0 if it is not heard of.
+    pub generation: u64,
+    /// Where its links listen, the best first.
+    pub addresses: Vec<String>,
+    /// Lower is preferred.
+    pub priority: u32,
+    /// Its region.
+    pub region: Option<String>,
+    /// Whether it is heard of.
+    pub online: bool,
+    /// Whether it takes new connections.
+    pub serving: bool,
+    /// What it told last, also when it is not heard of any more.
+    pub export: Option<Export>,
+}
+
+/// What a node tells, as it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Export {
+    /// Grows with each change, also over restarts.
+    pub version: u64,
+    /// The bytes.
+    pub bytes: Arc<[u8]>,
+}
+
+impl std::fmt::Debug for Export {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Export(version {}, {} bytes)", self.version, self.bytes.len())
+    }
+}
+
+impl Export {
+    fn bulk(&self) -> Bulk {
+        let mut of = [0; 32];
+        of.copy_from_slice(digest(&SHA256, &self.bytes).as_ref());
+        Bulk {
+            version: self.version,
+            length: self.bytes.len() as u64,
+            digest: of,
+        }
+    }
+
+    fn to_answer(&self) -> Vec<u8> {
+        [&self.version.to_be_bytes()[..], &self.bytes].concat()
+    }
+
+    fn from_answer(answer: &[u8]) -> Option<Self> {
+        let (version, bytes) = answer.split_first_chunk()?;
+        Some(Self {
+            version: u64::from_be_bytes(*version),
+            bytes: bytes.into(),
+        })
+    }
+}
+
+/// The name of exports in gossip.
+fn name() -> Option<Label> {
+    "export".parse().ok()
+}
+
+/// What this node tells.
+#[derive(Default)]
+pub(crate) struct Own(RwLock<Option<Export>>);
+
+impl Own {
+    /// Takes another one, if it is another one; the version is this life's number and a count, so that it grows over restarts.
+    pub(crate) fn put(&self, life: u64, bytes: Arc<[u8]>) -> bool {
+        let mut own = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if own.as_ref().is_some_and(|export| export.bytes == bytes) {
+            return false;
+        }
+        let version = own.as_ref().map_or(life, |export| export.version + 1);
+        *own = Some(Export { version, bytes });
+        true
+    }
+
+    fn get(&self) -> Option<Export> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The answer to a [`Pull`].
+    pub(crate) fn answer(&self, pull: &Pull) -> Option<Vec<u8>> {
+        match pull {
+            Pull::Export => self.get().map(|export| export.to_answer()),
+        }
+    }
+}
+
+/// Tells everybody that there is another export, each time `changed` says so, until it is stopped.
+pub(crate) async fn announce(core: Arc<Core>, own: Arc<Own>, changed: Arc<Notify>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = changed.notified() => {}
+        }
+        let (Some(export), Some(label)) = (own.get(), name()) else {
+            continue;
+        };
+        if let Some(handle) = core.gossip.get()
+            && let Some(gossip) = &*handle.gossip.read().await
+        {
+            let told = gossip.update(|own| own.bulk(&label, &export.bulk())).await;
+            if let Err(error) = told {
+                tracing::error!(%error, "what runs here is not told to the other nodes");
+            }
+        }
+        let ids: Vec<NodeId> = core.read(|state| {
+            let nodes = state.roster().nodes();
+            nodes.map(|(_, entry)| entry.id).filter(|id| *id != core.identity.id).collect()
+        });
+        let version = export.version;
+        let mut notes = JoinSet::new();
+        for id in ids {
+            let core = Arc::clone(&core);
+            // Whoever is not there hears of it by gossip.
+            notes.spawn(async move { core.ask(id, &Ask::Changed { version }, NOTE).await.map(drop) });
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = notes.join_all() => {}
+            // The next change does not wait for who is slow.
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+}
+
+/// Keeps what the others tell, until it is stopped.
+pub(crate) async fn follow(core: Arc<Core>, mut heard: Heard, stop: CancellationToken) {
+    let mut exports: BTreeMap<NodeName, Export> = BTreeMap::new();
+    let mut pulling: BTreeSet<NodeName> = BTreeSet::new();
+    let mut pulls = JoinSet::new();
+    loop {
+        let view = Arc::clone(&heard.views.borrow_and_update());
+        heard.members.borrow_and_update();
+        exports.retain(|name, _| core.read(|state| state.roster().get(name).is_some()));
+        let peers = peers(&core, &view, &exports);
+        for peer in &peers {
+            let announced = view.peers.get(&peer.name).and_then(|of| announced(of));
+            let wanted = announced.max(heard.nudges.latest(&peer.name));
+            let known = peer.export.as_ref().map(|export| export.version);
+            if wanted > known && pulling.insert(peer.name.clone()) {
+                let (core, name, addresses) = (Arc::clone(&core), peer.name.clone(), peer.addresses.clone());
+                pulls.spawn(async move {
+                    let pulled = pull(&core, &name, &addresses).await;
+                    if pulled.is_err() {
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                    (name, pulled)
+                });
+            }
+        }
+        heard.tell.send_if_modified(|told| {
+            let changed = **told != peers;
+            if changed {
+                *told = Arc::new(peers);
+            }
+            changed
+        });
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = heard.views.changed() => if changed.is_err() { return },
+            changed = heard.members.changed() => if changed.is_err() { return },
+            () = heard.nudges.wait() => {}
+            Some(pulled) = pulls.join_next() => match pulled {
+                Ok((name, pulled)) => {
+                    pulling.remove(&name);
+                    match pulled {
+                        Ok(export) => {
+                            let known = exports.get(&name).map(|known| known.version);
+                            if Some(export.version) > known {
+                                exports.insert(name, export);
+                            }
+                        }
+                        Err(error) => tracing::debug!(node = %name, %error, "what runs there can't be asked"),
+                    }
+                }
+                Err(error) => tracing::error!(%error, "a pull ended badly"),
+            },
+        }
+    }
+}
+
+/// Where [`follow`] hears of changes, and where it tells.
+pub(crate) struct Heard {
+    pub(crate) views: watch::Receiver<Arc<View>>,
+    /// Changes with the roster.
+    pub(crate) members: watch::Receiver<Option<Arc<Members>>>,
+    pub(crate) nudges: Arc<Nudges>,
+    pub(crate) tell: watch::Sender<Arc<Vec<PeerNode>>>,
+}
+
+/// The version that gossip tells of.
+fn announced(peer: &constellation_gossip::Peer) -> Option<u64> {
+    let bulk = peer.bulks.get(&name()?)?;
+    (bulk.length <= MAX_EXPORT as u64).then_some(bulk.version)
+}
+
+async fn pull(core: &Core, name: &NodeName, addresses: &[String]) -> Result<Export, LinkError> {
+    let body = encode(&Pull::Export).unwrap_or_default();
+    let answer = core
+        .links
+        .call(name, addresses, Service::Bulk, body, PATIENCE)
+        .await?;
+    Export::from_answer(&answer).ok_or_else(|| LinkError::NoAnswer {
+        peer: name.to_string(),
+        detail: "it answered with less than an export".to_owned(),
+    })
+}
+
+fn peers(core: &Core, view: &View, exports: &BTreeMap<NodeName, Export>) -> Vec<PeerNode> {
+    let members: Vec<_> = core.read(|state| {
+        let nodes = state.roster().nodes();
+        nodes
+            .filter(|(_, entry)| entry.id != core.identity.id && entry.member.role == Role::Node)
+            .map(|(name, entry)| (name.clone(), entry.id, entry.wish))
+            .collect()
+    });
+    let peer = |(name, id, wish): (NodeName, NodeId, Wish)| {
+        let live = view.peers.get(&name);
+        let metadata = live.and_then(|peer| peer.metadata.as_ref());
+        let (_, addresses) = core.whereabouts(id)?;
+        Some(PeerNode {
+            generation: live.map_or(0, |peer| peer.generation),
+            priority: metadata.map_or(u32::MAX, |metadata| metadata.priority),
+            region: metadata.and_then(|metadata| metadata.region.as_ref().map(ToString::to_string)),
+            online: live.is_some(),
+            serving: wish == Wish::Serve && metadata.is_some_and(|metadata| metadata.standing == Standing::Serving),
+            export: exports.get(&name).cloned(),
+            name,
+            id,
+            addresses,
+        })
+    };
+    members.into_iter().filter_map(peer).collect()
+}
+
+/// The latest versions that others said there are, ahead of gossip.
+#[derive(Default)]
+pub(crate) struct Nudges {
+    latest: Mutex<BTreeMap<NodeName, u64>>,
+    notify: Notify,
+}
+
+impl Nudges {
+    pub(crate) fn put(&self, from: NodeName, version: u64) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = latest.entry(from).or_default();
+        *known = version.max(*known);
+        drop(latest);
+        self.notify.notify_one();
+    }
+
+    fn latest(&self, of: &NodeName) -> Option<u64> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).get(of).copied()
+    }
+
+    async fn wait(&self) {
+        self.notify.notified().await;
+    }
+}
