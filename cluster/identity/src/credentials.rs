@@ -137,6 +137,25 @@ impl Credentials {
         Self { trust, ..self }
     }
 
+    /// What to send for the next certificate: the key stays, as members are known by it.
+    pub fn signing_request(&self) -> Result<Vec<u8>, CredentialsError> {
+        Ok(self.key.signing_request()?)
+    }
+
+    /// The same node with its next certificate, which is checked at `now`.
+    pub fn with_certificate(
+        &self,
+        certificate: NodeCertificate,
+        now: UnixSeconds,
+    ) -> Result<Self, CredentialsError> {
+        Self::new(certificate, self.key.duplicate()?, self.trust.clone(), now)
+    }
+
+    /// The same node, believing others, beside this one.
+    pub fn believing(&self, trust: Trust) -> Result<Self, CredentialsError> {
+        Self::fitting(self.certificate.clone(), self.key.duplicate()?, trust)
+    }
+
     /// The chain that is presented: the authorities too, so that a joiner finds the one that its token pins.
     fn chain(&self) -> Vec<CertificateDer<'static>> {
         let mut chain = vec![self.certificate.der().clone()];

@@ -52,6 +52,11 @@ impl NodeKey {
         }
     }
 
+    /// The same key a second time.
+    pub(crate) fn duplicate(&self) -> Result<Self, CsrError> {
+        Self::from_pem(&self.to_pem())
+    }
+
     /// As PEM, for a file of mode 0600.
     pub fn to_pem(&self) -> Zeroizing<String> {
         Zeroizing::new(self.0.serialize_pem())

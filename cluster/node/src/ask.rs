@@ -108,6 +108,8 @@ pub(crate) fn decode<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Option<T> {
 /// As a body.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Option<Vec<u8>> {
     postcard::to_stdvec(value)
-        .inspect_err(|error| tracing::error!(%error, "a message between nodes can't be written: this is a defect"))
+        .inspect_err(
+            |error| tracing::error!(%error, "a message between nodes can't be written: this is a defect"),
+        )
         .ok()
 }

@@ -69,8 +69,12 @@ impl Seen {
             .unwrap_or_else(PoisonError::into_inner)
             .get(name)
             .copied();
-        let port = member.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        let now = seen.zip(port).map(|(ip, port)| std::net::SocketAddr::new(ip, port).to_string());
+        let port = member
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse::<u16>().ok());
+        let now = seen
+            .zip(port)
+            .map(|(ip, port)| std::net::SocketAddr::new(ip, port).to_string());
         let mut addresses: Vec<String> = now.into_iter().collect();
         if !addresses.iter().any(|address| address == member) {
             addresses.push(member.to_owned());
@@ -207,7 +211,9 @@ impl Core {
                 Ok(Ok(outcome)) => Ok(outcome),
                 Ok(Err(ProposeError::NotLeader { leader })) => Err(Missed::Elsewhere(leader)),
                 Ok(Err(ProposeError::Stopped(reason))) => Err(Missed::Stopped(reason)),
-                Err(_) => Err(Missed::Silent("this node leads, and no majority answers it".to_owned())),
+                Err(_) => Err(Missed::Silent(
+                    "this node leads, and no majority answers it".to_owned(),
+                )),
             };
         }
         match self.ask(leader, &Ask::Propose(request.clone()), within).await {
@@ -216,9 +222,9 @@ impl Core {
             Ok(Reply::Proposed(Err(NotApplied::Stopped(reason)))) => {
                 Err(Missed::Silent(format!("node {leader}: {reason}")))
             }
-            Ok(Reply::Proposed(Err(NotApplied::Late))) => {
-                Err(Missed::Silent(format!("node {leader} leads, and no majority answers it")))
-            }
+            Ok(Reply::Proposed(Err(NotApplied::Late))) => Err(Missed::Silent(format!(
+                "node {leader} leads, and no majority answers it"
+            ))),
             Ok(_) => Err(Missed::Silent(format!("node {leader} answered something else"))),
             Err(LinkError::Stopped) => Err(Missed::Stopped("the node stops".to_owned())),
             Err(error) => Err(Missed::Silent(error.to_string())),

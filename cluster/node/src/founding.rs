@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use constellation_cluster::raft::{
-    Consensus as _, Member, ProposeError, RaftNode, StartError, StoreFailure, Timers, Transport, TransportError,
+    Consensus as _, Member, ProposeError, RaftNode, StartError, StoreFailure, Timers, Transport,
+    TransportError,
 };
 use constellation_cluster::state::{
     ClientId, Command, DocumentOutcome, NodeId, Outcome, Request, RosterCommand, RosterOutcome,
@@ -133,7 +134,15 @@ async fn write(
         *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
     });
     let observer = Box::new(|_: u64, _: Option<&_>, _: &_| {});
-    let log = RaftNode::start(FOUNDER, home.raft(), Timers::LAN, Arc::new(Nobody), observer, on_failure).await?;
+    let log = RaftNode::start(
+        FOUNDER,
+        home.raft(),
+        Timers::LAN,
+        Arc::new(Nobody),
+        observer,
+        on_failure,
+    )
+    .await?;
     let written = tokio::time::timeout(PATIENCE, async {
         log.found(member).await?;
         let mut view = log.watch();
@@ -178,13 +187,7 @@ async fn write(
 struct Nobody;
 
 impl Transport for Nobody {
-    async fn call(
-        &self,
-        to: NodeId,
-        _: &Member,
-        _: Vec<u8>,
-        _: Duration,
-    ) -> Result<Vec<u8>, TransportError> {
+    async fn call(&self, to: NodeId, _: &Member, _: Vec<u8>, _: Duration) -> Result<Vec<u8>, TransportError> {
         Err(TransportError::Unreachable {
             node: to,
             detail: "the cluster has one node".to_owned(),

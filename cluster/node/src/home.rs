@@ -58,7 +58,9 @@ pub enum HomeError {
     #[error(transparent)]
     File(#[from] FileError),
     /// Not what this release writes.
-    #[error("{path}: {reason}; restore it from a backup, or move its folder away and join again with a new token")]
+    #[error(
+        "{path}: {reason}; restore it from a backup, or move its folder away and join again with a new token"
+    )]
     Content {
         /// Which.
         path: PathBuf,
@@ -79,7 +81,9 @@ pub enum HomeError {
         folder: PathBuf,
     },
     /// Of another time.
-    #[error("{path} is there, and this node is in no cluster: it is left from an earlier one; move it away first")]
+    #[error(
+        "{path} is there, and this node is in no cluster: it is left from an earlier one; move it away first"
+    )]
     Leftover {
         /// Which.
         path: PathBuf,
@@ -279,7 +283,10 @@ mod tests {
         assert!(matches!(home.vacant(), Err(HomeError::Leftover { .. })));
         fs::create_dir(home.folder()).unwrap();
         fs::write(home.folder().join(IDENTITY), "{}").unwrap();
-        assert!(matches!(home.vacant(), Err(HomeError::Content { .. })), "never taken for none");
+        assert!(
+            matches!(home.vacant(), Err(HomeError::Content { .. })),
+            "never taken for none"
+        );
         let first = home.abandon().unwrap();
         assert_eq!(first.len(), 2);
         home.make_raft().unwrap();

@@ -4,15 +4,14 @@
 //! proposals to the cluster. Its order is the rule that makes a lease safe: whatever acts is stopped before the log hears
 //! that the lease is let go of, and nothing is told to act without a [`Held`].
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use constellation_cluster::lease::{
-    Attempt, BootTime, Candidate, Damping, Held, Holder, HolderState, LeaseKey, LeaseOutcome, Placement, Standing, Step,
-    Timing, Token,
+    Attempt, BootTime, Candidate, Damping, Held, Holder, HolderState, LeaseKey, LeaseOutcome, Placement,
+    Standing, Step, Timing, Token,
 };
 use constellation_cluster::raft::{Consensus as _, Role};
 use constellation_cluster::state::{ClientId, Command, Outcome, Wish};
@@ -29,7 +28,11 @@ use crate::expiry::wait;
 pub trait Actuator: Send + 'static {
     /// The lease is held, or held for longer: act until its deadline and not a moment longer. Called at the grant and after every
     /// renewal. `previous`: who had it before, by name, with the first call of a grant.
-    fn held(&mut self, held: Held, previous: Option<Previous>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    fn held(
+        &mut self,
+        held: Held,
+        previous: Option<Previous>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
     /// Stop, because the lease is about to be let go of in an orderly way: when this returns, nothing acts any more and
     /// the next may begin. `to`: who that will be, if that is known.
@@ -50,7 +53,7 @@ pub struct Previous {
 
 /// How a lease is asked for and kept.
 #[derive(Clone, Copy, Debug)]
-pub struct LeaseSettings {
+pub(crate) struct LeaseSettings {
     /// How long it lasts.
     pub timing: Timing,
     /// How slow it is to move.
@@ -137,7 +140,10 @@ impl Task {
                 match placement.step(now, me) {
                     Step::Stay => {}
                     Step::Acquire => holder.want(),
-                    Step::HandOver(to) => self.let_go(&mut holder, &mut *actuator, &mut told, Some(to)).await,
+                    Step::HandOver(to) => {
+                        self.let_go(&mut holder, &mut *actuator, &mut told, Some(to))
+                            .await
+                    }
                     Step::Release => self.let_go(&mut holder, &mut *actuator, &mut told, None).await,
                 }
             }
@@ -155,6 +161,7 @@ impl Task {
                 });
             }
             self.tell(&holder, current);
+            let next = self.next(&holder, told, current.is_none());
             tokio::select! {
                 () = self.stop.cancelled(), if stopping.is_none() => {
                     stopping = Some(tokio::time::Instant::now() + timing.ttl());
@@ -182,7 +189,7 @@ impl Task {
                 changed = log.changed() => if changed.is_err() { break },
                 Ok(()) = self.views.changed() => {}
                 Ok(()) = self.ready.changed() => {}
-                () = wait(self.next(&holder, told, current.is_none())) => {}
+                () = wait(next) => {}
             }
         }
         // The log has ended: nothing can be renewed.
@@ -201,7 +208,10 @@ impl Task {
                 .leases()
                 .get(&self.key)
                 .map(|lease| (lease.holder, lease.token));
-            let candidate = |(name, entry): (&constellation_identity::NodeName, &constellation_cluster::state::Entry)| {
+            let candidate = |(name, entry): (
+                &constellation_identity::NodeName,
+                &constellation_cluster::state::Entry,
+            )| {
                 if entry.member.role == Role::Witness {
                     return None;
                 }
@@ -294,12 +304,17 @@ impl Task {
     ) {
         match answer {
             Ok((attempt, Ok(Outcome::Lease(outcome)))) => {
-                if matches!(outcome, LeaseOutcome::Taken { .. } | LeaseOutcome::NotHeld | LeaseOutcome::Full) {
+                if matches!(
+                    outcome,
+                    LeaseOutcome::Taken { .. } | LeaseOutcome::NotHeld | LeaseOutcome::Full
+                ) {
                     self.report.send_modify(|report| report.refusals += 1);
                 }
                 holder.answered(attempt, &outcome);
             }
-            Ok((_, Ok(other))) => tracing::error!(lease = %self.key, ?other, "an answer about something else"),
+            Ok((_, Ok(other))) => {
+                tracing::error!(lease = %self.key, ?other, "an answer about something else")
+            }
             Ok((_, Err(error))) => tracing::debug!(lease = %self.key, %error, "not answered"),
             Err(error) => tracing::error!(lease = %self.key, %error, "a proposal ended badly"),
         }
@@ -314,7 +329,11 @@ impl Task {
             Told::Nothing => None,
         };
         // A place in the queue for what is free, or a better node that has settled, comes with time alone.
-        let look = Some(if free { Duration::from_millis(50) } else { Duration::from_secs(1) });
+        let look = Some(if free {
+            Duration::from_millis(50)
+        } else {
+            Duration::from_secs(1)
+        });
         let soonest = [poll, deadline, look].into_iter().flatten().min()?;
         Some(tokio::time::Instant::now() + soonest)
     }
@@ -388,6 +407,3 @@ fn refusal(
         None => Some("that node is not heard of now".to_owned()),
     }
 }
-
-/// The loops of a node, by what they are about.
-pub(crate) type Orders = BTreeMap<LeaseKey, mpsc::Sender<Order>>;

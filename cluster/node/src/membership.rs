@@ -12,7 +12,7 @@ use std::time::Duration;
 use constellation_cluster::raft::{Consensus as _, LeaderView, Member, MemberError};
 use constellation_cluster::state::{NodeId, Roster};
 use constellation_gossip::Members as Gossipers;
-use constellation_identity::Members;
+use constellation_link::Membership;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Those who have to know.
 pub(crate) struct Told {
-    /// Whom links accept; `None` until the roster is known.
-    pub(crate) links: watch::Sender<Option<Arc<Members>>>,
+    /// Whom links accept.
+    pub(crate) links: watch::Sender<Membership>,
     /// Whom gossip accepts.
     pub(crate) gossip: watch::Sender<Arc<Gossipers>>,
     /// Set once this node is not a member any more.
@@ -44,11 +44,15 @@ pub(crate) async fn tell(core: Arc<Core>, told: Told, stop: CancellationToken) {
             let roster = state.roster();
             (roster.revision() != revision).then(|| {
                 revision = roster.revision();
-                (roster.members().clone(), gossipers(roster), roster.get(&core.identity.node).map(|entry| entry.id))
+                (
+                    roster.members().clone(),
+                    gossipers(roster),
+                    roster.get(&core.identity.node).map(|entry| entry.id),
+                )
             })
         });
         if let Some((members, gossipers, own)) = news {
-            told.links.send_replace(Some(Arc::new(members)));
+            told.links.send_replace(Membership::Only(Arc::new(members)));
             told.gossip.send_if_modified(|before| {
                 let changed = **before != gossipers;
                 *before = Arc::new(gossipers);
@@ -101,7 +105,10 @@ fn step(roster: &BTreeMap<NodeId, Member>, log: &LeaderView, own: NodeId) -> Opt
     }
     // Itself last: it leads.
     let mut gone = log.members.keys().filter(|id| !roster.contains_key(id));
-    gone.clone().find(|id| **id != own).or(gone.next()).map(|id| Step::Remove(*id))
+    gone.clone()
+        .find(|id| **id != own)
+        .or(gone.next())
+        .map(|id| Step::Remove(*id))
 }
 
 /// Keeps the log's membership like the roster while this node leads, until it is stopped.
@@ -117,9 +124,13 @@ pub(crate) async fn keep(core: Arc<Core>, stop: CancellationToken) {
                 nodes.map(|(_, entry)| (entry.id, entry.member.clone())).collect()
             });
             // An empty one is a state that is not here yet.
-            let next = (!roster.is_empty()).then(|| step(&roster, &now, core.identity.id)).flatten();
+            let next = (!roster.is_empty())
+                .then(|| step(&roster, &now, core.identity.id))
+                .flatten();
             let done = match &next {
-                Some(Step::Add(id, member)) => timeout(PATIENCE, core.raft.add_learner(*id, member.clone())).await,
+                Some(Step::Add(id, member)) => {
+                    timeout(PATIENCE, core.raft.add_learner(*id, member.clone())).await
+                }
                 Some(Step::Remove(id)) => timeout(PATIENCE, core.raft.remove(*id)).await,
                 None => timeout(PATIENCE, promote(&core)).await,
             };
@@ -130,7 +141,9 @@ pub(crate) async fn keep(core: Arc<Core>, stop: CancellationToken) {
                 }
                 (Ok(Ok(())), None) | (Ok(Err(MemberError::NotLeader { .. })), _) => {}
                 (Ok(Err(error)), step) => tracing::debug!(%error, ?step, "the members can't be changed now"),
-                (Err(_), step) => tracing::warn!(?step, "a change of the members takes long: no majority answers"),
+                (Err(_), step) => {
+                    tracing::warn!(?step, "a change of the members takes long: no majority answers")
+                }
             }
         }
         tokio::select! {
@@ -188,7 +201,11 @@ mod tests {
             (roster(&[1, 2]), log(&[(1, true), (2, true)]), None),
             (roster(&[1, 2, 9]), log(&[(1, true), (2, true)]), add(9)),
             (roster(&[1, 9]), log(&[(1, true), (2, true)]), add(9)),
-            (roster(&[1, 9]), log(&[(1, true), (2, true), (9, false)]), remove(2)),
+            (
+                roster(&[1, 9]),
+                log(&[(1, true), (2, true), (9, false)]),
+                remove(2),
+            ),
             (roster(&[9]), log(&[(1, true), (2, true), (9, true)]), remove(2)),
             (roster(&[9]), log(&[(1, true), (9, true)]), remove(1)),
         ] {

@@ -11,8 +11,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use constellation_cluster::raft::Role;
 use constellation_cluster::state::{NodeId, Wish};
 use constellation_gossip::{Bulk, Label, Standing, View};
-use constellation_identity::{Members, NodeName};
-use constellation_link::{LinkError, Service};
+use constellation_identity::NodeName;
+use constellation_link::{LinkError, Membership, Service};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -144,7 +144,10 @@ pub(crate) async fn announce(core: Arc<Core>, own: Arc<Own>, changed: Arc<Notify
         }
         let ids: Vec<NodeId> = core.read(|state| {
             let nodes = state.roster().nodes();
-            nodes.map(|(_, entry)| entry.id).filter(|id| *id != core.identity.id).collect()
+            nodes
+                .map(|(_, entry)| entry.id)
+                .filter(|id| *id != core.identity.id)
+                .collect()
         });
         let version = export.version;
         let mut notes = JoinSet::new();
@@ -222,7 +225,7 @@ pub(crate) async fn follow(core: Arc<Core>, mut heard: Heard, stop: Cancellation
 pub(crate) struct Heard {
     pub(crate) views: watch::Receiver<Arc<View>>,
     /// Changes with the roster.
-    pub(crate) members: watch::Receiver<Option<Arc<Members>>>,
+    pub(crate) members: watch::Receiver<Membership>,
     pub(crate) nudges: Arc<Nudges>,
     pub(crate) tell: watch::Sender<Arc<Vec<PeerNode>>>,
 }
@@ -262,7 +265,8 @@ fn peers(core: &Core, view: &View, exports: &BTreeMap<NodeName, Export>) -> Vec<
             priority: metadata.map_or(u32::MAX, |metadata| metadata.priority),
             region: metadata.and_then(|metadata| metadata.region.as_ref().map(ToString::to_string)),
             online: live.is_some(),
-            serving: wish == Wish::Serve && metadata.is_some_and(|metadata| metadata.standing == Standing::Serving),
+            serving: wish == Wish::Serve
+                && metadata.is_some_and(|metadata| metadata.standing == Standing::Serving),
             export: exports.get(&name).cloned(),
             name,
             id,
@@ -289,7 +293,11 @@ impl Nudges {
     }
 
     fn latest(&self, of: &NodeName) -> Option<u64> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).get(of).copied()
+        self.latest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(of)
+            .copied()
     }
 
     async fn wait(&self) {

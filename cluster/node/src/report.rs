@@ -77,8 +77,6 @@ pub struct RaftReport {
     pub is_leader: bool,
     /// The last entry that was applied here.
     pub applied: Option<u64>,
-    /// The last entry that is in the log here.
-    pub last: Option<u64>,
     /// How many vote.
     pub voters: usize,
     /// How many members only have the log.

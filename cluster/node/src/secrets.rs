@@ -158,7 +158,10 @@ mod tests {
         assert_eq!(super::trust(&state, cluster).unwrap(), trust);
         assert_eq!(gossip(&state).unwrap(), KeyRing::new(old.clone()));
         let steps = [
-            (RotationStep::Accept(new.clone()), KeyRing::rotating(old.clone(), new.clone())),
+            (
+                RotationStep::Accept(new.clone()),
+                KeyRing::rotating(old.clone(), new.clone()),
+            ),
             (RotationStep::Seal, KeyRing::rotating(new.clone(), old.clone())),
             (RotationStep::Drop, KeyRing::new(new)),
         ];
@@ -169,6 +172,9 @@ mod tests {
             assert_eq!(gossip(&state).unwrap(), expected);
         }
         let shown = format!("{state:?}");
-        assert!(!shown.contains("PRIVATE") && !shown.contains(&*old.to_text()), "{shown}");
+        assert!(
+            !shown.contains("PRIVATE") && !shown.contains(&*old.to_text()),
+            "{shown}"
+        );
     }
 }

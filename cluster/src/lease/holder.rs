@@ -99,7 +99,7 @@ impl Holder {
         }
     }
 
-    /// Asks for the lease, with the next [`Holder::poll`] and then four times in each of its lives, until it is granted or
+    /// Asks for the lease, with the next [`Holder::poll`] and then five times in each of its lives, until it is granted or
     /// another has it. Nothing while it is held.
     pub fn want(&mut self) {
         if !matches!(self.phase, Phase::Holding { .. }) {

@@ -234,7 +234,11 @@ mod tests {
     fn nobody_waits_for_the_one_whose_lease_ran_out() {
         let start = Instant::now();
         let mut placement = placement();
-        let seen = [one(1, 10, Standing::Ready), one(2, 20, Standing::Ready), one(3, 30, Standing::Ready)];
+        let seen = [
+            one(1, 10, Standing::Ready),
+            one(2, 20, Standing::Ready),
+            one(3, 30, Standing::Ready),
+        ];
         placement.observe(start, &seen, Some(client(1)));
         assert_eq!(placement.step(start + SETTLE, client(2)), Step::Stay);
         // Gossip still takes the first for alive.

@@ -62,10 +62,11 @@ impl Timing {
         self.ttl - self.margin
     }
 
-    /// How often the holder renews: a quarter of the whole, so that two may be lost.
+    /// How often the holder renews: a fifth of the whole, so that three may be lost. It bounds also how much is left of a lease
+    /// when the log loses its leader, and that has to be more than an election takes.
     #[must_use]
     pub fn renew_every(self) -> Duration {
-        self.ttl / 4
+        self.ttl / 5
     }
 }
 
@@ -79,7 +80,7 @@ mod tests {
     fn a_margin_is_a_tenth_to_a_half_of_a_lease_of_sane_length() {
         let ms = Duration::from_millis;
         let timing = Timing::new(ms(1000), ms(150)).unwrap();
-        assert_eq!((timing.held_for(), timing.renew_every()), (ms(850), ms(250)));
+        assert_eq!((timing.held_for(), timing.renew_every()), (ms(850), ms(200)));
         for (ttl, margin) in [(1000, 99), (1000, 501)] {
             assert!(
                 matches!(Timing::new(ms(ttl), ms(margin)), Err(TimingError::Margin { .. })),

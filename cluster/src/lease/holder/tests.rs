@@ -67,9 +67,9 @@ fn the_deadline_counts_from_the_sending_and_not_from_the_answer() {
     let held = holder.held(at(1849)).unwrap();
     assert_eq!((held.token(), held.deadline()), (token(5), at(1850)));
     assert_eq!(holder.held(at(1850)), None, "the deadline itself is too late");
-    // Renewed four times in a lease, from the sending of the one before.
-    assert_eq!(holder.poll(at(1249)), None);
-    assert_eq!(holder.next_poll(at(1249)), Some(Duration::from_millis(1)));
+    // Renewed five times in a lease, from the sending of the one before.
+    assert_eq!(holder.poll(at(1199)), None);
+    assert_eq!(holder.next_poll(at(1199)), Some(Duration::from_millis(1)));
     let renewal = ask(&mut holder, 1300);
     assert_eq!(
         renewal.command,

@@ -1,0 +1,36 @@
+//! One node of a cluster at work: what `cluster`, `identity`, `gossip` and `link` offer, put together.
+//!
+//! [`found`] makes a cluster, [`join`] gets into one; both write to [`Home`] who this node is, and nothing else ever does. A
+//! [`Node`] runs what is written there: the replicated log and its membership, gossip, the leases that it was told to
+//! [`Node::take_part`] in, and what nodes tell each other about what runs on them. It knows nothing of routes, of the data plane or
+//! of the kernel: bytes go in with [`Node::export`] and come out with [`Node::peers`], and whatever acts under a lease is an
+//! [`Actuator`].
+//!
+//! Every task belongs to a node and has ended when [`Node::stop`] returns.
+
+mod ask;
+mod core;
+mod expiry;
+mod founding;
+mod home;
+mod joining;
+mod lease;
+mod membership;
+mod node;
+mod pull;
+mod quorum;
+mod report;
+mod secrets;
+mod serve;
+mod upkeep;
+
+pub use ask::{JoinCall, JoinFailure, Joined};
+pub use core::ApplyError;
+pub use founding::{Founder, FoundingError, found};
+pub use home::{Home, HomeError, Identity};
+pub use joining::{Joiner, JoiningError, join, source_towards};
+pub use lease::{Actuator, LeaseReport, Previous};
+pub use node::{Node, OrderError, Settings, StartError, folder};
+pub use pull::{Export, MAX_EXPORT, PeerNode};
+pub use report::{ClusterReport, NodeReport, RaftReport};
+pub use secrets::SecretError;

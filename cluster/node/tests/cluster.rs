@@ -1,0 +1,311 @@
+//! Real nodes in one process, over real sockets on loopback: they form, agree, hand leases over, come and go.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "all of this is a test, also what stands outside of functions marked as one"
+)]
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use constellation_cluster::lease::{BootTime, Damping, Held, LeaseKey, Timing};
+use constellation_cluster::raft::Timers;
+use constellation_cluster::state::Wish;
+use constellation_node::{Actuator, Founder, Home, Joiner, Node, Previous, Settings, found, join};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+const HANG: Duration = Duration::from_secs(60);
+
+fn ip() -> IpAddr {
+    Ipv4Addr::LOCALHOST.into()
+}
+
+fn settings(gossip: SocketAddr, priority: u32) -> Settings {
+    Settings {
+        advertise: None,
+        gossip,
+        peers: Vec::new(),
+        timers: Timers::LAN,
+        gossip_timing: constellation_gossip::Timing::LAN,
+        lease: Timing::new(Duration::from_millis(1000), Duration::from_millis(150)).unwrap(),
+        damping: Damping {
+            settle: Duration::from_secs(3600),
+            stagger: Duration::from_millis(200),
+        },
+        priority,
+        region: None,
+        public: Vec::new(),
+        release: "test".to_owned(),
+        capabilities: Vec::new(),
+    }
+}
+
+/// Waits until something holds.
+async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let until = tokio::time::Instant::now() + HANG;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < until, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Told {
+    Held(u64, Option<String>),
+    Released(u64),
+    Lost(u64),
+}
+
+/// Writes down what it is told, over all nodes in one order.
+#[derive(Clone, Default)]
+struct Book(Arc<Mutex<Vec<(String, Told)>>>);
+
+impl Book {
+    fn all(&self) -> Vec<(String, Told)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+struct Scribe {
+    node: String,
+    book: Book,
+    last: Option<Held>,
+}
+
+impl Scribe {
+    fn put(&self, told: Told) {
+        self.book.0.lock().unwrap().push((self.node.clone(), told));
+    }
+}
+
+impl Actuator for Scribe {
+    fn held(
+        &mut self,
+        held: Held,
+        previous: Option<Previous>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        assert!(held.remaining(BootTime::now()).is_some() || previous.is_none());
+        if self.last.map(Held::token) != Some(held.token()) {
+            self.put(Told::Held(
+                held.token().get(),
+                previous.map(|previous| previous.node),
+            ));
+        }
+        self.last = Some(held);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn release(&mut self, _to: Option<Previous>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let token = self.last.take().expect("held before").token().get();
+        self.put(Told::Released(token));
+        Box::pin(std::future::ready(()))
+    }
+
+    fn lost(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let token = self.last.take().expect("held before").token().get();
+        self.put(Told::Lost(token));
+        Box::pin(std::future::ready(()))
+    }
+}
+
+struct Cluster {
+    folder: TempDir,
+    book: Book,
+}
+
+impl Cluster {
+    async fn start(&self, name: &str, ports: (u16, u16), priority: u32) -> Node {
+        let listener = eventually("the port", async || TcpListener::bind((ip(), ports.0)).await.ok()).await;
+        let gossip = SocketAddr::new(ip(), ports.1);
+        let failed = Arc::new(|failure: &_| panic!("{failure}"));
+        let data = self.folder.path().join(name);
+        let node = Node::start(&data, listener, settings(gossip, priority), None, failed)
+            .await
+            .unwrap();
+        let scribe = Scribe {
+            node: name.to_owned(),
+            book: self.book.clone(),
+            last: None,
+        };
+        node.take_part(LeaseKey::LbLeader, Box::new(scribe));
+        node.set_ready(true).await;
+        node
+    }
+
+    fn home(&self, name: &str) -> Home {
+        Home::below(&self.folder.path().join(name))
+    }
+
+    async fn join(&self, by: &Node, by_ports: (u16, u16), name: &str, ports: (u16, u16)) {
+        let token = by.issue_token(Duration::from_secs(600)).await.unwrap();
+        let joiner = Joiner {
+            node: name.parse().unwrap(),
+            advertise: Some(ip()),
+            raft_port: ports.0,
+            gossip_port: ports.1,
+            witness: false,
+        };
+        let address = [SocketAddr::new(ip(), by_ports.0).to_string()];
+        join(&self.home(name), &address, token.parse().unwrap(), &joiner)
+            .await
+            .unwrap();
+    }
+}
+
+/// Free ports for links and gossip.
+async fn ports() -> (u16, u16) {
+    let tcp = TcpListener::bind((ip(), 0)).await.unwrap();
+    let udp = tokio::net::UdpSocket::bind((ip(), 0)).await.unwrap();
+    (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port())
+}
+
+fn holder(node: &Node) -> Option<String> {
+    node.report().leases[0].holder.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_form_agree_hand_over_and_go() {
+    let cluster = Cluster {
+        folder: TempDir::new().unwrap(),
+        book: Book::default(),
+    };
+    let (pa, pb, pc) = (ports().await, ports().await, ports().await);
+    let founder = Founder {
+        node: "a".parse().unwrap(),
+        advertise: ip(),
+        address: SocketAddr::new(ip(), pa.0).to_string(),
+        gossip: SocketAddr::new(ip(), pa.1).to_string(),
+    };
+    found(&cluster.home("a"), &founder).await.unwrap();
+    let again = found(&cluster.home("a"), &founder).await.unwrap_err();
+    assert!(again.to_string().contains("already"), "{again}");
+    let a = cluster.start("a", pa, 100).await;
+    eventually("the lease of one node", async || {
+        (holder(&a)? == "a").then_some(())
+    })
+    .await;
+
+    cluster.join(&a, pa, "b", pb).await;
+    let b = cluster.start("b", pb, 100).await;
+    eventually("the second voter", async || {
+        (b.report().raft.voters == 2 && b.report().quorum).then_some(())
+    })
+    .await;
+    // By way of a node that does not lead.
+    cluster.join(&b, pb, "c", pc).await;
+    let c = cluster.start("c", pc, 100).await;
+    for node in [&a, &b, &c] {
+        eventually("everybody", async || {
+            let report = node.report();
+            let online = report.nodes.iter().filter(|node| node.online).count();
+            (online == 3 && report.raft.voters == 3 && report.quorum).then_some(())
+        })
+        .await;
+        assert_eq!(holder(node).as_deref(), Some("a"));
+    }
+
+    // What one tells the others get.
+    b.export(Arc::from(*b"what runs on b")).unwrap();
+    let export_of = |node: &Node, of: &str| {
+        let peers = node.peers().borrow().clone();
+        let peer = peers.iter().find(|peer| peer.name.as_str() == of)?.clone();
+        peer.export.map(|export| export.bytes.to_vec())
+    };
+    for node in [&a, &c] {
+        eventually("the export", async || {
+            (export_of(node, "b")? == b"what runs on b").then_some(())
+        })
+        .await;
+    }
+
+    // A planned hand-over, asked of a node that is no part of it.
+    let to_b = async |node: &Node| node.hand_over(&LeaseKey::LbLeader, &"b".parse().unwrap()).await;
+    to_b(&c).await.unwrap();
+    for node in [&a, &b, &c] {
+        eventually("the hand-over", async || (holder(node)? == "b").then_some(())).await;
+    }
+    to_b(&a).await.unwrap();
+    let unknown = a
+        .hand_over(&LeaseKey::LbLeader, &"x".parse().unwrap())
+        .await
+        .unwrap_err();
+    assert!(unknown.contains("there is no node x"), "{unknown}");
+
+    // A cordoned node lets go, and takes nothing.
+    a.wish(&"b".parse().unwrap(), Wish::Cordon).await.unwrap();
+    let next = eventually("another holder", async || {
+        holder(&c).filter(|holder| holder != "b")
+    })
+    .await;
+    let refused = a
+        .hand_over(&LeaseKey::LbLeader, &"b".parse().unwrap())
+        .await
+        .unwrap_err();
+    assert!(refused.contains("cordoned"), "{refused}");
+    a.wish(&"b".parse().unwrap(), Wish::Serve).await.unwrap();
+
+    // The holder stops in order: another one has it, and nobody's lease ran out.
+    let (stopped, left) = if next == "a" {
+        (&a, [&b, &c])
+    } else {
+        (&c, [&a, &b])
+    };
+    stopped.stop(true).await;
+    for node in left {
+        eventually("another holder", async || {
+            holder(node).filter(|holder| *holder != next)
+        })
+        .await;
+        eventually("it is not heard of", async || {
+            let report = node.report();
+            let gone = report.nodes.iter().find(|node| node.name == next)?;
+            (!gone.online && report.quorum).then_some(())
+        })
+        .await;
+    }
+    // It is taken out, by any of the others, and stays out.
+    left[0].remove(&next.parse().unwrap()).await.unwrap();
+    for node in left {
+        eventually("two members", async || {
+            let report = node.report();
+            (report.nodes.len() == 2 && report.raft.voters == 2).then_some(())
+        })
+        .await;
+    }
+    left[0].stop(false).await;
+    left[1].stop(false).await;
+
+    // Nobody acted without having let go before, tokens only grew, and each said before whom it had it.
+    let told = cluster.book.all();
+    let mut current: Option<(String, u64)> = None;
+    let (mut greatest, mut lost) = (0, None);
+    for (node, what) in &told {
+        match what {
+            Told::Held(token, previous) => {
+                assert_eq!(current, None, "{told:?}");
+                // One that could not be renewed for a moment may be the same node's again, under the same token.
+                assert!(
+                    *token > greatest || lost == Some((node.clone(), *token)),
+                    "{told:?}"
+                );
+                assert_eq!(previous.is_some(), greatest > 0, "{told:?}");
+                greatest = *token;
+                current = Some((node.clone(), *token));
+            }
+            Told::Released(token) | Told::Lost(token) => {
+                assert_eq!(current.take(), Some((node.clone(), *token)), "{told:?}");
+                lost = matches!(what, Told::Lost(_)).then(|| (node.clone(), *token));
+            }
+        }
+    }
+    assert!(greatest > 0 && told.len() >= 7, "{told:?}");
+}
