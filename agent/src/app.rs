@@ -29,6 +29,7 @@ use self::signals::{Signal, Signals};
 use self::succession::{Inheritance, engage, outcome_of};
 use crate::chase::{self, Chase};
 use crate::cli::{Exit, Failure, RunArgs, VERSION, print};
+use crate::cluster::{self, Cluster, Traits};
 use crate::compile::Statics;
 use crate::control::{ControlServer, ControlState, EntryPointFacts, UpgradeRequest, Upgrades};
 use crate::drains::Drains;
@@ -121,6 +122,7 @@ struct Node {
     steering: Steering,
     guard: Guard,
     chase: Chase,
+    cluster: Cluster,
     access_log: AccessLog,
     access_log_writer: Option<AccessLogWriter>,
     sources: Vec<(&'static str, SourceHandle)>,
@@ -148,6 +150,7 @@ impl Node {
         let steering = steering::prepare(&config, &kernel)?;
         let guard = guard::prepare(&config, &kernel)?;
         let chase = Chase::new(&config, &kernel);
+        let cluster = Cluster::prepare(&config.node.data_dir)?;
         let (control_listener, inherited) = sockets.sort(config.control.address);
         let mut registry = Registry::default();
         let names: Vec<Arc<str>> = config
@@ -172,6 +175,7 @@ impl Node {
         steering::register(&mut registry, steering.clone());
         guard::register(&mut registry, guard.clone());
         chase::register(&mut registry, chase.clone());
+        cluster::register(&mut registry, cluster.clone());
 
         let control_listener = failure::bind_control(config.control.address, control_listener).await?;
         let control_socket = copy(&control_listener)?;
@@ -240,6 +244,7 @@ impl Node {
             steering: steering.clone(),
             guard: guard.clone(),
             chase: chase.clone(),
+            cluster: cluster.clone(),
         };
         let control = ControlServer::start(control_listener, state).map_err(|error| {
             Failure::new(Exit::System, format!("cannot start the control server: {error}"))
@@ -258,6 +263,7 @@ impl Node {
             steering,
             guard,
             chase,
+            cluster,
             access_log,
             access_log_writer,
             sources,
@@ -288,6 +294,7 @@ impl Node {
                     }
                     said_ready = true;
                     self.take_over()?;
+                    self.enter_cluster().await?;
                     self.say_ready();
                     if args.demo {
                         print(&self.guide())?;
@@ -328,6 +335,15 @@ impl Node {
             }
         }
         self.drain(signals).await
+    }
+
+    /// Takes part in the cluster, where this node is a member of one.
+    async fn enter_cluster(&self) -> Result<(), Failure> {
+        let traits = Traits::of(&self.config, VERSION, Vec::new());
+        if let Some(node) = self.cluster.start(&self.config.cluster, traits, None).await? {
+            node.set_ready(true).await;
+        }
+        Ok(())
     }
 
     fn say_ready(&self) {
@@ -400,6 +416,8 @@ impl Node {
             drop((self.runtime_file.take(), self.token_file.take()));
             stop(control.take()).await;
         }
+        // Others take the leases over while this node still answers.
+        self.cluster.stop(!succeeded).await;
         tokio::time::sleep(accept_grace).await;
         if systemd::keeps_sockets() {
             // What comes from now on waits for the next process, in the queues that the service manager holds.

@@ -8,6 +8,7 @@
 pub mod app;
 pub mod chase;
 pub mod cli;
+pub mod cluster;
 pub mod compile;
 pub mod control;
 pub mod demo;

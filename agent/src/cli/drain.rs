@@ -1,4 +1,4 @@
-//! `constellation drain SERVICE ENDPOINT` and `undrain`: an endpoint leaves, and comes back.
+//! `constellation drain SERVICE ENDPOINT` and `undrain`: an endpoint leaves, and comes back; `drain NODE`: a whole node.
 
 use std::fmt::Write as _;
 
@@ -7,17 +7,17 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::Ask;
-use super::{Failure, print, print_json};
+use super::{Failure, nodes, print, print_json};
 
 /// `drain` and `undrain`.
 #[derive(Debug, Args)]
 pub(super) struct DrainArgs {
-    /// The service, NAME@PROVIDER, or NAME where only one provider has it.
-    #[arg(value_name = "SERVICE")]
-    service: String,
+    /// A node of the cluster; or, with an endpoint behind it, a service, NAME@PROVIDER or NAME where only one provider has it.
+    #[arg(value_name = "NODE|SERVICE")]
+    subject: String,
     /// The endpoint as `constellation services` names it: a container, or the URL of a server.
     #[arg(value_name = "ENDPOINT")]
-    endpoint: String,
+    endpoint: Option<String>,
     #[command(flatten)]
     ask: Ask,
 }
@@ -42,10 +42,17 @@ pub(super) fn run(args: &DrainArgs, direction: Direction) -> Result<(), Failure>
         Direction::Out => "drain",
         Direction::Back => "undrain",
     };
+    let Some(endpoint) = &args.endpoint else {
+        let verb = match direction {
+            Direction::Out => "drain",
+            Direction::Back => "uncordon",
+        };
+        return nodes::wish(&args.ask, &args.subject, verb);
+    };
     let path = format!(
         "/api/v1/services/{}/endpoints/{}/{verb}",
-        segment(&args.service),
-        segment(&args.endpoint)
+        segment(&args.subject),
+        segment(endpoint)
     );
     let node = args.ask.node.find(&args.ask.settings)?;
     if args.ask.json {

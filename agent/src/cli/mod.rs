@@ -6,6 +6,7 @@
 mod chase;
 mod check;
 mod client;
+mod cluster;
 mod completions;
 mod config;
 mod drain;
@@ -13,6 +14,7 @@ mod ebpf;
 mod exit;
 mod explain;
 mod guard;
+mod nodes;
 mod routes;
 mod services;
 mod status;
@@ -53,9 +55,9 @@ enum Command {
     Routes(routes::RoutesArgs),
     /// List services and their endpoints: who takes requests, who does not, and why.
     Services(services::ServicesArgs),
-    /// Send an endpoint no new requests; what runs there may finish.
+    /// Send an endpoint, or with one argument a whole node, nothing new; what runs there may finish.
     Drain(drain::DrainArgs),
-    /// Send a drained endpoint requests again.
+    /// Send a drained endpoint or node requests again.
     Undrain(drain::DrainArgs),
     /// Show how the running node fares.
     Status(status::StatusArgs),
@@ -67,6 +69,28 @@ enum Command {
     Guard(guard::GuardArgs),
     /// An address moves here from another node, and its connections stay there; needs edge.chase.devices.
     Chase(chase::ChaseArgs),
+    /// Make a cluster with this node as its first member.
+    Init(cluster::InitArgs),
+    /// Get into a cluster, by a member and a join token.
+    Join(cluster::JoinArgs),
+    /// Make join tokens.
+    Token(cluster::TokenArgs),
+    /// Take this node out of its cluster.
+    Leave(cluster::LeaveArgs),
+    /// Take a node that is lost out of the cluster, for good.
+    Remove(cluster::RemoveArgs),
+    /// Replace the gossip key, or this node's certificate, before it is time.
+    Rotate(cluster::RotateArgs),
+    /// List the nodes of the cluster.
+    Nodes(nodes::NodesArgs),
+    /// Send a node no new connections and give it no lease.
+    Cordon(nodes::CordonArgs),
+    /// Send a cordoned or drained node connections again.
+    Uncordon(nodes::CordonArgs),
+    /// Show who holds which lease, or give one to another node.
+    Lease(nodes::LeaseArgs),
+    /// Show the replicated log.
+    Raft(nodes::RaftArgs),
     /// Look at what is attached and pinned in the kernel, or remove it; a node need not run.
     Ebpf(ebpf::EbpfArgs),
     /// Print shell completions.
@@ -160,6 +184,17 @@ pub fn main() -> Exit {
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Guard(args) => guard::run(&args),
         Command::Chase(args) => chase::run(&args),
+        Command::Init(args) => cluster::init(&args),
+        Command::Join(args) => cluster::join(&args),
+        Command::Token(args) => cluster::token(&args),
+        Command::Leave(args) => cluster::leave(&args),
+        Command::Remove(args) => cluster::remove(&args),
+        Command::Rotate(args) => cluster::rotate(&args),
+        Command::Nodes(args) => nodes::nodes(&args),
+        Command::Cordon(args) => nodes::cordon(&args, nodes::Change::Cordon),
+        Command::Uncordon(args) => nodes::cordon(&args, nodes::Change::Uncordon),
+        Command::Lease(args) => nodes::lease(&args),
+        Command::Raft(args) => nodes::raft(&args),
         Command::Ebpf(args) => ebpf::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::DemoBackend(args) => crate::demo::run(&args),
@@ -173,6 +208,11 @@ pub fn main() -> Exit {
             failure.exit
         }
     }
+}
+
+/// Writes a word to the reader beside the result.
+fn complain_softly(message: &str) {
+    writeln!(io::stderr(), "{message}").unwrap_or_default();
 }
 
 /// Writes to standard error; nothing is left to do when that is gone.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::Ask;
 use super::{Failure, print, print_json};
-use super::{chase, guard};
+use super::{chase, guard, nodes};
 
 /// `status`.
 #[derive(Debug, Args)]
@@ -41,6 +41,10 @@ struct Status {
     steering: Steering,
     guard: guard::Guard,
     chase: chase::Chase,
+    #[serde(default)]
+    quorum: Option<bool>,
+    #[serde(default)]
+    cluster_nodes: Vec<nodes::Node>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,6 +129,17 @@ fn render(text: &mut String, control: &str, status: &Status) -> std::fmt::Result
     steering(text, &status.steering)?;
     guard::line(text, &status.guard)?;
     chase::line(text, &status.chase)?;
+    if let Some(quorum) = status.quorum {
+        for node in &status.cluster_nodes {
+            writeln!(text, "member       {}", node.line())?;
+        }
+        if !quorum {
+            writeln!(
+                text,
+                "NO QUORUM    no majority of the voters answers: this node serves on with what it knows, and nothing is changed"
+            )?;
+        }
+    }
     writeln!(
         text,
         "serving      {} routers, {} of {} services healthy, generation {}",
@@ -197,6 +212,15 @@ mod tests {
                       "devices": [{"name": "eth0", "hook": "xdp", "problem": null, "no_xdp": null},
                                   {"name": "tun0", "hook": null, "problem": "gone", "no_xdp": null}],
                       "attack": {"under_attack": true, "xdp": "auto", "by_hand": false}},
+            "quorum": false,
+            "cluster_nodes": [
+                {"name": "edge-1", "this": true, "online": true, "cordoned": false, "draining": false, "voter": true,
+                 "leader": true, "witness": false, "priority": 7, "region": null, "version": null, "address": null,
+                 "leases": ["lb_leader"]},
+                {"name": "edge-2", "this": false, "online": false, "cordoned": true, "draining": false, "voter": true,
+                 "leader": false, "witness": true, "priority": null, "region": null, "version": null, "address": null,
+                 "leases": []},
+            ],
         });
         let mut text = String::new();
         render(
@@ -218,6 +242,9 @@ listening    dns on 127.0.0.1:53/udp
 steering     active: 2 addresses, epoch 3, lease for another 2.5 s
 guard        active at eth0/xdp tun0/none: 3 denied, 1 allowed, UNDER ATTACK; lost
 chase        active at eth0: connections of 1 addresses stay with the node before
+member       edge-1 online, leader, has lb_leader
+member       edge-2 offline, witness
+NO QUORUM    no majority of the voters answers: this node serves on with what it knows, and nothing is changed
 serving      2 routers, 1 of 2 services healthy, generation 4
 source       file: connected
 source       docker: no socket

@@ -17,7 +17,7 @@ use super::health::{Health, Overall};
 use super::problem::{Problem, method_not_allowed, not_found};
 use super::routes::Routes;
 use super::status::Status;
-use super::{ControlState, chase, drain, edge_guard, services, upgrade};
+use super::{ControlState, chase, cluster, drain, edge_guard, services, upgrade};
 
 /// Everything that is served.
 pub(super) fn router(state: ControlState) -> Router {
@@ -38,6 +38,18 @@ pub(super) fn router(state: ControlState) -> Router {
         .route("/api/v1/chase/on", post(chase::on))
         .route("/api/v1/chase/off", post(chase::off))
         .layer(DefaultBodyLimit::max(edge_guard::MAX_BODY))
+        .route("/api/v1/nodes/{name}/cordon", post(cluster::cordon))
+        .route("/api/v1/nodes/{name}/drain", post(cluster::drain))
+        .route("/api/v1/nodes/{name}/uncordon", post(cluster::uncordon))
+        .route("/api/v1/nodes/{name}/remove", post(cluster::remove))
+        .route("/api/v1/leases/{lease}/transfer", post(cluster::transfer))
+        .route("/api/v1/tokens", post(cluster::token))
+        .route("/api/v1/cluster/leave", post(cluster::leave))
+        .route("/api/v1/cluster/rotate-gossip-key", post(cluster::rotate_gossip))
+        .route(
+            "/api/v1/cluster/renew-certificate",
+            post(cluster::renew_certificate),
+        )
         .route("/api/v1/upgrade", post(upgrade::upgrade))
         .route_layer(middleware::from_fn_with_state(state.clone(), may_change));
     Router::new()
@@ -48,6 +60,12 @@ pub(super) fn router(state: ControlState) -> Router {
         .route("/metrics", get(openmetrics))
         .route("/api/v1/health", get(ready))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/nodes", get(cluster::nodes))
+        .route("/api/v1/nodes/{name}", get(cluster::node))
+        .route("/api/v1/cluster", get(cluster::report))
+        .route("/api/v1/raft/status", get(cluster::raft))
+        .route("/api/v1/raft/leader", get(cluster::raft))
+        .route("/api/v1/leases", get(cluster::leases))
         .route("/api/v1/chase", get(chase::show))
         .route("/api/v1/guard", get(edge_guard::show))
         .route("/api/v1/guard/lists", get(edge_guard::lists))

@@ -7,6 +7,7 @@ use constellation_dataplane::{Generation, Workers};
 use serde::Serialize;
 
 use super::{ControlState, rfc3339};
+use crate::cluster::Cluster;
 use crate::report::Report;
 use crate::{chase, guard, steering};
 
@@ -64,6 +65,7 @@ impl Health {
             steering(&state.steering.report()),
             guard(&state.guard.report()),
             chase(&state.chase.report()),
+            cluster(&state.cluster),
             configuration(&report),
             draining(state.draining.is_cancelled()),
             reload(&report),
@@ -189,6 +191,38 @@ fn chase(report: &chase::Report) -> Condition {
         (state, None) => state.to_owned(),
     };
     attention("chase", ok, reason)
+}
+
+/// Without a majority the node serves on; whoever looks wants to know.
+fn cluster(cluster: &Cluster) -> Condition {
+    let (ok, reason) = match (cluster.node(), cluster.identity()) {
+        (None, None) => (true, "in no cluster".to_owned()),
+        (None, Some(identity)) => (
+            false,
+            format!("node {} of its cluster does not run yet", identity.node),
+        ),
+        (Some(node), _) => {
+            let report = node.report();
+            let online = report.nodes.iter().filter(|node| node.online).count();
+            let members = report.nodes.len();
+            match (report.removed, &report.raft.stopped, report.quorum) {
+                (true, ..) => (
+                    false,
+                    "this node was removed from the cluster: it is told nothing any more".to_owned(),
+                ),
+                (_, Some(stopped), _) => (false, format!("the replicated log has stopped: {stopped}")),
+                (_, _, true) => (true, format!("{online} of {members} nodes are heard of")),
+                (_, _, false) => (
+                    false,
+                    format!(
+                        "no majority of the voters answers ({online} of {members} nodes are heard of): it serves on with what it \
+                         knows, and nothing is changed"
+                    ),
+                ),
+            }
+        }
+    };
+    attention("cluster", ok, reason)
 }
 
 fn configuration(report: &Report) -> Condition {

@@ -11,6 +11,8 @@
 //! | `/api/v1/status`, `/routes`, `/services`, `/services/{name}`, `/metrics` | JSON |
 //! | POST `/api/v1/services/{name}/endpoints/{endpoint}/drain`, `/undrain` | the endpoint as it stands then |
 //! | `/api/v1/chase`; POST `/chase/on`, `/chase/off` | addresses that moved here, and whose connections stay where they are |
+//! | `/api/v1/nodes`, `/nodes/{name}`, `/cluster`, `/raft/status`, `/raft/leader`, `/leases` | the cluster as this node sees it |
+//! | POST `/nodes/{name}/cordon`, `/drain`, `/uncordon`, `/remove`; `/leases/{lease}/transfer`; `/tokens`; `/cluster/leave`, `/cluster/rotate-gossip-key`, `/cluster/renew-certificate` | what is wanted of it |
 //! | `/api/v1/guard`, `/guard/lists` | the guard, and who is denied and allowed |
 //! | POST `/api/v1/guard/deny`, `/undeny`, `/allow`, `/disallow`, `/attack` | what came of it |
 //! | POST `/api/v1/upgrade` | the process that serves from now on |
@@ -21,6 +23,7 @@
 
 mod api;
 mod chase;
+mod cluster;
 mod drain;
 mod edge_guard;
 mod explain;
@@ -47,6 +50,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::chase::Chase;
+use crate::cluster::Cluster;
 use crate::drains::Drains;
 use crate::guard::Guard;
 use crate::report::{NodeFacts, Report};
@@ -91,6 +95,8 @@ pub struct ControlState {
     pub guard: Guard,
     /// Connections that stay with the node that had their address before.
     pub chase: Chase,
+    /// The other nodes.
+    pub cluster: Cluster,
 }
 
 /// RFC 3339 in UTC, to the second.

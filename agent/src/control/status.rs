@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::health::{Health, Overall};
 use super::services::is_healthy;
-use super::{ControlState, rfc3339};
+use super::{ControlState, cluster, rfc3339};
 use crate::report::{DisabledRouter, Report};
 use crate::sources::{Problem, SourceStatus};
 use crate::{chase, guard, steering};
@@ -51,6 +51,9 @@ pub(super) struct Status {
     steering: steering::Report,
     guard: guard::Report,
     chase: chase::Report,
+    /// Whether a majority of the cluster answers; nothing for a node in no cluster.
+    quorum: Option<bool>,
+    cluster_nodes: Vec<cluster::NodeView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,6 +91,7 @@ impl Status {
         let overall = Health::ready(state, now).status;
         let services = generation.table.services();
         let facts = &state.facts;
+        let glance = cluster::glance(state);
         let protocol = |name: &Arc<str>| {
             let mut entry_points = state.entry_points.iter();
             let found = entry_points.find(|entry_point| entry_point.name == *name);
@@ -95,14 +99,18 @@ impl Status {
         };
         Self {
             service: "constellation",
-            nodes: 1,
-            healthy_nodes: usize::from(overall != Overall::Unavailable),
+            nodes: glance.as_ref().map_or(1, |(nodes, ..)| *nodes),
+            healthy_nodes: glance
+                .as_ref()
+                .map_or(usize::from(overall != Overall::Unavailable), |(_, online, _)| {
+                    *online
+                }),
             services: services.len(),
             healthy_services: services
                 .iter()
                 .filter(|service| is_healthy(service, Instant::now()))
                 .count(),
-            raft_leader: None,
+            raft_leader: glance.and_then(|(.., leader)| leader),
             cluster_version: facts.version,
             timestamp: rfc3339(now),
             node: facts.name.clone(),
@@ -146,6 +154,8 @@ impl Status {
             steering: state.steering.report(),
             guard: state.guard.report(),
             chase: state.chase.report(),
+            quorum: state.cluster.node().map(|node| *node.quorum().borrow()),
+            cluster_nodes: cluster::nodes_of(state),
         }
     }
 }

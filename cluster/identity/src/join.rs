@@ -145,7 +145,7 @@ pub enum Refusal {
     /// The name is taken.
     #[error(
         "a node named {node} is in the cluster already, with another key: give this one another name, or remove the old \
-             one first with `constellation node remove {node}`; the token is still good"
+             one first with `constellation remove {node}`; the token is still good"
     )]
     DuplicateNode {
         /// The name.

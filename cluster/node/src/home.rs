@@ -91,7 +91,7 @@ pub enum HomeError {
     /// It was there.
     #[error(
         "this node is a member of a cluster and its replicated log {path} is gone: it must not begin another one. Restore it from \
-         a backup, or have another node run `constellation node remove`, move {folder} away, and join again"
+         a backup, or have another node run `constellation remove`, move {folder} away, and join again"
     )]
     LogGone {
         /// Where it should be.

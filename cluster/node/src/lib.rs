@@ -30,7 +30,7 @@ pub use founding::{Founder, FoundingError, found};
 pub use home::{Home, HomeError, Identity};
 pub use joining::{Joiner, JoiningError, join, source_towards};
 pub use lease::{Actuator, LeaseReport, Previous};
-pub use node::{Node, OrderError, Settings, StartError, folder};
+pub use node::{GossipTraffic, Node, OrderError, Settings, StartError, folder};
 pub use pull::{Export, MAX_EXPORT, PeerNode};
 pub use report::{ClusterReport, NodeReport, RaftReport};
 pub use secrets::SecretError;

@@ -98,6 +98,19 @@ pub enum OrderError {
     Failed(String),
 }
 
+/// What gossip sent and took since it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GossipTraffic {
+    /// Datagrams.
+    pub sent: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Datagrams that were taken.
+    pub received: u64,
+    /// Datagrams that were not.
+    pub refused: u64,
+}
+
 /// A running node. Clones are the same one.
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
@@ -414,6 +427,24 @@ impl Node {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// What gossip sent and took; `None` before it begins.
+    #[must_use]
+    pub fn gossip_traffic(&self) -> Option<GossipTraffic> {
+        let handle = self.0.core.gossip.get()?;
+        let gossip = handle.gossip.try_read().ok()?;
+        let counters = gossip.as_ref()?.counters();
+        let (sent, sent_bytes) = counters.total_sent();
+        Some(GossipTraffic {
+            sent,
+            sent_bytes,
+            received: counters.total_received(),
+            refused: constellation_gossip::Refused::ALL
+                .iter()
+                .map(|why| counters.total_refused(*why))
+                .sum(),
+        })
     }
 
     /// Says what is wanted of a member.

@@ -34,6 +34,7 @@ use super::guard::Caller;
 use super::server::Ending;
 use super::{ControlServer, ControlState, EntryPointFacts, Upgrades, api};
 use crate::chase::Chase;
+use crate::cluster::Cluster;
 use crate::drains::Drains;
 use crate::kernel::Kernel;
 use crate::report::{DisabledRouter, NodeFacts, Report};
@@ -68,6 +69,7 @@ impl Node {
         let kernel = Kernel::new(None);
         let state = ControlState {
             upgrades: Upgrades::new().0,
+            cluster: Cluster::prepare(std::path::Path::new("/nonexistent")).unwrap(),
             facts: Arc::new(NodeFacts {
                 name: "edge-1".to_owned(),
                 domain: Some("example.test".to_owned()),

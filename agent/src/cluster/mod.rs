@@ -1,0 +1,252 @@
+//! This node's part in a cluster, where `constellation init` or `join` has made it a member of one.
+//!
+//! [`Cluster`] is the handle that the rest of the agent has. Until the node of the cluster runs, and where there is none, it
+//! says so; a node on its own needs nothing of all this. The composition root starts it once nobody else serves for this node,
+//! since the replicated log has one owner at a time, and ends it before the process does.
+//!
+//! What the cluster asks the kernel and the data plane to do is decided in [`constellation_node`]; here are the things that
+//! are told.
+
+mod metrics;
+mod settings;
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use constellation_cluster::raft::{StartError as LogError, StoreFailure};
+use constellation_config::{Cluster as Config, ListenAt};
+use constellation_node::{Home, Identity, Node, StartError};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+pub use self::metrics::register;
+pub use self::settings::{Traits, advertised};
+use crate::cli::{Exit, Failure};
+
+/// How long the process before this one may take to close the log.
+const PREDECESSOR: Duration = Duration::from_secs(10);
+/// How often to look whether it has.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The handle. Clones are the same one.
+#[derive(Clone)]
+pub struct Cluster(Arc<Shared>);
+
+struct Shared {
+    state: RwLock<State>,
+    /// Where the cluster's work is done, whoever asks for it.
+    runtime: Handle,
+    data: PathBuf,
+}
+
+#[derive(Clone)]
+enum State {
+    /// In no cluster.
+    Alone,
+    /// A member that has not started yet.
+    Waiting(Identity),
+    /// A member at work.
+    Running(Node),
+    /// It has stopped.
+    Ended(Identity),
+}
+
+impl Cluster {
+    /// Looks whether this node is a member; starts nothing. To be called within the runtime that will do the work.
+    ///
+    /// # Errors
+    /// When what is on disk can't be read.
+    pub fn prepare(data: &Path) -> Result<Self, Failure> {
+        let identity = Home::below(data)
+            .identity()
+            .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+        Ok(Self(Arc::new(Shared {
+            state: RwLock::new(identity.map_or(State::Alone, State::Waiting)),
+            runtime: Handle::current(),
+            data: data.to_owned(),
+        })))
+    }
+
+    /// Who this node is in its cluster; `None`: it is in none.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        match self.state() {
+            State::Alone => None,
+            State::Waiting(identity) | State::Ended(identity) => Some(identity),
+            State::Running(node) => Some(node.identity().clone()),
+        }
+    }
+
+    /// The node at work; `None`: there is none, or not now.
+    #[must_use]
+    pub fn node(&self) -> Option<Node> {
+        match self.state() {
+            State::Running(node) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Starts the node where this is a member. Connections of other nodes' data planes go to `mesh`.
+    ///
+    /// # Errors
+    /// When the port is taken or the log is not fit.
+    pub async fn start(
+        &self,
+        config: &Config,
+        traits: Traits,
+        mesh: Option<mpsc::Sender<std::net::TcpStream>>,
+    ) -> Result<Option<Node>, Failure> {
+        let State::Waiting(identity) = self.state() else {
+            return Ok(None);
+        };
+        if identity.node.as_str() != traits.node {
+            return Err(Failure::new(
+                Exit::Config,
+                format!(
+                    "this node is {} in its cluster, and node.name is {}: names don't change while a node is a member. Set \
+                     node.name (or NODE_NAME) to {}, or take it out (`constellation leave`) and join anew",
+                    identity.node, traits.node, identity.node
+                ),
+            ));
+        }
+        let advertise = config.advertise.unwrap_or(identity.advertise);
+        let settings = settings::of(config, advertise, traits);
+        let started = tokio::time::Instant::now();
+        let node = loop {
+            // The process before this one closes its port and its log when this one says that it serves.
+            let patient = started.elapsed() < PREDECESSOR;
+            let listener = match TcpListener::bind(config.raft.or(advertise)).await {
+                Ok(listener) => listener,
+                Err(error) if patient && error.kind() == std::io::ErrorKind::AddrInUse => {
+                    tokio::time::sleep(LOOK).await;
+                    continue;
+                }
+                Err(error) => return Err(cannot_listen(config.raft, config.raft.or(advertise), &error)),
+            };
+            let failed = Arc::new(|failure: &StoreFailure| stop_process(failure));
+            match Node::start(&self.0.data, listener, settings.clone(), mesh.clone(), failed).await {
+                Ok(node) => break node,
+                Err(StartError::Log(LogError::Store(StoreFailure::InUse { .. }))) if patient => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(error) => return Err(Failure::new(Exit::System, error.to_string())),
+            }
+        };
+        tracing::info!(cluster = %identity.cluster, node = %identity.node, "a member of the cluster");
+        self.set(State::Running(node.clone()));
+        Ok(Some(node))
+    }
+
+    /// Ends the node: leases are let go of first.
+    pub async fn stop(&self, leaving: bool) {
+        if let State::Running(node) = self.state() {
+            node.stop(leaving).await;
+            self.set(State::Ended(node.identity().clone()));
+        }
+    }
+
+    /// Takes this node out: what acts under leases stops, the others agree that it is no member, and what it has of the
+    /// cluster on disk is put aside. Returns what to tell the operator.
+    ///
+    /// # Errors
+    /// In words, when the others do not agree: then it is a member still. Or when its files can't be moved.
+    pub async fn leave(&self, node: Node) -> Result<String, String> {
+        let identity = node.identity().clone();
+        let alone = node.report().nodes.len() == 1;
+        if !alone {
+            node.let_go().await;
+            node.remove(&identity.node).await.map_err(|error| {
+                format!(
+                    "{error}. This node is a member still and holds no lease any more until it is restarted"
+                )
+            })?;
+        }
+        node.stop(true).await;
+        self.set(State::Alone);
+        let moved = node.home().abandon().map_err(|error| {
+            format!("the others know that this node has left; what it has of the cluster could not be put aside: {error}")
+        })?;
+        let moved: Vec<String> = moved.iter().map(|path| path.display().to_string()).collect();
+        Ok(format!(
+            "node {} has left cluster {}; what it had of it is in {}. It serves on alone after a restart or `constellation \
+             upgrade`",
+            identity.node,
+            identity.cluster,
+            moved.join(" and ")
+        ))
+    }
+
+    /// Has something done where the cluster's work is done, whoever asks: connections that are opened on the way belong to
+    /// the runtime that lasts.
+    ///
+    /// # Errors
+    /// When the work panicked.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, String> {
+        self.0
+            .runtime
+            .spawn(work)
+            .await
+            .map_err(|error| format!("the work ended badly: {error}"))
+    }
+
+    fn state(&self) -> State {
+        self.0
+            .state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, state: State) {
+        *self.0.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cluster").field(&self.identity()).finish()
+    }
+}
+
+/// The log can't be kept: a node that goes on would keep leases without remembering what it agreed to.
+fn stop_process(failure: &StoreFailure) {
+    tracing::error!(%failure, "the replicated log can't be kept: this process ends now");
+    eprint_last(&format!("constellation: {failure}\n"));
+    std::process::exit(i32::from(Exit::Io.code()));
+}
+
+/// The log may be written somewhere that is lost; this is the last word.
+fn eprint_last(text: &str) {
+    use std::io::Write as _;
+    // Nothing is left to do when that is gone.
+    std::io::stderr().write_all(text.as_bytes()).unwrap_or_default();
+}
+
+fn cannot_listen(configured: ListenAt, address: SocketAddr, error: &std::io::Error) -> Failure {
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "the port is held by {}. Free it or change cluster.raft.address",
+            constellation_dataplane::port_owner::tcp(address)
+        ),
+        std::io::ErrorKind::AddrNotAvailable if configured.ip.is_none() => format!(
+            "this host has no address {} any more: set cluster.advertise to the one by which the other nodes reach it",
+            address.ip()
+        ),
+        std::io::ErrorKind::AddrNotAvailable => {
+            "this host has no such address. Change cluster.raft.address".to_owned()
+        }
+        _ => "check cluster.raft.address".to_owned(),
+    };
+    Failure::new(
+        Exit::Unavailable,
+        format!("the links between nodes: cannot listen on {address}: {error}; {hint}"),
+    )
+}
