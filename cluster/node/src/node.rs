@@ -22,7 +22,7 @@ use constellation_identity::{AuthorityPin, JoinToken, NodeName, UnixSeconds};
 use constellation_link::{Counters, Links, Membership, RaftTransport, Server};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 use crate::ask::{Ask, Reply};
 use crate::core::{ApplyError, Core, GossipHandle, Seen};
 use crate::home::{Home, HomeError, Identity};
-use crate::lease::{Actuator, LeaseReport, LeaseSettings, Task};
+use crate::lease::{Actuator, LeaseReport, LeaseSettings, Order, Task};
 use crate::pull::{self, Heard, MAX_EXPORT, Nudges, Own, PeerNode};
 use crate::report::{ClusterReport, NodeReport, RaftReport};
 use crate::serve::{self, Answers, Orders};
@@ -169,7 +169,7 @@ impl Node {
         if let Err(error) = credentials.check(UnixSeconds::now()) {
             tracing::error!(%error, "the other nodes will not accept this one");
         }
-        let life = home.next_life()?;
+        let life = home.begin_life()?;
         let (credentials_tell, credentials) = watch::channel(Arc::new(credentials));
         let counters = Arc::new(Counters::default());
         let links = Links::new(credentials.clone(), Arc::clone(&counters));
@@ -559,9 +559,11 @@ impl Node {
             core.client.incarnation
         } else {
             let view = core.view();
+            let latest = core.read(|state| state.incarnation(entry.id));
             let peer = view
                 .peers
                 .get(to)
+                .filter(|peer| latest.is_none_or(|latest| latest <= peer.generation))
                 .ok_or_else(|| format!("node {to} is not heard of now, so it can't be given {key}"))?;
             peer.generation
         };
@@ -681,6 +683,39 @@ impl Node {
         self.0.letting_go.cancel();
         self.0.leases.close();
         self.0.leases.wait().await;
+    }
+
+    /// Leaves this node's leases to the process that comes after this one, with what acts under them as it is: nothing is told to
+    /// stop. To be followed by [`Node::stop`], and by a start of that process before the leases run out.
+    ///
+    /// # Errors
+    /// In words, when it could not be said in time; then the leases run out, or are let go of, as in any other end.
+    pub async fn bequeath(&self) -> Result<(), String> {
+        let heir = self.0.home.name_heir().map_err(|error| error.to_string())?;
+        let heir = ClientId {
+            node: self.0.core.identity.id,
+            incarnation: heir,
+        };
+        let loops: Vec<_> = {
+            let orders = self.0.orders.read().unwrap_or_else(PoisonError::into_inner);
+            orders.values().cloned().collect()
+        };
+        let mut answers = Vec::new();
+        for one in loops {
+            let (answer, answered) = oneshot::channel();
+            if one.send(Order::Bequeath(heir, answer)).await.is_ok() {
+                answers.push(answered);
+            }
+        }
+        let all = async {
+            for answered in answers {
+                // One that ends has nothing to leave.
+                drop(answered.await);
+            }
+        };
+        tokio::time::timeout(self.0.settings.lease.ttl(), all)
+            .await
+            .map_err(|_| "the cluster did not answer in time".to_owned())
     }
 
     /// Ends everything: leases first, gossip (`leaving`: the others are told that this node will be back or not, and need

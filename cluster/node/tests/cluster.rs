@@ -33,7 +33,8 @@ fn settings(gossip: SocketAddr, priority: u32) -> Settings {
         peers: Vec::new(),
         timers: Timers::LAN,
         gossip_timing: constellation_gossip::Timing::LAN,
-        lease: Timing::new(Duration::from_millis(1000), Duration::from_millis(150)).unwrap(),
+        // Long enough for a process to be replaced on a machine that is busy with other tests.
+        lease: Timing::new(Duration::from_secs(10), Duration::from_secs(1)).unwrap(),
         damping: Damping {
             settle: Duration::from_secs(3600),
             stagger: Duration::from_millis(200),
@@ -234,6 +235,19 @@ async fn nodes_form_agree_hand_over_and_go() {
         eventually("the hand-over", async || (holder(node)? == "b").then_some(())).await;
     }
     to_b(&a).await.unwrap();
+    // The process of the holder is replaced: the lease is the next one's without having been let go of.
+    b.bequeath().await.unwrap();
+    b.stop(false).await;
+    let b = cluster.start("b", pb, 100).await;
+    for node in [&a, &b, &c] {
+        eventually("the heir", async || {
+            let report = node.report();
+            let online = report.nodes.iter().filter(|node| node.online).count();
+            (holder(node)? == "b" && online == 3).then_some(())
+        })
+        .await;
+    }
+    eventually("it acts", async || b.report().leases[0].mine.then_some(())).await;
     let unknown = a
         .hand_over(&LeaseKey::LbLeader, &"x".parse().unwrap())
         .await
@@ -291,13 +305,17 @@ async fn nodes_form_agree_hand_over_and_go() {
     for (node, what) in &told {
         match what {
             Told::Held(token, previous) => {
-                assert_eq!(current, None, "{told:?}");
+                // An heir goes on where the process before it was.
+                assert!(
+                    current.take().is_none_or(|(holder, _)| holder == *node),
+                    "{told:?}"
+                );
                 // One that could not be renewed for a moment may be the same node's again, under the same token.
                 assert!(
                     *token > greatest || lost == Some((node.clone(), *token)),
                     "{told:?}"
                 );
-                assert_eq!(previous.is_some(), greatest > 0, "{told:?}");
+                assert_ne!(previous.as_deref(), Some(node.as_str()), "{told:?}");
                 greatest = *token;
                 current = Some((node.clone(), *token));
             }
@@ -307,5 +325,5 @@ async fn nodes_form_agree_hand_over_and_go() {
             }
         }
     }
-    assert!(greatest > 0 && told.len() >= 7, "{told:?}");
+    assert!(greatest > 0 && told.len() >= 5, "{told:?}");
 }
