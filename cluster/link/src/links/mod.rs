@@ -57,9 +57,16 @@ pub struct Links(Arc<Inner>);
 struct Inner {
     credentials: watch::Receiver<Arc<Credentials>>,
     counters: Arc<Counters>,
-    ways: Mutex<HashMap<(NodeName, Lane), State>>,
+    ways: Mutex<HashMap<(NodeName, Lane), Way>>,
     stop: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// A connection that is there, or is to be, or could not be.
+struct Way {
+    /// Where the node was looked for.
+    addresses: Vec<String>,
+    state: State,
 }
 
 /// Where a connection stands.
@@ -141,7 +148,7 @@ impl Links {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(NodeName, Lane), State>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(NodeName, Lane), Way>> {
         self.0.ways.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -171,20 +178,26 @@ impl Links {
             return Err(LinkError::Stopped);
         }
         let key = (node.clone(), lane);
-        match ways.get(&key) {
-            Some(State::Open(connection)) if connection.is_of(&latest) => match connection.ended() {
-                None => return Ok(Found::Open(Arc::clone(connection))),
-                Some((at, error @ LinkError::Refused { .. })) if at.elapsed() < REFUSED_BACKOFF => {
-                    return Err(error);
-                }
-                Some(_) => {}
-            },
-            Some(State::Connecting(attempt)) => return Ok(Found::Connecting(attempt.clone())),
-            Some(State::Failed(at, error)) if at.elapsed() < rest(error) => return Err(error.clone()),
-            _ => {}
+        if let Some(way) = ways.get(&key) {
+            match &way.state {
+                State::Connecting(attempt) => return Ok(Found::Connecting(attempt.clone())),
+                State::Open(connection) if connection.is_of(&latest) => match connection.ended() {
+                    None => return Ok(Found::Open(Arc::clone(connection))),
+                    Some((at, error @ LinkError::Refused { .. })) if way.rests(addresses, at, &error) => {
+                        return Err(error);
+                    }
+                    Some(_) => {}
+                },
+                State::Failed(at, error) if way.rests(addresses, *at, error) => return Err(error.clone()),
+                State::Open(_) | State::Failed(..) => {}
+            }
         }
         let (tell, attempt) = watch::channel(None);
-        ways.insert(key.clone(), State::Connecting(attempt.clone()));
+        let way = Way {
+            addresses: addresses.to_vec(),
+            state: State::Connecting(attempt.clone()),
+        };
+        ways.insert(key.clone(), way);
         drop(ways);
         self.0
             .tasks
@@ -217,7 +230,7 @@ impl Links {
             Err(error) => State::Failed(Instant::now(), error.clone()),
         };
         // Together, so that nobody finds the one without the other.
-        self.lock().insert(key, state);
+        self.lock().insert(key, Way { addresses, state });
         tell.send_replace(Some(result));
         if let Some((stream, served)) = stream {
             drop(tell);
@@ -231,10 +244,14 @@ enum Found {
     Connecting(watch::Receiver<Option<Result<Arc<Connection>, LinkError>>>),
 }
 
-fn rest(error: &LinkError) -> Duration {
-    match error {
-        LinkError::Refused { .. } => REFUSED_BACKOFF,
-        _ => BACKOFF,
+impl Way {
+    /// Whether the node is left alone still. At other addresses it is looked for at once.
+    fn rests(&self, addresses: &[String], since: Instant, error: &LinkError) -> bool {
+        let rest = match error {
+            LinkError::Refused { .. } => REFUSED_BACKOFF,
+            _ => BACKOFF,
+        };
+        self.addresses == addresses && since.elapsed() < rest
     }
 }
 
