@@ -16,8 +16,9 @@ mod network;
 mod node;
 mod promotion;
 pub mod store;
+mod transfer;
 
-pub use consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError};
+pub use consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError, TransferError};
 pub use failure::{OnFailure, StoreFailure};
 pub use member::{Member, Role};
 pub use network::{MAX_CALL_BYTES, Transport, TransportError};

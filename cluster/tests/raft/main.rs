@@ -15,3 +15,4 @@ mod leases;
 mod nodes;
 mod suite;
 mod testnet;
+mod transfer;
