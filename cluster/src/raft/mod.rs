@@ -24,6 +24,7 @@ pub use member::{Member, Role};
 pub use network::{MAX_CALL_BYTES, Transport, TransportError};
 pub use node::{RaftNode, StartError, Timers};
 pub use promotion::{MAX_VOTERS, Progress, promotable};
+pub use store::{Recovered, recover};
 
 use std::io::Cursor;
 

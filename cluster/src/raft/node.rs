@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError, TransferError};
 use super::network::{Appended, Call, ENTRIES_IN_A_CALL, Installed, MAX_CALL_BYTES, Peers, Transport, Voted};
-use super::store::{Closed, LogStore, Machine, Observer, SharedState};
+use super::store::{self, Closed, LogStore, Machine, Observer, SharedState};
 use super::transfer::{self, Carrier, Stood};
 use super::{Member, OnFailure, Progress, StoreFailure, Types, promotable};
 use crate::state::{Command, NodeId, Outcome, Request};
@@ -116,6 +116,8 @@ impl RaftNode {
         told: OnFailure,
     ) -> Result<Self, StartError> {
         let config = timers.config().map_err(StartError::Timers)?;
+        // What a recovery left undone when it was interrupted.
+        store::finish(folder)?;
         let log = LogStore::open(&folder.join("log.redb"), id, Arc::clone(&told))?;
         let machine = Machine::open(folder, observer, told)?;
         let state = machine.state();

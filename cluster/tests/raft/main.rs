@@ -13,6 +13,7 @@ mod faults;
 mod history;
 mod leases;
 mod nodes;
+mod recover;
 mod suite;
 mod testnet;
 mod transfer;

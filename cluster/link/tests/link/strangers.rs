@@ -196,15 +196,13 @@ async fn a_member_that_sends_what_is_no_frame_is_cut_before_its_body_is_read() {
         header(1, 1, 1),
         header(0, 1, 9),
     ];
-    let mut count = 0;
-    for bytes in bad {
+    for (count, bytes) in (1..).zip(bad) {
         let mut stream = raw(&a, "b", b.address, PEER_ALPN).await.expect("a member");
         stream.write_all(&bytes).await.expect("written");
         stream.flush().await.expect("written");
         let mut answer = Vec::new();
         drop(soon("the end", stream.read_to_end(&mut answer)).await);
         assert_eq!(answer, b"");
-        count += 1;
         until("the count", || b.counters.refused(Refused::Malformed) == count).await;
     }
     assert_eq!(a.call(&b, Service::Raft, "x").await, Ok(echoed(&a, "x")));

@@ -48,6 +48,13 @@ struct Shared {
     open: watch::Sender<()>,
 }
 
+/// What a log says of itself.
+pub(super) struct Known {
+    pub(super) vote: Option<Vote<NodeId>>,
+    pub(super) purged: Option<LogId<NodeId>>,
+    pub(super) committed: Option<LogId<NodeId>>,
+}
+
 /// Tells when the last copy of a store is gone and its file is free.
 #[derive(Clone, Debug)]
 pub struct Closed(watch::Receiver<()>);
@@ -282,6 +289,20 @@ impl LogStore {
         })
     }
 
+    /// What the records besides the entries say.
+    pub(super) fn known(&self) -> Result<Known, StoreFailure> {
+        Ok(Known {
+            vote: self.record(VOTE)?,
+            purged: self.record(PURGED)?,
+            committed: self.record::<Option<LogId<NodeId>>>(COMMITTED)?.flatten(),
+        })
+    }
+
+    /// All entries from an index on.
+    pub(super) fn after(&self, first: u64) -> Result<Vec<Entry<Types>>, StoreFailure> {
+        self.entries((Bound::Included(first), Bound::Unbounded))
+    }
+
     /// Queues a write that tells when it is done.
     async fn write(
         &self,
@@ -332,7 +353,7 @@ impl LogStore {
 }
 
 /// Notes whose log this is, or checks it.
-fn own(database: &Database, path: &Path, node: NodeId) -> Result<(), StoreFailure> {
+pub(super) fn own(database: &Database, path: &Path, node: NodeId) -> Result<(), StoreFailure> {
     let write = |error: redb::Error| StoreFailure::writing(path, error);
     let transaction = database.begin_write().map_err(|error| write(error.into()))?;
     transaction
