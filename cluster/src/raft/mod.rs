@@ -11,6 +11,8 @@
 mod codec;
 mod consensus;
 mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
 mod member;
 mod network;
 mod node;

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::counters::Counters;
 use crate::error::LinkError;
 use crate::frame::Service;
+use crate::membership::{self, Membership};
 pub(crate) use dial::any;
 
 use connection::Connection;
@@ -56,6 +57,7 @@ pub struct Links(Arc<Inner>);
 
 struct Inner {
     credentials: watch::Receiver<Arc<Credentials>>,
+    members: watch::Receiver<Membership>,
     counters: Arc<Counters>,
     ways: Mutex<HashMap<(NodeName, Lane), Way>>,
     stop: CancellationToken,
@@ -89,11 +91,16 @@ impl fmt::Debug for Links {
 
 impl Links {
     /// With the credentials of this node. New ones are used for what is opened later; what is open goes on until the calls
-    /// on it are answered.
+    /// on it are answered. A connection to a node that is no member any more is cut.
     #[must_use]
-    pub fn new(credentials: watch::Receiver<Arc<Credentials>>, counters: Arc<Counters>) -> Self {
+    pub fn new(
+        credentials: watch::Receiver<Arc<Credentials>>,
+        members: watch::Receiver<Membership>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self(Arc::new(Inner {
             credentials,
+            members,
             counters,
             ways: Mutex::default(),
             stop: CancellationToken::new(),
@@ -183,8 +190,8 @@ impl Links {
                 State::Connecting(attempt) => return Ok(Found::Connecting(attempt.clone())),
                 State::Open(connection) if connection.is_of(&latest) => match connection.ended() {
                     None => return Ok(Found::Open(Arc::clone(connection))),
-                    Some((at, error @ LinkError::Refused { .. })) if way.rests(addresses, at, &error) => {
-                        return Err(error);
+                    Some(end) if end.fruitless && way.rests(addresses, end.at, &end.error) => {
+                        return Err(end.unsent());
                     }
                     Some(_) => {}
                 },
@@ -215,13 +222,16 @@ impl Links {
     ) {
         let dialled = tokio::select! {
             () = self.0.stop.cancelled() => Err(LinkError::Stopped),
-            dialled = dial::peer(&key.0, &addresses, &credentials) => dialled,
+            dialled = async {
+                let members = self.0.members.borrow().clone();
+                dial::peer(&key.0, &addresses, &credentials, &members).await
+            } => dialled,
         };
         self.0.counters.connect(dialled.is_ok());
         let (result, stream) = match dialled {
-            Ok(stream) => {
+            Ok((stream, identity)) => {
                 let (connection, served) = Connection::new(peer(&key.0), credentials);
-                (Ok(Arc::new(connection)), Some((stream, served)))
+                (Ok(Arc::new(connection)), Some((stream, identity, served)))
             }
             Err(error) => (Err(error), None),
         };
@@ -232,9 +242,15 @@ impl Links {
         // Together, so that nobody finds the one without the other.
         self.lock().insert(key, Way { addresses, state });
         tell.send_replace(Some(result));
-        if let Some((stream, served)) = stream {
-            drop(tell);
-            served.serve(stream, &self.0.counters, &self.0.stop).await;
+        drop(tell);
+        if let Some((stream, identity, served)) = stream {
+            let removed = async {
+                membership::removed(&self.0.members, &identity).await;
+                membership::not_a_member(&identity.node)
+            };
+            served
+                .serve(stream, removed, &self.0.counters, &self.0.stop)
+                .await;
         }
     }
 }

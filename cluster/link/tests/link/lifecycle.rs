@@ -9,10 +9,10 @@ use constellation_link::{LinkError, Purpose, Service};
 use crate::node::{Cluster, Echo, Node, echoed, name, soon, until};
 
 /// Calls until it is answered; what it says until then may only be that nobody is there.
-async fn answered(from: &Node<Echo>, to: &Node<Echo>) -> Vec<u8> {
+async fn answered(from: &Node<Echo>, to: &Node<Echo>, service: Service) -> Vec<u8> {
     soon("an answer", async {
         loop {
-            match from.call(to, Service::Raft, "again").await {
+            match from.call(to, service, "again").await {
                 Ok(answer) => return answer,
                 Err(LinkError::Unreachable { .. } | LinkError::NoAnswer { .. }) => {
                     tokio::task::yield_now().await
@@ -28,9 +28,14 @@ async fn answered(from: &Node<Echo>, to: &Node<Echo>) -> Vec<u8> {
 async fn a_server_that_stops_ends_its_calls_and_is_found_again_where_it_starts() {
     let cluster = Cluster::new();
     let a = cluster.node("a").await;
-    let credentials = || cluster.credentials("b", UnixSeconds::now());
+    let credentials = Arc::new(cluster.credentials("b", UnixSeconds::now()));
     let mut b = cluster
-        .node_with("b", credentials(), Arc::new(Echo::default()), "127.0.0.1:0")
+        .node_with(
+            "b",
+            Arc::clone(&credentials),
+            Arc::new(Echo::default()),
+            "127.0.0.1:0",
+        )
         .await;
     for elsewhere in [false, true] {
         let stopped = (b.name.clone(), b.address);
@@ -49,7 +54,7 @@ async fn a_server_that_stops_ends_its_calls_and_is_found_again_where_it_starts()
         }
         let at = if elsewhere { "127.0.0.1:0" } else { &at };
         b = cluster
-            .node_with("b", credentials(), Arc::new(Echo::default()), at)
+            .node_with("b", Arc::clone(&credentials), Arc::new(Echo::default()), at)
             .await;
         assert!(
             handler.upgrade().is_none(),
@@ -57,7 +62,9 @@ async fn a_server_that_stops_ends_its_calls_and_is_found_again_where_it_starts()
         );
         assert_eq!(b.name, stopped.0);
         assert_eq!(b.address == stopped.1, !elsewhere);
-        assert_eq!(answered(&a, &b).await, echoed(&a, "again"));
+        for service in [Service::Raft, Service::Control] {
+            assert_eq!(answered(&a, &b, service).await, echoed(&a, "again"));
+        }
     }
 }
 

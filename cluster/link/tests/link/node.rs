@@ -100,13 +100,13 @@ impl Cluster {
     pub(crate) async fn node_with<H: Handler>(
         &self,
         node: &str,
-        credentials: Credentials,
+        credentials: impl Into<Arc<Credentials>>,
         handler: Arc<H>,
         address: &str,
     ) -> Node<H> {
         let listener = listen(address).await;
         let address = listener.local_addr().expect("an address");
-        let credentials = watch::Sender::new(Arc::new(credentials));
+        let credentials = watch::Sender::new(credentials.into());
         let counters = Arc::new(Counters::default());
         let (mesh, streams) = mpsc::channel(1);
         let server = Server::new(
@@ -122,7 +122,11 @@ impl Cluster {
         Node {
             name: name(node),
             address,
-            links: Links::new(credentials.subscribe(), Arc::clone(&outgoing)),
+            links: Links::new(
+                credentials.subscribe(),
+                self.tell.subscribe(),
+                Arc::clone(&outgoing),
+            ),
             credentials,
             handler,
             counters,

@@ -114,7 +114,25 @@ async fn a_member_that_is_removed_is_cut_at_once_and_not_let_in_again() {
         assert!(String::from_utf8_lossy(&words).contains("join again with a new token"));
     }
     until("the refusal", || b.counters.refused(Refused::NotAMember) == 1).await;
-    assert_eq!(b.call(&a, Service::Raft, "x").await, Ok(echoed(&b, "x")));
+    // Nor is it called any more.
+    let called = b.call(&a, Service::Raft, "x").await;
+    refused(called, "node a is not a member of this cluster");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_was_given_to_another_node_is_not_the_old_one_any_more() {
+    let cluster = Cluster::new();
+    let (a, old) = (cluster.node("a").await, cluster.node("b").await);
+    assert_eq!(a.call(&old, Service::Raft, "x").await, Ok(echoed(&a, "x")));
+    cluster.remove("b");
+    let new = cluster.node("b").await;
+    refused(
+        a.call(&old, Service::Raft, "x").await,
+        "node b is not a member of this cluster",
+    );
+    refused(old.call(&a, Service::Raft, "x").await, "node b is not a member");
+    assert_eq!(a.call(&new, Service::Raft, "x").await, Ok(echoed(&a, "x")));
+    assert_eq!(new.call(&a, Service::Raft, "x").await, Ok(echoed(&new, "x")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
