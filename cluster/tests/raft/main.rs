@@ -6,6 +6,7 @@
     reason = "all of this is a test, also what stands outside of functions marked as one"
 )]
 
+mod calls;
 mod disk;
 mod faults;
 /// Shared with the simulation, which checks leases with it, too.

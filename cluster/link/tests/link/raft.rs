@@ -89,7 +89,7 @@ fn write(sequence: u64) -> Request {
         command: Command::Document(DocumentChange {
             name: "a".to_owned(),
             expected: None,
-            content: Some(vec![b'x'; 100_000]),
+            content: Some(vec![b'x'; 20_000]),
         }),
     }
 }

@@ -17,5 +17,5 @@ mod writer;
 pub use log::{Closed, LogStore};
 pub use machine::{Machine, Observer, SharedState};
 pub(super) use recover::finish;
-pub(super) use snapshot::reread;
 pub use recover::{Recovered, recover};
+pub(super) use snapshot::reread;
