@@ -40,6 +40,9 @@ pub trait Consensus: Send + Sync + 'static {
     /// Until this returns the leader takes no proposals and answers no reads: about one round trip with up to three voters,
     /// about [`super::Timers::election_max`] with more. After an error the members elect as they do when a leader has died,
     /// if this one does not lead any more. The future may be dropped, which ends the attempt; it may succeed all the same.
+    ///
+    /// It went as meant in 40 of 40 attempts each with 2, 3 and 5 voters in one process, and has not been measured over networks
+    /// whose round trips are long.
     fn step_down(&self, to: Option<NodeId>) -> impl Future<Output = Result<NodeId, TransferError>> + Send;
 
     /// Who leads, and who is a member, as this node knows.

@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use constellation_identity::tls::Credentials;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -341,5 +341,59 @@ async fn drained(shared: &Shared) {
     const AGAIN: Duration = Duration::from_millis(20);
     while !shared.lock().waiting.is_empty() {
         sleep(AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use constellation_identity::tls::Credentials;
+    use constellation_identity::{
+        Authority, ClusterId, NODE_VALIDITY, NodeKey, SigningRequest, Trust, UnixSeconds,
+    };
+    use tokio::time::{Instant, advance, timeout};
+
+    use super::{Connection, IDLE, LinkError, Service, idle};
+
+    fn credentials() -> Arc<Credentials> {
+        let (cluster, now) = (ClusterId::generate().unwrap(), UnixSeconds::now());
+        let authority = Authority::generate(cluster, now).unwrap();
+        let key = NodeKey::generate().unwrap();
+        let request = SigningRequest::parse(&key.signing_request().unwrap()).unwrap();
+        let certificate = authority
+            .certify(&"a".parse().unwrap(), &request, now, NODE_VALIDITY)
+            .unwrap();
+        let trust = Trust::new(cluster, vec![authority.certificate().clone()]).unwrap();
+        Arc::new(Credentials::new(certificate, key, trust, now).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_closed_when_nobody_uses_it_and_not_under_a_call() {
+        let (connection, served) = Connection::new("node b".to_owned(), credentials());
+        let started = Instant::now();
+        let closing = idle(&served.shared);
+        tokio::pin!(closing);
+        // A call that is never answered keeps it.
+        {
+            let call = connection.call(Service::Control, Vec::new());
+            tokio::pin!(call);
+            let waited = timeout(3 * IDLE, async {
+                tokio::select! {
+                    () = &mut closing => panic!("closed under a call"),
+                    answer = &mut call => panic!("{answer:?}"),
+                }
+            });
+            waited.await.unwrap_err();
+        }
+        served.shared.lock().waiting.clear();
+        closing.await;
+        assert!(started.elapsed() > 3 * IDLE);
+        advance(Duration::from_secs(1)).await;
+        // Nobody finds it open, and who had it already is told that nothing was sent.
+        assert!(connection.ended().is_some_and(|end| end.fruitless));
+        let late = connection.call(Service::Raft, Vec::new()).await;
+        assert!(matches!(late, Err(LinkError::Unreachable { .. })), "{late:?}");
     }
 }

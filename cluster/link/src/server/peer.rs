@@ -231,3 +231,72 @@ async fn farewell<W: AsyncWrite + Unpin>(write: &mut W, stranger: Option<&NodeId
         tracing::trace!(%error, "a connection ended without a farewell");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use constellation_identity::{ClusterId, NodeIdentity, PublicKeyDigest};
+    use tokio::sync::{Semaphore, mpsc};
+    use tokio::time::Instant;
+
+    use super::{HANDLER, Handler, Header, Kind, Service, answer};
+
+    struct Bad;
+
+    impl Handler for Bad {
+        async fn answer(&self, _: &NodeIdentity, service: Service, body: Vec<u8>) -> Option<Vec<u8>> {
+            match &*body {
+                b"panic" => panic!("as it was told"),
+                b"long" => Some(vec![0; service.answer_limit() + 1]),
+                _ => std::future::pending().await,
+            }
+        }
+
+        async fn join(&self, _: Vec<u8>) -> Option<Vec<u8>> {
+            None
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_answered_whatever_its_handler_does() {
+        let peer = Arc::new(NodeIdentity {
+            cluster: ClusterId::from_bytes([1; 16]),
+            node: "a".parse().unwrap(),
+            public_key: PublicKeyDigest([2; 32]),
+        });
+        let header = Header {
+            id: 7,
+            service: Service::Control,
+            kind: Kind::Request,
+            length: 0,
+        };
+        let places = Arc::new(Semaphore::new(1));
+        for body in ["panic", "long", "never"] {
+            let (answers, mut queue) = mpsc::channel(1);
+            let place = Arc::clone(&places).acquire_owned().await.unwrap();
+            let started = Instant::now();
+            let body_bytes = body.as_bytes().to_vec();
+            answer(
+                Arc::new(Bad),
+                Arc::clone(&peer),
+                header,
+                body_bytes,
+                place,
+                answers,
+            )
+            .await;
+            let (frame, place) = queue.recv().await.unwrap();
+            assert_eq!(
+                (frame.id, frame.kind, frame.body.len()),
+                (7, Kind::Dropped, 0),
+                "{body}"
+            );
+            assert_eq!(started.elapsed() >= HANDLER, body == "never");
+            // It is free once the answer is written.
+            assert_eq!(places.available_permits(), 0);
+            drop(place);
+            assert_eq!(places.available_permits(), 1);
+        }
+    }
+}

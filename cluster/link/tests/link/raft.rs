@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use constellation_cluster::raft::{Consensus, Member, RaftNode, Timers};
+use constellation_cluster::raft::{Consensus, Member, RaftNode, Timers, TransferError};
 use constellation_cluster::state::{ClientId, Command, DocumentChange, NodeId, Request};
 use constellation_identity::{NodeIdentity, UnixSeconds};
 use constellation_link::{Handler, RaftTransport, Resolver, Service};
@@ -165,19 +165,32 @@ async fn three_nodes_form_a_cluster_over_their_links_and_outlive_their_leader() 
     for sequence in 2..=20 {
         apply(&nodes, sequence).await;
     }
+    // Leadership is handed over first, by a call over the same links.
+    let first = leader(&nodes).await;
+    let target = first % 3 + 1;
+    let handed = nodes[&first].1.step_down(Some(NodeId(target))).await;
+    println!("handed over: {handed:?}, meant for {target}");
+    assert!(
+        matches!(
+            handed,
+            Ok(_) | Err(TransferError::NotElected { .. } | TransferError::NoAnswer { .. })
+        ),
+        "{handed:?}"
+    );
+    apply(&nodes, 21).await;
     let old = leader(&nodes).await;
     let (mut node, raft) = nodes.remove(&old).expect("the leader");
     node.stop().await;
     raft.shut_down().await;
     node.links.shut_down().await;
-    apply(&nodes, 21).await;
+    apply(&nodes, 22).await;
     assert_ne!(leader(&nodes).await, old);
     // Back again, at another address.
     nodes.insert(
         old,
         start_again(&cluster, old, folder.path(), &places, (node, raft)).await,
     );
-    apply(&nodes, 22).await;
+    apply(&nodes, 23).await;
     let leading = leader(&nodes).await;
     let applied = nodes[&leading].1.watch().borrow().applied;
     let mut view = nodes[&old].1.watch();
