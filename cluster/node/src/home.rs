@@ -6,6 +6,7 @@
 //! cluster/authorities.crt  whom it believes
 //! cluster/life             the number of its last life
 //! cluster/heir             the number of the next one, where the process before this one has left it something
+//! cluster/recovered        that this node went on alone, and the others are still to be taken out
 //! raft/                    the replicated log
 //! ```
 //!
@@ -29,6 +30,7 @@ use thiserror::Error;
 const IDENTITY: &str = "identity.json";
 const LIFE: &str = "life";
 const HEIR: &str = "heir";
+const RECOVERED: &str = "recovered";
 
 /// Who a node is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,6 +262,24 @@ impl Home {
             Secrecy::Public,
         )?;
         Ok(life)
+    }
+
+    /// That all others are to be taken out, since this node went on alone.
+    pub(crate) fn mark_recovered(&self) -> Result<(), HomeError> {
+        Ok(files::write(&self.cluster.join(RECOVERED), b"", Secrecy::Public)?)
+    }
+
+    pub(crate) fn is_recovered(&self) -> bool {
+        self.cluster.join(RECOVERED).exists()
+    }
+
+    pub(crate) fn unmark_recovered(&self) -> Result<(), HomeError> {
+        let path = self.cluster.join(RECOVERED);
+        fs::remove_file(&path).map_err(|source| HomeError::Folder {
+            action: "can't remove",
+            path,
+            source,
+        })
     }
 
     fn next_life(&self) -> Result<u64, HomeError> {

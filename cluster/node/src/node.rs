@@ -34,10 +34,12 @@ use crate::lease::{Actuator, LeaseReport, LeaseSettings, Order, Task};
 use crate::pull::{self, Heard, MAX_EXPORT, Nudges, Own, PeerNode};
 use crate::report::{ClusterReport, NodeReport, RaftReport};
 use crate::serve::{self, Answers, Orders};
-use crate::{expiry, membership, quorum, secrets, upkeep};
+use crate::{expiry, membership, quorum, recovery, secrets, upkeep};
 
 /// How long something that an operator asked for may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long leadership of the log may take to change hands.
+const STEPPING_DOWN: Duration = Duration::from_secs(2);
 /// How often a node that just joined looks whether the gossip keys are here.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -172,7 +174,8 @@ impl Node {
         let life = home.begin_life()?;
         let (credentials_tell, credentials) = watch::channel(Arc::new(credentials));
         let counters = Arc::new(Counters::default());
-        let links = Links::new(credentials.clone(), Arc::clone(&counters));
+        let (members_tell, members) = watch::channel(Membership::AnyOfTheCluster);
+        let links = Links::new(credentials.clone(), members.clone(), Arc::clone(&counters));
         let seen = Arc::new(Seen::default());
         let transport = RaftTransport {
             links: links.clone(),
@@ -196,7 +199,6 @@ impl Node {
             incarnation: life,
         };
         let core = Arc::new(Core::new(identity, client, raft, links, Arc::clone(&seen)));
-        let (members_tell, members) = watch::channel(Membership::AnyOfTheCluster);
         let (gossipers_tell, gossipers) = watch::channel(Arc::new(Gossipers::anybody()));
         let (removed_tell, removed) = watch::channel(false);
         let (views_tell, views) = watch::channel(Arc::new(View::default()));
@@ -233,6 +235,7 @@ impl Node {
         tasks.spawn(membership::tell(Arc::clone(&core), told, stop.clone()));
         tasks.spawn(membership::keep(Arc::clone(&core), stop.clone()));
         tasks.spawn(expiry::run(Arc::clone(&core), timer, stop.clone()));
+        tasks.spawn(recovery::finish(Arc::clone(&core), home.clone(), stop.clone()));
         tasks.spawn(quorum::run(Arc::clone(&core), quorum_tell, stop.clone()));
         tasks.spawn(upkeep::certificate(
             Arc::clone(&core),
@@ -676,10 +679,26 @@ impl Node {
         &self.0.home
     }
 
+    /// Has another voter lead the log, if this node does: a log without a leader for as long as an election takes could cost others
+    /// their leases.
+    async fn step_down(&self) {
+        let core = &self.0.core;
+        let voters = core.leader().members.values().filter(|(_, voter)| *voter).count();
+        if !core.leader().leading || voters < 2 {
+            return;
+        }
+        match tokio::time::timeout(STEPPING_DOWN, core.raft.step_down(None)).await {
+            Ok(Ok(leader)) => tracing::info!(%leader, "another node leads the replicated log"),
+            Ok(Err(error)) => tracing::info!(%error, "the replicated log finds its next leader itself"),
+            Err(_) => tracing::info!("the replicated log finds its next leader itself"),
+        }
+    }
+
     /// Lets go of all leases, in favour of others where there are any, and tells everybody that this node takes nothing new.
     /// Returns when that is done, or their time is over.
     pub async fn let_go(&self) {
         self.set_ready(false).await;
+        self.step_down().await;
         self.0.letting_go.cancel();
         self.0.leases.close();
         self.0.leases.wait().await;
@@ -691,6 +710,7 @@ impl Node {
     /// # Errors
     /// In words, when it could not be said in time; then the leases run out, or are let go of, as in any other end.
     pub async fn bequeath(&self) -> Result<(), String> {
+        self.step_down().await;
         let heir = self.0.home.name_heir().map_err(|error| error.to_string())?;
         let heir = ClientId {
             node: self.0.core.identity.id,
