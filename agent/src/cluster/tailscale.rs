@@ -26,7 +26,10 @@ const MAX_ADDRESSES: usize = 256;
 
 /// Looks until it is stopped, while a member is not heard of.
 pub(super) async fn run(node: Node, socket: PathBuf, stop: CancellationToken) {
-    drop(stop.run_until_cancelled(look(&node, &socket)).await);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = look(&node, &socket) => {}
+    }
 }
 
 async fn look(node: &Node, socket: &Path) {
