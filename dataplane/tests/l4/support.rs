@@ -146,6 +146,7 @@ impl Plan {
                 udp: UdpSettings::default(),
                 exempt_sources: Vec::new(),
                 default_tls_options: "default".into(),
+                tenure: Default::default(),
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::MIN,
