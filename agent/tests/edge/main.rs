@@ -9,3 +9,6 @@
 
 mod authority;
 mod lessor;
+mod moving;
+mod site;
+mod vanishing;

@@ -8,6 +8,7 @@
 )]
 
 mod chase;
+mod virtual_ips;
 mod formats;
 mod guard;
 mod layers;

@@ -27,7 +27,7 @@ mod status;
 pub mod steering;
 mod tc;
 
-pub use capability::{Capability, missing_capabilities};
+pub use capability::{Capability, missing_capabilities, missing_of};
 pub use chase::Chase;
 pub use constellation_boot_time::BootTime;
 pub use constellation_ebpf_abi as abi;
