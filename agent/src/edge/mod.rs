@@ -11,8 +11,9 @@
 //! | [`Edge::release`], then the lease is let go of | leave new clients without an answer; take the addresses off, keep them aside |
 //! | [`Edge::lost`] | the same: who is late has nothing to hand over, and the kernel refuses already |
 //!
-//! While an address moves, a client that the network still leads here gets no answer, rather than a refusal: its kernel
-//! asks again within a second, and finds the new holder. What is open goes on: the new holder passes its packets here, and
+//! While an address moves, a client that the network still leads here gets no answer, rather than a refusal; its first packet
+//! is kept until another node announces the address, and is passed on to it. What is lost of that comes again within a
+//! second. What is open goes on: the new holder passes its packets here, and
 //! this host has the address, to itself, until `edge.chase.for` is over.
 
 use std::net::IpAddr;
@@ -107,7 +108,16 @@ impl Edge {
     /// # Errors
     /// When steering could not be taken back. Then the lease is not to be let go of: it has to run out.
     pub fn release(&self) -> Result<(), EdgeError> {
-        let silent = self.steering.fall_silent(BootTime::now() + SILENCE);
+        let until = BootTime::now() + SILENCE;
+        // Where the kernel does not steer, clients are answered and reset: they must not get a second answer.
+        let ready = self.steering.is_active().then(|| self.virtual_ips.ready());
+        let silent = self.steering.fall_silent(until);
+        if silent.is_ok()
+            && let Some(ready) = ready
+            && let Err(error) = ready.and_then(|ready| self.virtual_ips.usher(ready, until))
+        {
+            tracing::warn!(%error, "clients that come here meanwhile are not passed on: they ask again within a second");
+        }
         // In any case: who has no grant has no use for the addresses.
         if let Err(error) = self.virtual_ips.set_aside(self.keep) {
             tracing::error!(%error, "connections that are open here may end: their addresses could not be kept");

@@ -12,6 +12,8 @@ mod frame;
 mod message;
 mod netlink;
 mod report;
+mod stray;
+mod usher;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -32,6 +34,9 @@ use self::announcer::{Announcer, Here, Place};
 use self::device::Device;
 use self::message::{Arp, Found, OURS};
 pub use self::report::Report;
+pub use self::stray::Porter;
+pub(crate) use self::usher::Ready;
+use self::usher::Usher;
 use crate::cli::{Exit, Failure};
 use crate::kernel::{Reason, Standing};
 
@@ -54,6 +59,7 @@ struct State {
     vanishes: BootTime,
     announcer: Option<Announcer>,
     aside: Option<Aside>,
+    usher: Option<Usher>,
     announced: u64,
 }
 
@@ -187,6 +193,7 @@ impl VirtualIps {
         if !were_here {
             self.end_aside(&mut state);
             state.announcer = None;
+            state.usher = None;
             let places = self.addresses.iter().map(|(net, device)| Place {
                 address: net.addr(),
                 device: device.index,
@@ -219,11 +226,33 @@ impl VirtualIps {
         kept
     }
 
+    /// Prepares to pass clients on that come here after the addresses have gone. To be called before they go.
+    ///
+    /// # Errors
+    /// When there is no socket to be had.
+    pub(crate) fn ready(&self) -> Result<Ready, VipError> {
+        let places = self.addresses.iter();
+        let places = places.map(|(net, device)| (net.addr(), device.index, device.mac));
+        Ready::new(places).map_err(VipError::kernel("preparing to pass clients on to the next holder"))
+    }
+
+    /// Passes on who comes here from now until that time to whoever announces the addresses. Nobody is answered here any
+    /// more.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(crate) fn usher(&self, ready: Ready, until: BootTime) -> Result<(), VipError> {
+        let usher = ready.begin(until);
+        self.state().usher = Some(usher.map_err(VipError::kernel("passing clients on to the next holder"))?);
+        Ok(())
+    }
+
     /// Takes the addresses off the devices, and from open connections.
     pub fn release(&self) {
         let mut state = self.state();
         self.here.until(BootTime::default());
         state.announcer = None;
+        state.usher = None;
         self.take_all_off();
         self.end_aside(&mut state);
         state.vanishes = BootTime::default();
