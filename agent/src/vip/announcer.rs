@@ -1,14 +1,14 @@
 //! Tells the network again and again, for some seconds, that the addresses are here.
 //!
-//! A thread of its own, which ends with its handle. It looks at the lease's deadline before each word: a process that was
+//! A thread of its own, which says nothing any more once its handle is dropped. It looks at the lease's deadline before each word: a process that was
 //! stopped in between must not take an address from who has it by now.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use constellation_ebpf_loader::BootTime;
@@ -54,34 +54,42 @@ pub(super) struct Place {
 pub(super) struct Announcer {
     /// Dropped to end it.
     stop: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Closed when the thread is done with its words. It then has a socket to close, for which the kernel takes some
+    /// ten milliseconds; nobody waits for that.
+    done: mpsc::Receiver<()>,
 }
 
 impl Announcer {
     /// Sends the first announcements before it returns.
     pub(super) fn start(places: Vec<Place>, here: Here) -> io::Result<Self> {
-        let mut wires = Vec::new();
+        let mut frames: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
         for place in &places {
-            wires.push((Wire::at(place.device)?, announcements(place.address, place.mac)));
+            let own = frames.entry(place.device).or_default();
+            own.extend(announcements(place.address, place.mac));
         }
+        let wires = frames.into_iter().map(|(device, frames)| Ok((Wire::at(device)?, frames)));
+        let wires = wires.collect::<io::Result<Vec<(Wire, Vec<Vec<u8>>)>>>()?;
         say(&wires, &here)?;
         let (stop, stopped) = mpsc::channel();
+        let (says_done, done) = mpsc::channel::<()>();
         let again = move || {
             for pause in PAUSES {
                 if !matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout)) {
-                    return;
+                    break;
                 }
                 if let Err(error) = say(&wires, &here) {
                     tracing::warn!(%error, "virtual addresses can't be announced once more");
                 }
             }
+            drop(says_done);
+            drop(wires);
         };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("announcer".to_owned())
             .spawn(again)?;
         Ok(Self {
             stop: Some(stop),
-            thread: Some(thread),
+            done,
         })
     }
 }
@@ -90,10 +98,9 @@ impl Drop for Announcer {
     /// Afterwards nothing is said any more.
     fn drop(&mut self) {
         self.stop = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the announcer has panicked");
+        // It sends nothing, so that this is when it is done, also by a panic.
+        if self.done.recv().is_ok() {
+            tracing::debug!("the announcer has said something");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::thread::JoinHandle;
+use std::sync::mpsc;
 
 use constellation_ebpf_loader::BootTime;
 use nix::errno::Errno;
@@ -21,19 +21,20 @@ use super::wire::Wire;
 /// Longer frames are cut: they begin no connection.
 const BUFFER: usize = 2048;
 
-/// A device's frames, before anybody looks at them.
+/// The frames of each device, before anybody looks at them.
 pub(crate) struct Ready(Vec<(Wire, Porter)>);
 
-/// The threads. Dropped, they end.
+/// The threads. Dropped, they send nothing any more, and end.
 #[derive(Debug)]
 pub(super) struct Usher {
     /// Their other ends tell the threads to end.
     stop: Vec<UnixStream>,
-    threads: Vec<JoinHandle<()>>,
+    /// Closed when a thread is done; it then closes its socket, which takes the kernel some ten milliseconds.
+    done: Vec<mpsc::Receiver<()>>,
 }
 
 impl Ready {
-    /// For addresses and their devices. Nothing is seen yet.
+    /// For addresses and their devices. Frames wait from now on.
     pub(super) fn new(places: impl Iterator<Item = (IpAddr, u32, Mac)>) -> io::Result<Self> {
         let mut devices: BTreeMap<u32, (Mac, Vec<IpAddr>)> = BTreeMap::new();
         for (address, device, mac) in places {
@@ -44,30 +45,35 @@ impl Ready {
             // Before it gets anything.
             let socket = Socket::from(wire.as_fd().try_clone_to_owned()?);
             socket.attach_filter(&FILTER)?;
+            wire.listen()?;
             Ok((wire, Porter::new(mac, addresses)))
         });
         ready.collect::<io::Result<Vec<_>>>().map(Self)
     }
 
-    /// Sees everything from now on, until that time. To be called once nobody is answered here any more: who was has a
-    /// connection, and must not get another one from the next holder.
+    /// Sees what comes from now on, until that time. To be called as soon as nobody is answered here any more: who was before
+    /// has a connection, and must not get another one from the next holder, so that what has waited is forgotten.
     pub(super) fn begin(self, until: BootTime) -> io::Result<Usher> {
         let mut usher = Usher {
             stop: Vec::new(),
-            threads: Vec::new(),
+            done: Vec::new(),
         };
         for (wire, porter) in self.0 {
-            wire.listen()?;
+            wire.forget_waiting()?;
             let (stop, stopped) = UnixStream::pair()?;
-            let thread = std::thread::Builder::new()
+            let (says_done, done) = mpsc::channel::<()>();
+            std::thread::Builder::new()
                 .name("usher".to_owned())
                 .spawn(move || {
+                    let says_done = says_done;
                     if let Err(error) = show(&wire, porter, &stopped.into(), until) {
                         tracing::warn!(%error, "clients that come here are not passed on to the next holder; they ask again");
                     }
+                    drop(says_done);
+                    drop(wire);
                 })?;
             usher.stop.push(stop);
-            usher.threads.push(thread);
+            usher.done.push(done);
         }
         Ok(usher)
     }
@@ -76,9 +82,9 @@ impl Ready {
 impl Drop for Usher {
     fn drop(&mut self) {
         self.stop.clear();
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("an usher has panicked");
+        for done in self.done.drain(..) {
+            if done.recv().is_ok() {
+                tracing::debug!("an usher has said something");
             }
         }
     }
