@@ -222,6 +222,7 @@ fn service(name: &str, scheme: Scheme, address: SocketAddr) -> Service {
         weight: 1,
         condition: Condition::Ready,
         locality: Locality::default(),
+        peer: None,
     });
     let timeouts = Timeouts {
         response_header: Some(HEAD),

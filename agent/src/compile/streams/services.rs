@@ -316,6 +316,7 @@ fn endpoint(address: &str, scheme: Scheme, origin: Option<&ServerOrigin>) -> Res
         condition: origin.map_or(Condition::Ready, |origin| origin.condition.clone()),
         url_as_written: address.into(),
         locality: Default::default(),
+        peer: None,
     })
 }
 
