@@ -17,6 +17,7 @@ pub mod handover;
 pub mod kernel;
 pub mod logging;
 mod memory;
+pub mod peers;
 pub mod publish;
 pub mod report;
 pub mod runtime_file;

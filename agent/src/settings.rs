@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use constellation_config::{AccessLogFormat, Config, FieldMode};
 use constellation_dataplane::access_log;
+use constellation_dataplane::mesh::Mesh;
 use constellation_dataplane::settings::{
     EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, Settings, TcpSettings, UdpSettings,
 };
@@ -35,6 +36,7 @@ pub fn of(config: &Config, guard: &Guard) -> Settings {
         served_by_for: config.proxy.served_by_for.clone(),
         gate: guard.gate(),
         offences: guard.offences(),
+        mesh: Mesh::default(),
     }
 }
 

@@ -256,6 +256,12 @@ impl<'a> Of<'a> {
         if endpoints.is_empty() && !wrong.is_empty() {
             return Err(wrong.join("; "));
         }
+        let peers = self.input.peers.get(&origin_key(self.section, self.name));
+        for spec in peers.into_iter().flatten() {
+            let mut known = old.iter().flat_map(|old| &old.endpoints);
+            let known = known.find(|known| known.matches(spec)).cloned();
+            endpoints.push(known.unwrap_or_else(|| Arc::new(Endpoint::new(spec.clone()))));
+        }
         for error in wrong {
             self.warn(compiled, error);
         }
