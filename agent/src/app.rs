@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use constellation_config::{Config, DockerProvider, Loaded, Protocol};
 use constellation_dataplane::access_log::{AccessLog, AccessLogWriter};
+use constellation_dataplane::mesh::Mesh;
 use constellation_dataplane::metrics::{self, Metrics};
 use constellation_dataplane::tls::{TlsContext, TlsSpec};
 use constellation_dataplane::{DataPlane, Generation, Published};
@@ -35,6 +36,7 @@ use crate::drains::Drains;
 use crate::guard::{self, Guard};
 use crate::handover::{Predecessor, Program};
 use crate::kernel::Kernel;
+use crate::peers::Exchange;
 use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
 use crate::runtime_file::{RunningNode, RuntimeFile, TokenFile};
@@ -73,7 +75,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::System, format!("cannot start the control threads: {error}")))?;
     let inheritance = Inheritance::find()?;
     let outcome = runtime.block_on(async {
-        let node = Node::start(loaded, args.demo, inheritance).await?;
+        let node = Node::start(loaded, args.demo, inheritance, Mesh::default(), None).await?;
         node.serve(args, &program).await
     });
     // Everything awaited has ended; what a library left behind must not hold up the exit.
@@ -137,7 +139,14 @@ struct Node {
 }
 
 impl Node {
-    async fn start(loaded: Loaded, demo: bool, inheritance: Inheritance) -> Result<Self, Failure> {
+    /// `mesh` is this node's place among others, and `exchange` what their routes come by; `None`: it is on its own.
+    async fn start(
+        loaded: Loaded,
+        demo: bool,
+        inheritance: Inheritance,
+        mesh: Mesh,
+        exchange: Option<Exchange>,
+    ) -> Result<Self, Failure> {
         let Loaded { config, file, .. } = loaded;
         let Inheritance {
             mut sockets,
@@ -176,7 +185,7 @@ impl Node {
         let control_listener = failure::bind_control(config.control.address, control_listener).await?;
         let control_socket = copy(&control_listener)?;
         let data_plane = DataPlane::start(
-            settings::of(&config, &guard),
+            settings::of(&config, &guard, mesh),
             inherited,
             published.clone(),
             Arc::clone(&metrics),
@@ -206,6 +215,10 @@ impl Node {
             Arc::clone(&metrics),
             &drains,
         );
+        let publisher = match exchange {
+            Some(exchange) => publisher.with_exchange(exchange),
+            None => publisher,
+        };
         let recompile = publisher.recompile();
         tasks.spawn(publisher.run(publishing.clone()));
         tasks.spawn(systemd::watchdog(publishing.clone()));

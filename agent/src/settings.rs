@@ -18,7 +18,7 @@ use crate::guard::Guard;
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What the data plane is told at start.
-pub fn of(config: &Config, guard: &Guard) -> Settings {
+pub fn of(config: &Config, guard: &Guard, mesh: Mesh) -> Settings {
     let entry_points = config.entry_points.iter().zip(0u16..);
     let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     Settings {
@@ -36,7 +36,7 @@ pub fn of(config: &Config, guard: &Guard) -> Settings {
         served_by_for: config.proxy.served_by_for.clone(),
         gate: guard.gate(),
         offences: guard.offences(),
-        mesh: Mesh::default(),
+        mesh,
     }
 }
 
