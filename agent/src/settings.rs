@@ -155,7 +155,7 @@ mod tests {
         config.entry_points[1].protocol = constellation_config::Protocol::Udp;
         config.entry_points[1].udp.max_sessions = 9;
         let guard = crate::guard::prepare(&config, &crate::kernel::Kernel::new(None)).unwrap();
-        let settings = of(&config, &guard);
+        let settings = of(&config, &guard, Mesh::default());
         let ids: Vec<u16> = settings.entry_points.iter().map(|e| e.id.0).collect();
         assert_eq!(ids, [0, 1]);
         assert_eq!(settings.entry_points[1].limits.max_headers, 7);

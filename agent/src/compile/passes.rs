@@ -89,8 +89,10 @@ impl Compiler {
                     Some((old, entry))
                         if entry.uses(&transport)
                             && entry.options == options
-                            && (same_reading || (old == definition && old_origins(name) == origins
-                                && old_peers(name) == peers)) =>
+                            && (same_reading
+                                || (old == definition
+                                    && old_origins(name) == origins
+                                    && old_peers(name) == peers)) =>
                     {
                         return entry;
                     }

@@ -59,7 +59,15 @@ pub(super) fn add(
                 continue;
             };
             let twin = format!("{service}-{}-direct", peer.node);
-            if add_twin(merged, &name, &router, &peer.node, rule, definition.clone(), &twin) {
+            if add_twin(
+                merged,
+                &name,
+                &router,
+                &peer.node,
+                rule,
+                definition.clone(),
+                &twin,
+            ) {
                 let none = Instances::default();
                 let instances = export.instances.get(service).unwrap_or(&none);
                 let endpoint = endpoint(own, peer, provider, service, instances, Scheme::Http);
@@ -127,7 +135,10 @@ fn rule_for(rule: &str, domain: &str, node: &str) -> Option<String> {
 }
 
 fn is_label(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 #[cfg(test)]

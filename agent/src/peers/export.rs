@@ -167,21 +167,22 @@ impl ProviderExport {
             constellation,
             ..
         } = &reading.dynamic;
-        let count = |section: Section, name: &str, servers: &mut dyn Iterator<Item = (&str, bool)>, listed: bool| {
-            let key = section.key(name);
-            let origins = reading.origins.get(&key);
-            let mut found = Instances::default();
-            for (url, takes) in servers {
-                let origin = origins.and_then(|origins| origins.get(url));
-                let ready = origin.is_none_or(|origin| origin.condition == Condition::Ready);
-                found.defined = found.defined.saturating_add(1);
-                found.fit = found.fit.saturating_add(u32::from(ready && takes));
-                if listed && found.urls.len() < MAX_LISTED {
-                    found.urls.push(url.into());
+        let count =
+            |section: Section, name: &str, servers: &mut dyn Iterator<Item = (&str, bool)>, listed: bool| {
+                let key = section.key(name);
+                let origins = reading.origins.get(&key);
+                let mut found = Instances::default();
+                for (url, takes) in servers {
+                    let origin = origins.and_then(|origins| origins.get(url));
+                    let ready = origin.is_none_or(|origin| origin.condition == Condition::Ready);
+                    found.defined = found.defined.saturating_add(1);
+                    found.fit = found.fit.saturating_add(u32::from(ready && takes));
+                    if listed && found.urls.len() < MAX_LISTED {
+                        found.urls.push(url.into());
+                    }
                 }
-            }
-            (key, found)
-        };
+                (key, found)
+            };
         dynamic.http.routers.clone_from(&http.routers);
         for (name, service) in &http.services {
             if let Some(balancer) = &service.load_balancer {
@@ -189,7 +190,10 @@ impl ProviderExport {
                     .servers
                     .iter()
                     .map(|server| (&*server.url, server.weight != Some(0)));
-                let sticky = balancer.sticky.as_ref().is_some_and(|sticky| sticky.cookie.is_some());
+                let sticky = balancer
+                    .sticky
+                    .as_ref()
+                    .is_some_and(|sticky| sticky.cookie.is_some());
                 instances.extend([count(Section::Http, name, &mut servers, sticky)]);
             }
             dynamic.http.services.insert(name.clone(), told(service));
@@ -403,7 +407,8 @@ impl Reader {
                 Err(error) if self.unread.len() < SHOWN => {
                     let name: String = name.chars().take(MAX_NAME).collect();
                     let space = if what.ends_with('/') { "" } else { " " };
-                    self.unread.push(format!("{what}{space}{name}@{provider}: {error}"));
+                    self.unread
+                        .push(format!("{what}{space}{name}@{provider}: {error}"));
                 }
                 Err(_) => {}
             }

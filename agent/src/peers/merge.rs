@@ -76,12 +76,22 @@ fn merge_provider(own: &Own, reading: &Contribution, peers: &[(&Peer, &ProviderE
         lay.objects("router ", &mut to.http.routers, &from.http.routers, true);
         lay.objects("router tcp/", &mut to.tcp.routers, &from.tcp.routers, true);
         lay.objects("router udp/", &mut to.udp.routers, &from.udp.routers, true);
-        lay.objects("middleware tcp/", &mut to.tcp.middlewares, &from.tcp.middlewares, true);
+        lay.objects(
+            "middleware tcp/",
+            &mut to.tcp.middlewares,
+            &from.tcp.middlewares,
+            true,
+        );
         // Definitions of services differ in what only their own node is told, and the others have left out.
         lay.objects("service ", &mut to.http.services, &from.http.services, false);
         lay.objects("service tcp/", &mut to.tcp.services, &from.tcp.services, false);
         lay.objects("service udp/", &mut to.udp.services, &from.udp.services, false);
-        lay.objects("middleware ", &mut to.http.middlewares, &from.http.middlewares, false);
+        lay.objects(
+            "middleware ",
+            &mut to.http.middlewares,
+            &from.http.middlewares,
+            false,
+        );
         let (to, from) = (&mut to.constellation, &from.constellation);
         lay.objects("options ", &mut to.http.services, &from.http.services, false);
         lay.objects("options tcp/", &mut to.tcp.services, &from.tcp.services, false);
@@ -106,11 +116,17 @@ fn merge_provider(own: &Own, reading: &Contribution, peers: &[(&Peer, &ProviderE
 fn with_servers(dynamic: &Dynamic, key: &str) -> Option<(Section, Scheme)> {
     if let Some(name) = key.strip_prefix(Section::Tcp.prefix()) {
         let service = dynamic.tcp.services.get(name)?;
-        return service.load_balancer.as_ref().map(|_| (Section::Tcp, Scheme::Tcp));
+        return service
+            .load_balancer
+            .as_ref()
+            .map(|_| (Section::Tcp, Scheme::Tcp));
     }
     if let Some(name) = key.strip_prefix(Section::Udp.prefix()) {
         let service = dynamic.udp.services.get(name)?;
-        return service.load_balancer.as_ref().map(|_| (Section::Udp, Scheme::Udp));
+        return service
+            .load_balancer
+            .as_ref()
+            .map(|_| (Section::Udp, Scheme::Udp));
     }
     let service = dynamic.http.services.get(key)?;
     service
@@ -193,9 +209,7 @@ impl Lay<'_> {
                     to.insert(name.clone(), object.clone());
                     self.owners.insert((kind, name.clone()), self.peer.node.clone());
                 }
-                Some(known)
-                    if compare && self.peer.standing != Standing::Gone && known != object =>
-                {
+                Some(known) if compare && self.peer.standing != Standing::Gone && known != object => {
                     self.warn(kind, name);
                 }
                 Some(_) => {}

@@ -105,7 +105,10 @@ impl Lookout {
                 continue;
             };
             // A node checks its own.
-            let own = service.endpoints.iter().filter(|endpoint| endpoint.peer.is_none());
+            let own = service
+                .endpoints
+                .iter()
+                .filter(|endpoint| endpoint.peer.is_none());
             for endpoint in own {
                 // A stopped or leaving endpoint gets no request, whatever a check would find.
                 if endpoint.condition != Condition::Ready || !target::can_be_checked(endpoint, check) {

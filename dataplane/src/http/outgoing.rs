@@ -163,7 +163,8 @@ fn address_http2(
         Some(target) => target.clone(),
         None => PathAndQuery::from_static("/"),
     };
-    let tls = towards.endpoint.scheme == constellation_table::Scheme::Https || towards.endpoint.peer.is_some();
+    let tls =
+        towards.endpoint.scheme == constellation_table::Scheme::Https || towards.endpoint.peer.is_some();
     let uri = http::Uri::builder()
         .scheme(if tls { "https" } else { "http" })
         .authority(authority)

@@ -299,7 +299,9 @@ impl App {
         }
         // Where another node has served it, its answer says so.
         let of_peer = exchange.attempts > 0
-            && exchange.endpoint().is_some_and(|(endpoint, _)| endpoint.peer.is_some())
+            && exchange
+                .endpoint()
+                .is_some_and(|(endpoint, _)| endpoint.peer.is_some())
             && head.headers.contains_key("x-constellation-node");
         if !of_peer {
             head.insert_header("X-Constellation-Node", self.node.clone())?;

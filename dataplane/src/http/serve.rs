@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::{SocketDigest, Stream};
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{SocketDigest, Stream};
 use pingora_http::ResponseHeader;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;

@@ -132,10 +132,7 @@ async fn carry(socket: &UdpSocket, tunnel: impl AsyncRead + AsyncWrite + Send, i
 }
 
 /// The next datagram; `None` at an end between two.
-async fn next<'r>(
-    from: &mut (impl AsyncRead + Unpin),
-    room: &'r mut [u8],
-) -> io::Result<Option<&'r [u8]>> {
+async fn next<'r>(from: &mut (impl AsyncRead + Unpin), room: &'r mut [u8]) -> io::Result<Option<&'r [u8]>> {
     let mut length = [0; 2];
     if from.read(length.get_mut(..1).unwrap_or_default()).await? == 0 {
         return Ok(None);

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use constellation_table::{
-    EntryPointId, Service, TcpRouter, TcpRouterSpec, TcpRule, decide_stream_here,
-};
+use constellation_table::{EntryPointId, TcpRouter, TcpRouterSpec, TcpRule, decide_stream_here};
 use h2::SendStream;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
@@ -112,12 +110,7 @@ impl Inlet {
     }
 }
 
-async fn serve(
-    proxy: Arc<Proxy>,
-    app: Arc<StreamApp>,
-    socket: TcpStream,
-    stopping: watch::Receiver<bool>,
-) {
+async fn serve(proxy: Arc<Proxy>, app: Arc<StreamApp>, socket: TcpStream, stopping: watch::Receiver<bool>) {
     let (Some(view), Ok(peer), Ok(local)) = (
         proxy.edge.settings.mesh.view(),
         socket.peer_addr(),
@@ -186,9 +179,7 @@ impl HttpServerApp for StreamApp {
         let ServerSession::H2(mut session) = session else {
             return None;
         };
-        let handle = session
-            .digest()
-            .and_then(|digest| digest.proxy_digest.clone());
+        let handle = session.digest().and_then(|digest| digest.proxy_digest.clone());
         let _open = metrics.open(MeshDirection::In, kind);
         let refusal = match (head, handle) {
             (Ok(head), Some(handle)) => {
@@ -300,7 +291,14 @@ impl Arrival<'_> {
             }
         };
         let (tell, told) = oneshot::channel();
-        let stream = tcp::Stream::tunnelled(router, line, near, [head.client, head.local], self.stopping.clone(), tell);
+        let stream = tcp::Stream::tunnelled(
+            router,
+            line,
+            near,
+            [head.client, head.local],
+            self.stopping.clone(),
+            tell,
+        );
         let entry_point = proxy.edge.mesh.clone();
         let serving = tcp::serve(&proxy, &entry_point, Box::new(stream));
         let carrying = async move {
@@ -337,7 +335,9 @@ impl Arrival<'_> {
                     }
                     return;
                 }
-                Err(error) => tracing::debug!(%error, endpoint = %candidate.endpoint.name, "there is no way to a back end"),
+                Err(error) => {
+                    tracing::debug!(%error, endpoint = %candidate.endpoint.name, "there is no way to a back end")
+                }
             }
         }
         self.refuse(Refusal::Unreachable);
@@ -372,7 +372,7 @@ impl Arrival<'_> {
 
 /// The local instances of a TCP service, and what stands for the router that the other node has asked; `None`: there is
 /// no instance that could serve.
-fn line_to(proxy: &Proxy, service: &str, client: SocketAddr) -> Option<(Arc<TcpRouter>, (Arc<Service>, tcp::Line))> {
+fn line_to(proxy: &Proxy, service: &str, client: SocketAddr) -> Option<(Arc<TcpRouter>, tcp::Route)> {
     let generation = proxy.edge.published.load();
     let (service, candidates) =
         decide_stream_here(&generation.table, service, client.ip(), std::time::Instant::now())?;

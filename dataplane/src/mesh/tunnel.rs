@@ -69,7 +69,9 @@ impl Tunnel {
 
 fn broken(error: h2::Error) -> io::Error {
     match error.is_io() {
-        true => error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
+        true => error
+            .into_io()
+            .unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
         false => io::Error::new(io::ErrorKind::ConnectionReset, error),
     }
 }

@@ -45,8 +45,8 @@ pub use generation::register_generation;
 pub use handles::{EndpointMetrics, EntryPointMetrics, Finished, InFlight, RouteMetrics, RouterMetrics};
 pub use labels::{
     CheckOutcome, DatagramDrop, EndpointFailure, GaveUp, HandshakeOutcome, HedgeOutcome,
-    MeshConnectionOutcome, MeshDirection, MeshKind, MeshOutcome, Method, Protocol,
-    QueueRefusal, Refusal, RetryOutcome, SessionEnd, StreamEnd, StreamSide, TlsVersion,
+    MeshConnectionOutcome, MeshDirection, MeshKind, MeshOutcome, Method, Protocol, QueueRefusal, Refusal,
+    RetryOutcome, SessionEnd, StreamEnd, StreamSide, TlsVersion,
 };
 pub use mesh::{MeshBytes, MeshMetrics};
 pub use process::{register_build, register_process};

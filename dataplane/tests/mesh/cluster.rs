@@ -15,14 +15,16 @@ use constellation_dataplane::settings::{
     EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, Settings, TcpSettings, UdpSettings,
 };
 use constellation_dataplane::table::{
-    Action, Condition, Endpoint, EndpointSpec, EntryPointId, Locality, Peer, Policy, Reach, Router,
-    RouterSpec, Rule, Scheme, Service, ServiceSpec, Snapshot, TcpRouter, TcpRouterSpec, TcpRule, Transport,
-    UdpRouter, UdpRouterSpec,
+    Action, Condition, Endpoint, EndpointSpec, EntryPointId, Locality, Mirror, Mirroring, MirroringSpec,
+    Peer, Policy, Reach, Router, RouterSpec, Rule, Scheme, Service, ServiceSpec, Snapshot, Target, TcpRouter,
+    TcpRouterSpec, TcpRule, Transport, UdpRouter, UdpRouterSpec,
 };
 use constellation_dataplane::tls::TlsView;
 use constellation_dataplane::{DataPlane, Generation, Inherited, Published};
 use constellation_identity::tls::{Credentials, peer};
-use constellation_identity::{Authority, ClusterId, NODE_VALIDITY, NodeKey, NodeName, SigningRequest, Trust, UnixSeconds};
+use constellation_identity::{
+    Authority, ClusterId, NODE_VALIDITY, NodeKey, NodeName, SigningRequest, Trust, UnixSeconds,
+};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
@@ -35,6 +37,8 @@ pub(crate) enum At {
     Here(SocketAddr),
     /// The instances of that node.
     Node(&'static str),
+    /// The same, where clients have cookies made of their addresses.
+    Known(&'static str, Vec<SocketAddr>),
 }
 
 /// A cluster.
@@ -140,7 +144,10 @@ impl Cluster {
         let mesh = Mesh::default();
         mesh.set_view(Some(self.view(name)));
         let settings = Settings {
-            entry_points: (0..3).zip(names).map(|(id, name)| entry_point(id, name)).collect(),
+            entry_points: (0..3)
+                .zip(names)
+                .map(|(id, name)| entry_point(id, name))
+                .collect(),
             node: name.into(),
             workers: NonZeroUsize::MIN,
             cpus: Vec::new(),
@@ -202,15 +209,43 @@ impl Node {
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         let text = constellation_dataplane::metrics::encode(&self.registry).unwrap();
         text.lines()
-            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+            .filter(|line| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+            })
             .filter(|line| labels.iter().all(|label| line.contains(label)))
             .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
             .sum()
     }
 
-    pub(crate) fn publish(&self, number: u64, web: &[At], db: &[At], dns: &[At]) {
-        self.published
-            .publish(generation(number, &Policy::default(), web, db, dns));
+    /// Sends copies of all requests for the service `main` to the service `copies`.
+    pub(crate) fn publish_mirrored(&self, main: &[At], copies: &[At]) {
+        let web = Arc::new(service("app@test", Scheme::Http, &Policy::default(), main));
+        let mirror = Arc::new(service("copies@test", Scheme::Http, &Policy::default(), copies));
+        let spec = MirroringSpec {
+            name: "mirrored@test".into(),
+            main: web.clone().into(),
+            mirrors: vec![Mirror {
+                name: "copies".into(),
+                target: mirror.clone().into(),
+                percent: 100,
+            }],
+            mirror_body: true,
+            max_body_bytes: None,
+        };
+        let router = Router::new(RouterSpec {
+            name: "app@test".into(),
+            entry_points: vec![EntryPointId(0)],
+            tls: false,
+            rule: Arc::new(Rule::parse_http("PathPrefix(`/`)").unwrap()),
+            priority: 1,
+            action: Action::Forward(Target::Mirroring(Arc::new(Mirroring::new(spec, None).unwrap()))),
+        });
+        self.published.publish(Generation {
+            table: Snapshot::build(2, 3, vec![Arc::new(router)], vec![web, mirror]),
+            tls: TlsView::default(),
+            published: SystemTime::now(),
+        });
     }
 }
 
@@ -270,16 +305,18 @@ fn generation(number: u64, policy: &Policy, web: &[At], db: &[At], dns: &[At]) -
 
 fn service(name: &str, scheme: Scheme, policy: &Policy, parts: &[At]) -> Service {
     let endpoint = |(number, part): (usize, &At)| {
+        let at_node = |node: &str, instances: &[SocketAddr]| {
+            let peer = Peer {
+                node: node.into(),
+                service: name.into(),
+                instances: instances.iter().map(|at| format!("http://{at}").into()).collect(),
+            };
+            (node.to_owned(), 0, Some(Arc::new(peer)))
+        };
         let (host, port, peer) = match part {
             At::Here(address) => (address.ip().to_string(), address.port(), None),
-            At::Node(node) => {
-                let peer = Peer {
-                    node: (*node).into(),
-                    service: name.into(),
-                    instances: Box::default(),
-                };
-                ((*node).to_owned(), 0, Some(Arc::new(peer)))
-            }
+            At::Node(node) => at_node(node, &[]),
+            At::Known(node, instances) => at_node(node, instances),
         };
         let locality = match peer {
             None => Locality::default(),

@@ -13,5 +13,8 @@ mod relaying;
 mod requests;
 mod streams;
 #[path = "../http/support.rs"]
-#[expect(dead_code, reason = "it is shared with the tests of HTTP, which use all of it")]
+#[expect(
+    dead_code,
+    reason = "it is shared with the tests of HTTP, which use all of it"
+)]
 mod support;

@@ -103,10 +103,8 @@ async fn who_does_not_belong_here_is_not_served() {
 
 #[tokio::test]
 async fn a_node_that_drains_finishes_and_takes_nothing_more() {
-    let slow = Backend::start(|_, _| {
-        Act::SendLater(std::time::Duration::from_millis(300), ok(b"slow"))
-    })
-    .await;
+    let slow =
+        Backend::start(|_, _| Act::SendLater(std::time::Duration::from_millis(300), ok(b"slow"))).await;
     let quick = Backend::fixed("quick").await;
     let mut cluster = Cluster::new(&["a", "b", "c"]);
     let near = cluster.start("a", &[At::Node("b"), At::Node("c")], &[], &[]);

@@ -28,7 +28,10 @@ async fn the_holder_serves_as_if_it_had_accepted_the_connection() {
     );
     // What was open stays where it is.
     assert_eq!(before.get("/").await.text(), "standby");
-    assert_eq!(far.metric("constellation_connections_total", &["entry_point=\"web\""]), 1);
+    assert_eq!(
+        far.metric("constellation_connections_total", &["entry_point=\"web\""]),
+        1
+    );
     near.mesh.set_role(Role::Serve);
     assert_eq!(near.connect().await.get("/").await.text(), "standby");
     assert_eq!(client.get("/").await.text(), "holder");

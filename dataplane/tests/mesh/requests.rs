@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use constellation_dataplane::table::Policy;
+use constellation_dataplane::table::policy::StickyCookie;
 use http::{HeaderMap, Request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -213,7 +214,10 @@ async fn a_slow_reader_holds_up_its_own_back_end_alone() {
         assert_eq!(quick.get("/short").await.text(), "short");
     }
     let received = near.metric("constellation_mesh_received_bytes_total", &[]);
-    assert!(received < (5 * LONG / 2) as u64, "{received} bytes are kept for nobody");
+    assert!(
+        received < (5 * LONG / 2) as u64,
+        "{received} bytes are kept for nobody"
+    );
     for mut client in slow {
         let body = client.exact(LONG).await;
         assert!(body.iter().all(|byte| *byte == b'x'));
@@ -238,4 +242,92 @@ async fn the_time_that_is_left_goes_along() {
         }
     };
     soon("the end at the other node", gave_up).await;
+}
+
+fn sticky() -> Policy {
+    Policy {
+        sticky: Some(StickyCookie {
+            name: "session".into(),
+            secure: false,
+            http_only: false,
+            same_site: None,
+            max_age: 0,
+            path: "/".into(),
+            domain: None,
+        }),
+        ..Policy::default()
+    }
+}
+
+/// The cookie names the instance, not the way to it.
+#[tokio::test]
+async fn a_client_with_a_cookie_stays_at_its_instance_whichever_node_it_asks() {
+    let backends = [
+        Backend::fixed("1").await,
+        Backend::fixed("2").await,
+        Backend::fixed("3").await,
+        Backend::fixed("4").await,
+    ];
+    let [one, two, three, four] = backends.each_ref().map(|backend| backend.address);
+    let mut cluster = Cluster::new(&["a", "b", "c"]);
+    let (at_a, at_b) = (vec![one, two], vec![three, four]);
+    let a = cluster.start_with(
+        "a",
+        sticky(),
+        &[At::Here(one), At::Here(two), At::Known("b", at_b.clone())],
+        &[],
+        &[],
+    );
+    let b = cluster.start_with(
+        "b",
+        sticky(),
+        &[At::Here(three), At::Here(four), At::Known("a", at_a.clone())],
+        &[],
+        &[],
+    );
+    let c = cluster.start_with(
+        "c",
+        sticky(),
+        &[At::Known("a", at_a), At::Known("b", at_b)],
+        &[],
+        &[],
+    );
+    for first in [&a, &b, &c] {
+        let response = first.connect().await.get("/").await;
+        let cookie = response.header("set-cookie").unwrap();
+        let cookie = cookie.split(';').next().unwrap();
+        for node in [&a, &b, &c, &b, &a] {
+            let mut client = node.connect().await;
+            client
+                .send(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n"))
+                .await;
+            let again = client.response().await;
+            assert_eq!(again.text(), response.text());
+            assert_eq!(again.header("set-cookie"), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn copies_go_to_mirrors_at_other_nodes() {
+    let (main, mirror) = (Backend::fixed("main").await, Backend::fixed("copy").await);
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let near = cluster.start("a", &[], &[], &[]);
+    let far = cluster.start("b", &[], &[], &[]);
+    near.publish_mirrored(&[At::Here(main.address)], &[At::Node("b")]);
+    far.publish_mirrored(&[], &[At::Here(mirror.address)]);
+    let mut client = near.connect().await;
+    client
+        .send("POST /path HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+        .await;
+    assert_eq!(client.response().await.text(), "main");
+    let copied = async {
+        while mirror.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the copy", copied).await;
+    let (seen, copy) = (main.seen().remove(0), mirror.seen().remove(0));
+    assert_eq!(sorted(&copy.head), sorted(&seen.head));
+    assert_eq!(copy.body, b"body");
 }

@@ -86,7 +86,10 @@ async fn a_reset_stays_a_reset_either_way() {
 #[tokio::test]
 async fn a_node_that_has_no_back_end_is_passed_over() {
     let address = reader().await;
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     for at_b in [vec![], vec![At::Node("a")], vec![At::Here(gone)]] {
         let mut cluster = Cluster::new(&["a", "b", "c"]);
         let near = cluster.start("a", &[], &[At::Node("b"), At::Node("c")], &[]);

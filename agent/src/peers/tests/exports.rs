@@ -69,7 +69,11 @@ fn no_secret_and_no_address_is_told() {
     assert_eq!(*tls, Default::default());
     let options = &constellation.http.services["s"];
     assert!(options.retry.is_some() && options.health_check.is_none());
-    let counted: Vec<_> = told.instances.iter().map(|(key, found)| (&**key, found.fit)).collect();
+    let counted: Vec<_> = told
+        .instances
+        .iter()
+        .map(|(key, found)| (&**key, found.fit))
+        .collect();
     assert_eq!(counted, [("s", 1), ("tcp/d", 1), ("udp/u", 1)]);
 }
 
@@ -97,7 +101,11 @@ fn urls_are_told_for_the_sake_of_cookies_alone() {
     );
     let urls = |reading| Export::of(&[reading]).providers["docker"].instances.clone();
     assert_eq!(urls(sticky)["s"].urls, [Box::from("http://10.0.0.1:80")]);
-    assert!(urls(containers("s", &[("http://10.0.0.1:80", true)]))["s"].urls.is_empty());
+    assert!(
+        urls(containers("s", &[("http://10.0.0.1:80", true)]))["s"]
+            .urls
+            .is_empty()
+    );
 }
 
 #[test]
@@ -123,7 +131,10 @@ fn what_is_no_export_is_refused() {
     assert!(matches!(error(b"{"), ExportError::Json(_)));
     assert!(matches!(error(b"[]"), ExportError::Version(_)));
     assert!(matches!(error(br#"{"version": 2}"#), ExportError::Version(_)));
-    assert!(matches!(error(&vec![b' '; MAX_BYTES + 1]), ExportError::TooLong(_)));
+    assert!(matches!(
+        error(&vec![b' '; MAX_BYTES + 1]),
+        ExportError::TooLong(_)
+    ));
     let many: serde_json::Map<String, Value> = (0..100_001).map(|n| (n.to_string(), json!({}))).collect();
     let bytes = json!({"version": 1, "providers": {"file": {"udp": {"services": many}}}});
     assert!(matches!(

@@ -33,8 +33,14 @@ fn asked(table: &Snapshot, host: &str) -> String {
 
 #[test]
 fn a_service_has_its_own_servers_first_and_one_endpoint_for_each_node() {
-    let here = [containers("web", &[("http://10.0.0.1", true), ("http://10.0.0.2", false)])];
-    let there = [containers("web", &[("http://10.1.0.1", true), ("http://10.1.0.2", true)])];
+    let here = [containers(
+        "web",
+        &[("http://10.0.0.1", true), ("http://10.0.0.2", false)],
+    )];
+    let there = [containers(
+        "web",
+        &[("http://10.1.0.1", true), ("http://10.1.0.2", true)],
+    )];
     let far = [containers("web", &[("http://10.2.0.1", true)])];
     let idle = [containers("web", &[("http://10.3.0.1", false)])];
     let mut c = peer("c", &far);
@@ -75,10 +81,7 @@ fn any_node_serves_what_only_another_one_defines() {
     let peers = [peer("b", &there), peer("c", &[streams])];
     let table = table(&own("a"), &[], &peers);
     assert_eq!(asked(&table, "web.d.test"), "mesh://b/web@docker");
-    assert_eq!(
-        endpoints(&table, "tcp/db@file"),
-        [("node c".to_owned(), true, 1)]
-    );
+    assert_eq!(endpoints(&table, "tcp/db@file"), [("node c".to_owned(), true, 1)]);
 }
 
 #[test]
@@ -120,13 +123,20 @@ fn definitions_that_differ_are_chosen_alike_and_shown() {
     let chosen = |own: &Own, readings: &[Arc<Contribution>], peers: &[Peer]| {
         let mut merged = merge(own, readings, peers);
         let merged = merged.pop().unwrap();
-        (merged.dynamic.http.routers["web"].rule.clone(), merged.problems.clone())
+        (
+            merged.dynamic.http.routers["web"].rule.clone(),
+            merged.problems.clone(),
+        )
     };
     // Its own first.
     let (winner, problems) = chosen(&own("a"), &one, &[peer("b", &two), c.clone()]);
     assert_eq!((&*winner, problems.len()), ("Host(`1`)", 2));
     assert_eq!(problems[0].subject, "router web@docker");
-    assert!(problems[0].message.contains("the nodes a and c define it differently"));
+    assert!(
+        problems[0]
+            .message
+            .contains("the nodes a and c define it differently")
+    );
     // Else that of the preferred node, in whichever order they are told.
     for peers in [[peer("b", &two), c.clone()], [c.clone(), peer("b", &two)]] {
         let (winner, problems) = chosen(&own("z"), &[], &peers);
@@ -140,8 +150,20 @@ fn a_host_of_one_node_leads_to_that_node_from_any() {
     let a = [containers("web", &[("http://10.0.0.1", true)])];
     let b = [containers("web", &[("http://10.1.0.1", true)])];
     let seen = [
-        ("a", &a, peer("b", &b), "http://10.0.0.1:80", "mesh://b/web@docker"),
-        ("b", &b, peer("a", &a), "mesh://a/web@docker", "http://10.1.0.1:80"),
+        (
+            "a",
+            &a,
+            peer("b", &b),
+            "http://10.0.0.1:80",
+            "mesh://b/web@docker",
+        ),
+        (
+            "b",
+            &b,
+            peer("a", &a),
+            "mesh://a/web@docker",
+            "http://10.1.0.1:80",
+        ),
     ];
     for (node, readings, other, at_a, at_b) in seen {
         let table = table(&own(node), readings.as_slice(), &[other]);

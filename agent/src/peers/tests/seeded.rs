@@ -54,7 +54,11 @@ fn member(number: u64, random: &mut Random) -> Member {
             .collect();
         let servers: Vec<(&str, bool)> = servers.iter().map(|(url, ready)| (&**url, *ready)).collect();
         let one = containers(service, &servers);
-        document.dynamic.http.routers.extend(one.dynamic.http.routers.clone());
+        document
+            .dynamic
+            .http
+            .routers
+            .extend(one.dynamic.http.routers.clone());
         document
             .dynamic
             .http
@@ -97,7 +101,10 @@ fn meta(headers: &http::HeaderMap) -> RequestMeta<'_> {
 fn served_at(service: &Service, own: &str, tables: &BTreeMap<Arc<str>, Snapshot>, seed: u64) -> Vec<String> {
     let headers = http::HeaderMap::new();
     let mut served = Vec::new();
-    let ready = service.endpoints.iter().filter(|e| e.condition == Condition::Ready);
+    let ready = service
+        .endpoints
+        .iter()
+        .filter(|e| e.condition == Condition::Ready);
     for endpoint in ready {
         let Some(peer) = &endpoint.peer else {
             served.push(own.to_owned());
@@ -175,9 +182,8 @@ fn run(seed: u64) {
                 .collect();
             may_serve.sort();
             let known = at.service(&format!("{service}@docker"));
-            let mut served = known.map_or_else(Vec::new, |known| {
-                served_at(known, &own.own.node, &tables, seed)
-            });
+            let mut served =
+                known.map_or_else(Vec::new, |known| served_at(known, &own.own.node, &tables, seed));
             served.sort();
             served.dedup();
             assert_eq!(served, may_serve, "seed {seed}: {service} from {}", own.own.node);
@@ -215,9 +221,8 @@ fn leave(members: &[Member], seen: &[Vec<Peer>], random: &mut Random, seed: u64)
         table(&own.own, &own.readings, &peers),
         table(&own.own, &own.readings, &[]),
     );
-    let names = |table: &Snapshot| -> Vec<String> {
-        table.routers().iter().map(|r| r.name().to_owned()).collect()
-    };
+    let names =
+        |table: &Snapshot| -> Vec<String> { table.routers().iter().map(|r| r.name().to_owned()).collect() };
     assert_eq!(names(&left), names(&alone), "seed {seed}");
 }
 

@@ -149,7 +149,10 @@ impl App {
             };
             Body::new(limit, self.edge.kept.clone())
         });
-        let told = exchange.connection.as_ref().and_then(|connection| connection.deadline);
+        let told = exchange
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.deadline);
         let told = told.map(Instant::from_std);
         let mut race = Race {
             app: self,
@@ -467,7 +470,9 @@ impl Race<'_> {
                 };
                 let mut head = outgoing::head(session, exchange.upgrade, towards)?;
                 if let (Some(peer), Some(connection)) = (&endpoint.peer, &exchange.connection) {
-                    let whole = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+                    let whole = self
+                        .deadline
+                        .map(|at| at.saturating_duration_since(Instant::now()));
                     let deadline = [whole, limit].into_iter().flatten().min();
                     meshed::introduce(&mut head, peer, connection, deadline)?;
                 }

@@ -98,7 +98,7 @@ impl Stream {
     /// address, and where it connected to. `waiting` is told when a back end has taken it, and dropped when none has.
     pub(crate) fn tunnelled(
         router: Arc<TcpRouter>,
-        (service, line): (Arc<Service>, Line),
+        (service, line): Route,
         socket: TcpStream,
         ends: [SocketAddr; 2],
         stopping: watch::Receiver<bool>,
@@ -122,6 +122,9 @@ impl Stream {
         }
     }
 }
+
+/// A service, and its endpoints in the order to try.
+pub(crate) type Route = (Arc<Service>, Line);
 
 type Decided = (Arc<TcpRouter>, Verdict);
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use constellation_table::{
-    AttemptOutcome, Candidate, Choice, Condition, Endpoint, Live, Peer, Service, Turn, UdpDecision, UdpRouter,
-    decide_udp,
+    AttemptOutcome, Candidate, Choice, Condition, Endpoint, Live, Peer, Service, Turn, UdpDecision,
+    UdpRouter, decide_udp,
 };
 
 use super::names::Address;
@@ -158,11 +158,12 @@ impl Pump {
         let local = self.bound.first().copied().unwrap_or(client);
         // The session is over by then, as it has counted the same silence.
         let idle = self.entrance.settings.udp.timeout + LOOK;
-        let opened = mesh::bridge_datagrams(&self.links, peer, [client, local], idle).and_then(|(to, begin)| {
-            let socket = socket::connect(to)?;
-            begin(socket.local_addr()?)?;
-            Ok(socket)
-        });
+        let opened =
+            mesh::bridge_datagrams(&self.links, peer, [client, local], idle).and_then(|(to, begin)| {
+                let socket = socket::connect(to)?;
+                begin(socket.local_addr()?)?;
+                Ok(socket)
+            });
         match opened {
             Ok(socket) => Way::Open(Upstream::Socket(socket)),
             Err(error) if socket::is_shortage(&error) => Way::Shortage,
