@@ -118,6 +118,22 @@ pub(super) struct RemoveArgs {
     ask: Ask,
 }
 
+/// `recover`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "For when the majority of the voters is lost for good, and nothing else helps: waiting for them, starting them, \
+                        restoring their disks. This node must not run; it goes on as the only member, with all that it knew, and the \
+                        others have to join anew. What the lost ones agreed upon and this one never heard of is lost. If any of them \
+                        runs again with what it has on disk, there are two clusters: wipe their data folders first."
+)]
+pub(super) struct RecoverArgs {
+    /// That the others are lost for good.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
 /// `rotate`.
 #[derive(Debug, Args)]
 pub(super) struct RotateArgs {
@@ -341,6 +357,32 @@ pub(super) fn leave(args: &LeaveArgs) -> Result<(), Failure> {
         identity.cluster,
         moved.join(" and "),
         identity.node
+    ))
+}
+
+pub(super) fn recover(args: &RecoverArgs) -> Result<(), Failure> {
+    if !args.force {
+        return Err(Failure::new(
+            Exit::Usage,
+            "this makes a cluster of one out of this node and shuts all others out for good; read `constellation recover --help`, \
+             and say --force if that is what is needed",
+        ));
+    }
+    let config = args.settings.load()?.config;
+    let home = Home::below(&config.node.data_dir);
+    let (raft, gossip) = (config.cluster.raft.port, config.cluster.gossip.port);
+    let recovered = constellation_node::recover(&home, raft, gossip).map_err(failed)?;
+    let others = match recovered.others.as_slice() {
+        [] => "nobody else".to_owned(),
+        others => others.join(", "),
+    };
+    print(&format!(
+        "node {} goes on alone as cluster {}\nentries that nobody may have agreed upon, and that count now: {}\nthe log as it was is in \
+         {}\nwhen it runs it takes out: {others}\nwipe their data folders before they are started again, and have them join anew\n",
+        recovered.identity.node,
+        recovered.identity.cluster,
+        recovered.uncertain,
+        recovered.kept.display(),
     ))
 }
 

@@ -79,6 +79,8 @@ enum Command {
     Leave(cluster::LeaveArgs),
     /// Take a node that is lost out of the cluster, for good.
     Remove(cluster::RemoveArgs),
+    /// Go on alone when the majority is lost for good. Read its help first.
+    Recover(cluster::RecoverArgs),
     /// Replace the gossip key, or this node's certificate, before it is time.
     Rotate(cluster::RotateArgs),
     /// List the nodes of the cluster.
@@ -189,6 +191,7 @@ pub fn main() -> Exit {
         Command::Token(args) => cluster::token(&args),
         Command::Leave(args) => cluster::leave(&args),
         Command::Remove(args) => cluster::remove(&args),
+        Command::Recover(args) => cluster::recover(&args),
         Command::Rotate(args) => cluster::rotate(&args),
         Command::Nodes(args) => nodes::nodes(&args),
         Command::Cordon(args) => nodes::cordon(&args, nodes::Change::Cordon),

@@ -161,7 +161,11 @@ mod tests {
 
     #[test]
     fn what_is_no_client_hello_is_told_at_once() {
-        for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 64], &[0x16, 3, 1, 0, 1, 2]] {
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            &[0; 64],
+            &[0x16, 3, 1, 0, 4, 2, 0, 0, 0],
+        ] {
             assert_eq!(look(bytes), Hello::Not, "{bytes:?}");
         }
     }

@@ -99,3 +99,61 @@ pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(stream: &mut W, frame: &O
     stream.write_all(&header.encode()).await?;
     stream.write_all(&frame.body).await
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::time::Instant;
+
+    use super::{Expect, Kind, Outgoing, ReadError, STALL, Service, read_body, read_header, write_frame};
+
+    fn frame(length: usize) -> Outgoing {
+        Outgoing {
+            id: 9,
+            service: Service::Raft,
+            kind: Kind::Request,
+            body: vec![7; length],
+        }
+    }
+
+    async fn read(bytes: &[u8]) -> Result<usize, ReadError> {
+        let mut bytes = bytes;
+        let header = read_header(&mut bytes, Expect::Requests).await?;
+        Ok(read_body(&mut bytes, &header).await?.len())
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_read_and_what_is_cut_is_not() {
+        for length in [0, 1, 8 * 1024, 8 * 1024 + 1, 300_000] {
+            let mut bytes = Vec::new();
+            write_frame(&mut bytes, &frame(length)).await.unwrap();
+            assert_eq!(read(&bytes).await.unwrap(), length);
+            assert!(matches!(read(&[]).await, Err(ReadError::Closed)));
+            for cut in [1, 9, bytes.len() - 1] {
+                let cut = read(&bytes[..cut.min(bytes.len() - 1)]).await;
+                assert!(matches!(cut, Err(ReadError::Io(_))), "{cut:?}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_stands_still_is_given_up_and_silence_between_frames_is_not() {
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes, &frame(20)).await.unwrap();
+        for begun in [1, 10, 29] {
+            let (mut near, mut far) = tokio::io::duplex(64);
+            let waiting = async {
+                tokio::time::sleep(100 * STALL).await;
+                near.write_all(&bytes[..begun]).await.unwrap();
+                Instant::now()
+            };
+            let reading = async {
+                let header = read_header(&mut far, Expect::Requests).await?;
+                read_body(&mut far, &header).await
+            };
+            let (begun, read) = tokio::join!(waiting, reading);
+            assert!(matches!(read, Err(ReadError::Stalled)), "{read:?}");
+            assert_eq!(begun.elapsed(), STALL);
+        }
+    }
+}

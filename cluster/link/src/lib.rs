@@ -21,6 +21,7 @@ mod hello;
 mod io;
 mod join;
 mod links;
+mod membership;
 mod server;
 mod socket;
 mod throttle;
@@ -33,7 +34,8 @@ pub use frame::Service;
 pub use hello::{Hello, Purpose, look};
 pub use join::join;
 pub use links::{Lane, Links};
-pub use server::{Handler, Membership, Server};
+pub use membership::Membership;
+pub use server::{Handler, Server};
 pub use transport::{RaftTransport, Resolver};
 
 /// The application protocol of calls between members. Another format of frames is another name.

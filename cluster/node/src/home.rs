@@ -5,6 +5,8 @@
 //! cluster/node.pem         its key and certificate
 //! cluster/authorities.crt  whom it believes
 //! cluster/life             the number of its last life
+//! cluster/heir             the number of the next one, where the process before this one has left it something
+//! cluster/recovered        that this node went on alone, and the others are still to be taken out
 //! raft/                    the replicated log
 //! ```
 //!
@@ -26,6 +28,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 const IDENTITY: &str = "identity.json";
+const LIFE: &str = "life";
+const HEIR: &str = "heir";
+const RECOVERED: &str = "recovered";
 
 /// Who a node is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,9 +229,61 @@ impl Home {
         Ok(Credentials::load(cluster, &self.cluster)?)
     }
 
-    /// The number of the life that begins now, greater than all before; durable once it is returned.
-    pub(crate) fn next_life(&self) -> Result<u64, HomeError> {
-        Ok(next_generation(&self.cluster.join("life"), SystemTime::now())?)
+    /// The number of the life that begins now, greater than all before; durable once it is returned. It is the heir's where
+    /// the process before this one named one.
+    pub(crate) fn begin_life(&self) -> Result<u64, HomeError> {
+        let heir = self.cluster.join(HEIR);
+        let named = match files::read(&heir, Secrecy::Public) {
+            Ok(text) => text.trim().parse::<u64>().ok(),
+            Err(_) => return self.next_life(),
+        };
+        // Before anybody acts under it: no second process may take it for its own.
+        fs::remove_file(&heir)
+            .and_then(|()| fs::File::open(&self.cluster)?.sync_all())
+            .map_err(|source| HomeError::Folder {
+                action: "can't remove",
+                path: heir,
+                source,
+            })?;
+        let last = fs::read_to_string(self.cluster.join(LIFE)).ok();
+        let last = last.and_then(|text| text.trim().parse::<u64>().ok());
+        match named {
+            Some(life) if last == named => Ok(life),
+            _ => self.next_life(),
+        }
+    }
+
+    /// Names the life of the process that comes after this one.
+    pub(crate) fn name_heir(&self) -> Result<u64, HomeError> {
+        let life = self.next_life()?;
+        files::write(
+            &self.cluster.join(HEIR),
+            format!("{life}\n").as_bytes(),
+            Secrecy::Public,
+        )?;
+        Ok(life)
+    }
+
+    /// That all others are to be taken out, since this node went on alone.
+    pub(crate) fn mark_recovered(&self) -> Result<(), HomeError> {
+        Ok(files::write(&self.cluster.join(RECOVERED), b"", Secrecy::Public)?)
+    }
+
+    pub(crate) fn is_recovered(&self) -> bool {
+        self.cluster.join(RECOVERED).exists()
+    }
+
+    pub(crate) fn unmark_recovered(&self) -> Result<(), HomeError> {
+        let path = self.cluster.join(RECOVERED);
+        fs::remove_file(&path).map_err(|source| HomeError::Folder {
+            action: "can't remove",
+            path,
+            source,
+        })
+    }
+
+    fn next_life(&self) -> Result<u64, HomeError> {
+        Ok(next_generation(&self.cluster.join(LIFE), SystemTime::now())?)
     }
 
     /// Puts everything aside: the node is in no cluster any more. Says where to.
@@ -269,6 +326,23 @@ fn aside(folder: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_heir_has_the_life_that_was_named_and_nobody_else_does() {
+        let data = tempfile::tempdir().unwrap();
+        let home = Home::below(data.path());
+        fs::create_dir(home.folder()).unwrap();
+        let first = home.begin_life().unwrap();
+        let heir = home.name_heir().unwrap();
+        assert!(heir > first);
+        assert_eq!(home.begin_life().unwrap(), heir);
+        assert!(home.begin_life().unwrap() > heir, "once");
+        // One that was named, and somebody else came before.
+        let late = home.name_heir().unwrap();
+        let other = home.next_life().unwrap();
+        assert!(other > late);
+        assert!(home.begin_life().unwrap() > other);
+    }
 
     #[test]
     fn a_node_is_a_member_or_is_not() {

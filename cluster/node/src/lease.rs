@@ -85,6 +85,8 @@ pub struct LeaseReport {
 pub(crate) enum Order {
     /// Hand over to that process.
     HandOver(ClientId, oneshot::Sender<Result<(), String>>),
+    /// Hand over to the next process of this node, which takes over what acts as it is: nothing is stopped.
+    Bequeath(ClientId, oneshot::Sender<Result<(), String>>),
 }
 
 /// What a loop needs.
@@ -184,6 +186,12 @@ impl Task {
                             waiting = Some(answer);
                         }
                     },
+                    Order::Bequeath(heir, answer) => {
+                        // What acts goes on under the deadline that it has; the heir renews under a token of its own.
+                        told = Told::Nothing;
+                        self.let_go(&mut holder, &mut *actuator, &mut told, Some(heir)).await;
+                        waiting = Some(answer);
+                    }
                 },
                 Some(answer) = answers.join_next() => self.answered(&mut holder, answer),
                 changed = log.changed() => if changed.is_err() { break },
@@ -228,7 +236,11 @@ impl Task {
                 }
                 let peer = view.peers.get(name)?;
                 let metadata = peer.metadata.as_ref()?;
-                Some(Candidate {
+                // Gossip may still speak of a life that is over.
+                let over = state
+                    .incarnation(entry.id)
+                    .is_some_and(|latest| latest > peer.generation);
+                (!over).then_some(Candidate {
                     client: ClientId {
                         node: entry.id,
                         incarnation: peer.generation,
@@ -347,7 +359,8 @@ impl Task {
         }
         let mine = current.is_some_and(|(client, _)| client == self.core.client);
         if let (Some((client, _)), false) = (current, mine) {
-            *previous = Some(client);
+            // What an earlier process of this node had is here already.
+            *previous = Some(client).filter(|client| client.node != self.core.client.node);
         }
         self.report.send_modify(|report| {
             if token.is_some() {

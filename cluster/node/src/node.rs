@@ -22,7 +22,7 @@ use constellation_identity::{AuthorityPin, JoinToken, NodeName, UnixSeconds};
 use constellation_link::{Counters, Links, Membership, RaftTransport, Server};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -30,14 +30,16 @@ use zeroize::Zeroizing;
 use crate::ask::{Ask, Reply};
 use crate::core::{ApplyError, Core, GossipHandle, Seen};
 use crate::home::{Home, HomeError, Identity};
-use crate::lease::{Actuator, LeaseReport, LeaseSettings, Task};
+use crate::lease::{Actuator, LeaseReport, LeaseSettings, Order, Task};
 use crate::pull::{self, Heard, MAX_EXPORT, Nudges, Own, PeerNode};
 use crate::report::{ClusterReport, NodeReport, RaftReport};
 use crate::serve::{self, Answers, Orders};
-use crate::{expiry, membership, quorum, secrets, upkeep};
+use crate::{expiry, membership, quorum, recovery, secrets, upkeep};
 
 /// How long something that an operator asked for may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long leadership of the log may take to change hands.
+const STEPPING_DOWN: Duration = Duration::from_secs(2);
 /// How often a node that just joined looks whether the gossip keys are here.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -169,10 +171,11 @@ impl Node {
         if let Err(error) = credentials.check(UnixSeconds::now()) {
             tracing::error!(%error, "the other nodes will not accept this one");
         }
-        let life = home.next_life()?;
+        let life = home.begin_life()?;
         let (credentials_tell, credentials) = watch::channel(Arc::new(credentials));
         let counters = Arc::new(Counters::default());
-        let links = Links::new(credentials.clone(), Arc::clone(&counters));
+        let (members_tell, members) = watch::channel(Membership::AnyOfTheCluster);
+        let links = Links::new(credentials.clone(), members.clone(), Arc::clone(&counters));
         let seen = Arc::new(Seen::default());
         let transport = RaftTransport {
             links: links.clone(),
@@ -196,7 +199,6 @@ impl Node {
             incarnation: life,
         };
         let core = Arc::new(Core::new(identity, client, raft, links, Arc::clone(&seen)));
-        let (members_tell, members) = watch::channel(Membership::AnyOfTheCluster);
         let (gossipers_tell, gossipers) = watch::channel(Arc::new(Gossipers::anybody()));
         let (removed_tell, removed) = watch::channel(false);
         let (views_tell, views) = watch::channel(Arc::new(View::default()));
@@ -233,6 +235,7 @@ impl Node {
         tasks.spawn(membership::tell(Arc::clone(&core), told, stop.clone()));
         tasks.spawn(membership::keep(Arc::clone(&core), stop.clone()));
         tasks.spawn(expiry::run(Arc::clone(&core), timer, stop.clone()));
+        tasks.spawn(recovery::finish(Arc::clone(&core), home.clone(), stop.clone()));
         tasks.spawn(quorum::run(Arc::clone(&core), quorum_tell, stop.clone()));
         tasks.spawn(upkeep::certificate(
             Arc::clone(&core),
@@ -559,9 +562,11 @@ impl Node {
             core.client.incarnation
         } else {
             let view = core.view();
+            let latest = core.read(|state| state.incarnation(entry.id));
             let peer = view
                 .peers
                 .get(to)
+                .filter(|peer| latest.is_none_or(|latest| latest <= peer.generation))
                 .ok_or_else(|| format!("node {to} is not heard of now, so it can't be given {key}"))?;
             peer.generation
         };
@@ -674,13 +679,63 @@ impl Node {
         &self.0.home
     }
 
+    /// Has another voter lead the log, if this node does: a log without a leader for as long as an election takes could cost others
+    /// their leases.
+    async fn step_down(&self) {
+        let core = &self.0.core;
+        let voters = core.leader().members.values().filter(|(_, voter)| *voter).count();
+        if !core.leader().leading || voters < 2 {
+            return;
+        }
+        match tokio::time::timeout(STEPPING_DOWN, core.raft.step_down(None)).await {
+            Ok(Ok(leader)) => tracing::info!(%leader, "another node leads the replicated log"),
+            Ok(Err(error)) => tracing::info!(%error, "the replicated log finds its next leader itself"),
+            Err(_) => tracing::info!("the replicated log finds its next leader itself"),
+        }
+    }
+
     /// Lets go of all leases, in favour of others where there are any, and tells everybody that this node takes nothing new.
     /// Returns when that is done, or their time is over.
     pub async fn let_go(&self) {
         self.set_ready(false).await;
+        self.step_down().await;
         self.0.letting_go.cancel();
         self.0.leases.close();
         self.0.leases.wait().await;
+    }
+
+    /// Leaves this node's leases to the process that comes after this one, with what acts under them as it is: nothing is told to
+    /// stop. To be followed by [`Node::stop`], and by a start of that process before the leases run out.
+    ///
+    /// # Errors
+    /// In words, when it could not be said in time; then the leases run out, or are let go of, as in any other end.
+    pub async fn bequeath(&self) -> Result<(), String> {
+        self.step_down().await;
+        let heir = self.0.home.name_heir().map_err(|error| error.to_string())?;
+        let heir = ClientId {
+            node: self.0.core.identity.id,
+            incarnation: heir,
+        };
+        let loops: Vec<_> = {
+            let orders = self.0.orders.read().unwrap_or_else(PoisonError::into_inner);
+            orders.values().cloned().collect()
+        };
+        let mut answers = Vec::new();
+        for one in loops {
+            let (answer, answered) = oneshot::channel();
+            if one.send(Order::Bequeath(heir, answer)).await.is_ok() {
+                answers.push(answered);
+            }
+        }
+        let all = async {
+            for answered in answers {
+                // One that ends has nothing to leave.
+                drop(answered.await);
+            }
+        };
+        tokio::time::timeout(self.0.settings.lease.ttl(), all)
+            .await
+            .map_err(|_| "the cluster did not answer in time".to_owned())
     }
 
     /// Ends everything: leases first, gossip (`leaving`: the others are told that this node will be back or not, and need

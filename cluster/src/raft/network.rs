@@ -70,6 +70,7 @@ pub(super) enum Call {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<NodeId>),
     Snapshot(InstallSnapshotRequest<Types>),
+    Stand(super::transfer::Stand),
 }
 
 pub(super) type Appended = Result<AppendEntriesResponse<NodeId>, RaftError<NodeId>>;

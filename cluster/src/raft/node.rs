@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Config, Raft, RaftMetrics, SnapshotPolicy};
@@ -12,9 +13,10 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError};
+use super::consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError, TransferError};
 use super::network::{Appended, Call, ENTRIES_IN_A_CALL, Installed, MAX_CALL_BYTES, Peers, Transport, Voted};
-use super::store::{Closed, LogStore, Machine, Observer, SharedState};
+use super::store::{self, Closed, LogStore, Machine, Observer, SharedState};
+use super::transfer::{self, Carrier, Stood};
 use super::{Member, OnFailure, Progress, StoreFailure, Types, promotable};
 use crate::state::{Command, NodeId, Outcome, Request};
 
@@ -76,10 +78,17 @@ pub enum StartError {
 /// One node of the replicated log.
 #[derive(Clone)]
 pub struct RaftNode {
-    id: NodeId,
-    raft: Raft<Types>,
+    pub(super) id: NodeId,
+    pub(super) raft: Raft<Types>,
+    pub(super) timers: Timers,
+    pub(super) view: watch::Receiver<LeaderView>,
+    /// For what openraft's network has no call for.
+    pub(super) carrier: Carrier,
+    /// Set while leadership is handed over.
+    pub(super) silent: Arc<AtomicBool>,
+    /// Since when it leads, if it does.
+    pub(super) leading_since: Arc<Mutex<Option<Instant>>>,
     state: SharedState,
-    view: watch::Receiver<LeaderView>,
     closed: Closed,
 }
 
@@ -107,21 +116,30 @@ impl RaftNode {
         told: OnFailure,
     ) -> Result<Self, StartError> {
         let config = timers.config().map_err(StartError::Timers)?;
+        // What a recovery left undone when it was interrupted.
+        store::finish(folder)?;
         let log = LogStore::open(&folder.join("log.redb"), id, Arc::clone(&told))?;
         let machine = Machine::open(folder, observer, told)?;
         let state = machine.state();
         let closed = log.closed();
+        let carrier = transfer::carrier(&transport);
         let raft = Raft::new(id, Arc::new(config), Peers(transport), log, machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let mut metrics = raft.metrics();
         let (tell, view) = watch::channel(view_of(&metrics.borrow_and_update()));
+        let leading_since = Arc::new(Mutex::new(None));
+        let since = Arc::clone(&leading_since);
         // Ends with the last handle of the node, or when nobody watches any more.
         tokio::spawn(async move {
             while metrics.changed().await.is_ok() {
                 let now = view_of(&metrics.borrow_and_update());
                 if tell.is_closed() {
                     break;
+                }
+                {
+                    let mut since = since.lock().unwrap_or_else(PoisonError::into_inner);
+                    *since = now.leading.then(|| since.unwrap_or_else(Instant::now));
                 }
                 tell.send_if_modified(|before| {
                     let changed = *before != now;
@@ -133,8 +151,12 @@ impl RaftNode {
         Ok(Self {
             id,
             raft,
-            state,
+            timers,
             view,
+            carrier,
+            silent: Arc::default(),
+            leading_since,
+            state,
             closed,
         })
     }
@@ -161,12 +183,21 @@ impl RaftNode {
             Call::Append(rpc) => encode::<Appended>(&self.raft.append_entries(rpc).await),
             Call::Vote(rpc) => encode::<Voted>(&self.raft.vote(rpc).await),
             Call::Snapshot(rpc) => encode::<Installed>(&self.raft.install_snapshot(rpc).await),
+            Call::Stand(asked) => encode::<Stood>(&transfer::stand(&self.raft, asked).await),
         };
         answer
             .inspect_err(
                 |error| tracing::error!(%error, "an answer to a member of the cluster can't be written"),
             )
             .ok()
+    }
+
+    /// A change of members would be heard as a heartbeat.
+    fn speaks(&self) -> Result<(), MemberError> {
+        if self.silent.load(Ordering::SeqCst) {
+            return Err(MemberError::Refused("leadership is being handed over".to_owned()));
+        }
+        Ok(())
     }
 
     /// The state as this node has applied it.
@@ -251,6 +282,9 @@ impl Consensus for RaftNode {
         {
             return Ok(Outcome::Document(unfit));
         }
+        if self.silent.load(Ordering::SeqCst) {
+            return Err(ProposeError::NotLeader { leader: None });
+        }
         match self.raft.client_write(request).await {
             Ok(response) => response
                 .data
@@ -263,6 +297,9 @@ impl Consensus for RaftNode {
     }
 
     async fn read_barrier(&self) -> Result<(), ReadError> {
+        if self.silent.load(Ordering::SeqCst) {
+            return Err(ReadError::NotLeader { leader: None });
+        }
         match self.raft.ensure_linearizable().await {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to))) => {
@@ -276,6 +313,7 @@ impl Consensus for RaftNode {
     }
 
     async fn add_learner(&self, id: NodeId, member: Member) -> Result<(), MemberError> {
+        self.speaks()?;
         self.raft
             .add_learner(id, member, false)
             .await
@@ -284,6 +322,7 @@ impl Consensus for RaftNode {
     }
 
     async fn promote(&self) -> Result<Vec<NodeId>, MemberError> {
+        self.speaks()?;
         let metrics = self.raft.metrics().borrow().clone();
         let Some(replication) = &metrics.replication else {
             return Err(MemberError::NotLeader {
@@ -320,6 +359,7 @@ impl Consensus for RaftNode {
     }
 
     async fn remove(&self, id: NodeId) -> Result<(), MemberError> {
+        self.speaks()?;
         let voter = self
             .view
             .borrow()
@@ -337,6 +377,10 @@ impl Consensus for RaftNode {
             .await
             .map(|_| ())
             .map_err(member_error)
+    }
+
+    async fn step_down(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        self.transfer(to).await
     }
 
     fn watch(&self) -> watch::Receiver<LeaderView> {

@@ -107,6 +107,12 @@ impl State {
         &self.leases
     }
 
+    /// The latest of a node's lives that asked for anything; earlier ones are refused.
+    #[must_use]
+    pub fn incarnation(&self, node: NodeId) -> Option<u64> {
+        self.sessions.incarnation(node)
+    }
+
     /// Who belongs to the cluster.
     #[must_use]
     pub fn roster(&self) -> &Roster {

@@ -52,6 +52,10 @@ struct Session {
 }
 
 impl Sessions {
+    pub(super) fn incarnation(&self, node: NodeId) -> Option<u64> {
+        self.0.get(&node).map(|session| session.incarnation)
+    }
+
     /// Looks a request up, and makes room for what it will come to.
     pub(super) fn seen(&mut self, index: u64, client: ClientId, sequence: u64) -> Seen {
         if !self.0.contains_key(&client.node) && self.0.len() >= MAX_CLIENTS {

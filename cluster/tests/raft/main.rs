@@ -6,6 +6,7 @@
     reason = "all of this is a test, also what stands outside of functions marked as one"
 )]
 
+mod calls;
 mod disk;
 mod faults;
 /// Shared with the simulation, which checks leases with it, too.
@@ -13,5 +14,7 @@ mod faults;
 mod history;
 mod leases;
 mod nodes;
+mod recover;
 mod suite;
 mod testnet;
+mod transfer;

@@ -4,14 +4,15 @@
 //! neither side can have more on its hands than [`Service::in_flight`] says.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use constellation_identity::tls::Credentials;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +53,28 @@ struct Calls {
     waiting: HashMap<u32, Waiting>,
     /// When something was asked or answered.
     used: Option<Instant>,
-    ended: Option<(Instant, LinkError)>,
+    /// Whether anything was answered.
+    fruitful: bool,
+    ended: Option<End>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    pub(super) at: Instant,
+    pub(super) error: LinkError,
+    /// Nothing was answered on it, as where somebody refuses after the handshake.
+    pub(super) fruitless: bool,
+}
+
+impl End {
+    /// What it means for a call that was not sent.
+    pub(super) fn unsent(self) -> LinkError {
+        match self.error {
+            LinkError::NoAnswer { peer, detail } => LinkError::Unreachable { peer, detail },
+            other => other,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -60,6 +82,17 @@ struct Waiting {
     service: Service,
     answer: oneshot::Sender<Result<Vec<u8>, LinkError>>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Calls {
+    fn end(&mut self, error: &LinkError) {
+        let fruitless = !self.fruitful;
+        self.ended.get_or_insert_with(|| End {
+            at: Instant::now(),
+            error: error.clone(),
+            fruitless,
+        });
+    }
 }
 
 impl Shared {
@@ -78,7 +111,7 @@ impl Shared {
     fn end(&self, error: &LinkError) {
         let waiting = {
             let mut calls = self.lock();
-            calls.ended.get_or_insert_with(|| (Instant::now(), error.clone()));
+            calls.end(error);
             std::mem::take(&mut calls.waiting)
         };
         for (_, waiting) in waiting {
@@ -118,7 +151,7 @@ impl Connection {
     }
 
     /// When it ended and why, if it has.
-    pub(super) fn ended(&self) -> Option<(Instant, LinkError)> {
+    pub(super) fn ended(&self) -> Option<End> {
         self.shared.lock().ended.clone()
     }
 
@@ -132,8 +165,8 @@ impl Connection {
         let (answer, answered) = oneshot::channel();
         let id = {
             let mut calls = self.shared.lock();
-            if let Some((_, error)) = &calls.ended {
-                return Err(error.clone());
+            if let Some(end) = &calls.ended {
+                return Err(end.clone().unsent());
             }
             // A number is free again long before it comes around.
             calls.last = calls.last.wrapping_add(1);
@@ -159,10 +192,11 @@ impl Connection {
 }
 
 impl Served {
-    /// Until the other side closes it, it breaks, nobody uses it, or this node stops.
+    /// Until the other side closes it, it breaks, its node is removed, nobody uses it, or this node stops.
     pub(super) async fn serve(
         self,
         stream: TlsStream<TcpStream>,
+        removed: impl Future<Output = String>,
         counters: &Counters,
         stop: &CancellationToken,
     ) {
@@ -170,6 +204,10 @@ impl Served {
         let (mut read, mut write) = tokio::io::split(stream);
         let error = tokio::select! {
             () = stop.cancelled() => LinkError::Stopped,
+            reason = removed => LinkError::Refused {
+                peer: shared.peer.clone(),
+                reason,
+            },
             () = idle(&shared) => shared.no_answer("the connection was closed, as it was not used"),
             error = read_answers(&shared, &mut read, counters) => error,
             error = write_calls(&shared, &mut write, &mut queue, counters) => error,
@@ -196,7 +234,7 @@ async fn idle(shared: &Shared) {
                 _ if !calls.waiting.is_empty() => IDLE,
                 _ => {
                     let error = shared.no_answer("the connection was closed, as it was not used");
-                    calls.ended = Some((Instant::now(), error));
+                    calls.end(&error);
                     return;
                 }
             }
@@ -244,6 +282,7 @@ async fn read_answer<R: AsyncRead + Unpin>(
     let waiting = {
         let mut calls = shared.lock();
         calls.used = Some(Instant::now());
+        calls.fruitful = true;
         calls.waiting.remove(&header.id)
     };
     match waiting {
@@ -302,5 +341,59 @@ async fn drained(shared: &Shared) {
     const AGAIN: Duration = Duration::from_millis(20);
     while !shared.lock().waiting.is_empty() {
         sleep(AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use constellation_identity::tls::Credentials;
+    use constellation_identity::{
+        Authority, ClusterId, NODE_VALIDITY, NodeKey, SigningRequest, Trust, UnixSeconds,
+    };
+    use tokio::time::{Instant, advance, timeout};
+
+    use super::{Connection, IDLE, LinkError, Service, idle};
+
+    fn credentials() -> Arc<Credentials> {
+        let (cluster, now) = (ClusterId::generate().unwrap(), UnixSeconds::now());
+        let authority = Authority::generate(cluster, now).unwrap();
+        let key = NodeKey::generate().unwrap();
+        let request = SigningRequest::parse(&key.signing_request().unwrap()).unwrap();
+        let certificate = authority
+            .certify(&"a".parse().unwrap(), &request, now, NODE_VALIDITY)
+            .unwrap();
+        let trust = Trust::new(cluster, vec![authority.certificate().clone()]).unwrap();
+        Arc::new(Credentials::new(certificate, key, trust, now).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_closed_when_nobody_uses_it_and_not_under_a_call() {
+        let (connection, served) = Connection::new("node b".to_owned(), credentials());
+        let started = Instant::now();
+        let closing = idle(&served.shared);
+        tokio::pin!(closing);
+        // A call that is never answered keeps it.
+        {
+            let call = connection.call(Service::Control, Vec::new());
+            tokio::pin!(call);
+            let waited = timeout(3 * IDLE, async {
+                tokio::select! {
+                    () = &mut closing => panic!("closed under a call"),
+                    answer = &mut call => panic!("{answer:?}"),
+                }
+            });
+            waited.await.unwrap_err();
+        }
+        served.shared.lock().waiting.clear();
+        closing.await;
+        assert!(started.elapsed() > 3 * IDLE);
+        advance(Duration::from_secs(1)).await;
+        // Nobody finds it open, and who had it already is told that nothing was sent.
+        assert!(connection.ended().is_some_and(|end| end.fruitless));
+        let late = connection.call(Service::Raft, Vec::new()).await;
+        assert!(matches!(late, Err(LinkError::Unreachable { .. })), "{late:?}");
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use constellation_identity::NodeName;
-use constellation_identity::tls::{Credentials, explain, server_name};
+use constellation_identity::tls::{self, Credentials, explain, server_name};
+use constellation_identity::{NodeIdentity, NodeName};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use rustls::ClientConfig;
@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::PEER_ALPN;
 use crate::error::{LinkError, of_tls};
+use crate::membership::{self, Membership};
 use crate::socket;
 
 /// How long an address has to itself before the next is tried beside it.
@@ -27,7 +28,8 @@ pub(super) async fn peer(
     node: &NodeName,
     addresses: &[String],
     credentials: &Credentials,
-) -> Result<TlsStream<TcpStream>, LinkError> {
+    members: &Membership,
+) -> Result<(TlsStream<TcpStream>, NodeIdentity), LinkError> {
     let peer = super::peer(node);
     let config = credentials
         .client(node, PEER_ALPN)
@@ -35,7 +37,19 @@ pub(super) async fn peer(
             peer: peer.clone(),
             reason: explain(&error),
         })?;
-    any(&peer, addresses, &Arc::new(config)).await
+    let stream = any(&peer, addresses, &Arc::new(config)).await?;
+    // The name is right; the key may be one that was removed before the name was given to another node.
+    let admitted = tls::peer(stream.get_ref().1)
+        .ok()
+        .flatten()
+        .filter(|identity| members.admits(identity));
+    match admitted {
+        Some(identity) => Ok((stream, identity)),
+        None => Err(LinkError::Refused {
+            reason: membership::not_a_member(node),
+            peer,
+        }),
+    }
 }
 
 /// A connection to whoever of the addresses is through first.
@@ -44,23 +58,22 @@ pub(crate) async fn any(
     addresses: &[String],
     config: &Arc<ClientConfig>,
 ) -> Result<TlsStream<TcpStream>, LinkError> {
-    let mut attempts: FuturesUnordered<_> = (0..)
-        .zip(addresses)
-        .map(|(place, address)| async move {
-            sleep(AHEAD * place).await;
-            timeout(ATTEMPT, one(peer, address, config))
-                .await
-                .unwrap_or_else(|_| {
-                    Err(LinkError::Unreachable {
-                        peer: peer.to_owned(),
-                        detail: format!("{address}: not through within {} s", ATTEMPT.as_secs()),
-                    })
-                })
-        })
-        .collect();
+    let mut waiting = addresses.iter();
+    let mut attempts = FuturesUnordered::new();
     let mut unreachable = Vec::new();
     let mut refused = None;
-    while let Some(result) = attempts.next().await {
+    loop {
+        if attempts.is_empty() || !waiting.as_slice().is_empty() {
+            match waiting.next() {
+                Some(address) => attempts.push(limited(peer, address, config)),
+                None => break,
+            }
+        }
+        // The next one is tried at once if one has failed.
+        let result = tokio::select! {
+            Some(result) = attempts.next() => result,
+            () = sleep(AHEAD), if !waiting.as_slice().is_empty() => continue,
+        };
         match result {
             Ok(stream) => return Ok(stream),
             Err(LinkError::Unreachable { detail, .. }) => unreachable.push(detail),
@@ -75,6 +88,21 @@ pub(crate) async fn any(
             unreachable.join("; ")
         },
     }))
+}
+
+async fn limited(
+    peer: &str,
+    address: &str,
+    config: &Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, LinkError> {
+    timeout(ATTEMPT, one(peer, address, config))
+        .await
+        .unwrap_or_else(|_| {
+            Err(LinkError::Unreachable {
+                peer: peer.to_owned(),
+                detail: format!("{address}: not through within {} s", ATTEMPT.as_secs()),
+            })
+        })
 }
 
 async fn one(

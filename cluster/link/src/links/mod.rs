@@ -9,18 +9,19 @@ mod dial;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use constellation_identity::NodeName;
 use constellation_identity::tls::Credentials;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::counters::Counters;
 use crate::error::LinkError;
 use crate::frame::Service;
+use crate::membership::{self, Membership};
 pub(crate) use dial::any;
 
 use connection::Connection;
@@ -56,10 +57,18 @@ pub struct Links(Arc<Inner>);
 
 struct Inner {
     credentials: watch::Receiver<Arc<Credentials>>,
+    members: watch::Receiver<Membership>,
     counters: Arc<Counters>,
-    ways: Mutex<HashMap<(NodeName, Lane), State>>,
+    ways: Mutex<HashMap<(NodeName, Lane), Way>>,
     stop: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// A connection that is there, or is to be, or could not be.
+struct Way {
+    /// Where the node was looked for.
+    addresses: Vec<String>,
+    state: State,
 }
 
 /// Where a connection stands.
@@ -82,11 +91,16 @@ impl fmt::Debug for Links {
 
 impl Links {
     /// With the credentials of this node. New ones are used for what is opened later; what is open goes on until the calls
-    /// on it are answered.
+    /// on it are answered. A connection to a node that is no member any more is cut.
     #[must_use]
-    pub fn new(credentials: watch::Receiver<Arc<Credentials>>, counters: Arc<Counters>) -> Self {
+    pub fn new(
+        credentials: watch::Receiver<Arc<Credentials>>,
+        members: watch::Receiver<Membership>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self(Arc::new(Inner {
             credentials,
+            members,
             counters,
             ways: Mutex::default(),
             stop: CancellationToken::new(),
@@ -141,7 +155,7 @@ impl Links {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(NodeName, Lane), State>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(NodeName, Lane), Way>> {
         self.0.ways.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -171,20 +185,26 @@ impl Links {
             return Err(LinkError::Stopped);
         }
         let key = (node.clone(), lane);
-        match ways.get(&key) {
-            Some(State::Open(connection)) if connection.is_of(&latest) => match connection.ended() {
-                None => return Ok(Found::Open(Arc::clone(connection))),
-                Some((at, error @ LinkError::Refused { .. })) if at.elapsed() < REFUSED_BACKOFF => {
-                    return Err(error);
-                }
-                Some(_) => {}
-            },
-            Some(State::Connecting(attempt)) => return Ok(Found::Connecting(attempt.clone())),
-            Some(State::Failed(at, error)) if at.elapsed() < rest(error) => return Err(error.clone()),
-            _ => {}
+        if let Some(way) = ways.get(&key) {
+            match &way.state {
+                State::Connecting(attempt) => return Ok(Found::Connecting(attempt.clone())),
+                State::Open(connection) if connection.is_of(&latest) => match connection.ended() {
+                    None => return Ok(Found::Open(Arc::clone(connection))),
+                    Some(end) if end.fruitless && way.rests(addresses, end.at, &end.error) => {
+                        return Err(end.unsent());
+                    }
+                    Some(_) => {}
+                },
+                State::Failed(at, error) if way.rests(addresses, *at, error) => return Err(error.clone()),
+                State::Open(_) | State::Failed(..) => {}
+            }
         }
         let (tell, attempt) = watch::channel(None);
-        ways.insert(key.clone(), State::Connecting(attempt.clone()));
+        let way = Way {
+            addresses: addresses.to_vec(),
+            state: State::Connecting(attempt.clone()),
+        };
+        ways.insert(key.clone(), way);
         drop(ways);
         self.0
             .tasks
@@ -202,13 +222,16 @@ impl Links {
     ) {
         let dialled = tokio::select! {
             () = self.0.stop.cancelled() => Err(LinkError::Stopped),
-            dialled = dial::peer(&key.0, &addresses, &credentials) => dialled,
+            dialled = async {
+                let members = self.0.members.borrow().clone();
+                dial::peer(&key.0, &addresses, &credentials, &members).await
+            } => dialled,
         };
         self.0.counters.connect(dialled.is_ok());
         let (result, stream) = match dialled {
-            Ok(stream) => {
+            Ok((stream, identity)) => {
                 let (connection, served) = Connection::new(peer(&key.0), credentials);
-                (Ok(Arc::new(connection)), Some((stream, served)))
+                (Ok(Arc::new(connection)), Some((stream, identity, served)))
             }
             Err(error) => (Err(error), None),
         };
@@ -217,11 +240,17 @@ impl Links {
             Err(error) => State::Failed(Instant::now(), error.clone()),
         };
         // Together, so that nobody finds the one without the other.
-        self.lock().insert(key, state);
+        self.lock().insert(key, Way { addresses, state });
         tell.send_replace(Some(result));
-        if let Some((stream, served)) = stream {
-            drop(tell);
-            served.serve(stream, &self.0.counters, &self.0.stop).await;
+        drop(tell);
+        if let Some((stream, identity, served)) = stream {
+            let removed = async {
+                membership::removed(&self.0.members, &identity).await;
+                membership::not_a_member(&identity.node)
+            };
+            served
+                .serve(stream, removed, &self.0.counters, &self.0.stop)
+                .await;
         }
     }
 }
@@ -231,10 +260,14 @@ enum Found {
     Connecting(watch::Receiver<Option<Result<Arc<Connection>, LinkError>>>),
 }
 
-fn rest(error: &LinkError) -> Duration {
-    match error {
-        LinkError::Refused { .. } => REFUSED_BACKOFF,
-        _ => BACKOFF,
+impl Way {
+    /// Whether the node is left alone still. At other addresses it is looked for at once.
+    fn rests(&self, addresses: &[String], since: Instant, error: &LinkError) -> bool {
+        let rest = match error {
+            LinkError::Refused { .. } => REFUSED_BACKOFF,
+            _ => BACKOFF,
+        };
+        self.addresses == addresses && since.elapsed() < rest
     }
 }
 

@@ -15,8 +15,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use constellation_identity::NodeIdentity;
 use constellation_identity::tls::{self, Credentials, explain};
-use constellation_identity::{Members, NodeIdentity};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::counters::{Counters, Refused};
 use crate::frame::Service;
 use crate::hello::{Hello, Purpose, peek};
+use crate::membership::Membership;
 use crate::socket;
 use crate::throttle::Throttle;
 use configs::Configs;
@@ -59,25 +60,6 @@ pub trait Handler: Send + Sync + 'static {
     fn join(&self, body: Vec<u8>) -> impl Future<Output = Option<Vec<u8>>> + Send;
 }
 
-/// Who may call.
-#[derive(Clone, Debug)]
-pub enum Membership {
-    /// Whoever has a certificate of the cluster: for a node that does not know the members yet, as its log has not come. It
-    /// can't tell who was removed.
-    AnyOfTheCluster,
-    /// These.
-    Only(Arc<Members>),
-}
-
-impl Membership {
-    fn admits(&self, peer: &NodeIdentity) -> bool {
-        match self {
-            Self::AnyOfTheCluster => true,
-            Self::Only(members) => members.admits(peer),
-        }
-    }
-}
-
 /// The port of the cluster.
 pub struct Server<H> {
     listener: TcpListener,
@@ -93,7 +75,10 @@ struct Shared<H> {
     counters: Arc<Counters>,
     connections: Arc<Semaphore>,
     joiners: Arc<Semaphore>,
-    complaints: Throttle,
+    /// What strangers cause, who can cause a lot of it.
+    strangers: Throttle,
+    /// What members cause.
+    known: Throttle,
 }
 
 impl<H> fmt::Debug for Server<H> {
@@ -129,7 +114,8 @@ impl<H: Handler> Server<H> {
                 counters,
                 connections: Arc::new(Semaphore::new(CONNECTIONS)),
                 joiners: Arc::new(Semaphore::new(JOINERS)),
-                complaints: Throttle::default(),
+                strangers: Throttle::default(),
+                known: Throttle::default(),
             },
         }
     }
@@ -198,7 +184,7 @@ enum Admitted {
 
 impl<H: Handler> Shared<H> {
     fn complain(&self, line: impl FnOnce(u64)) {
-        if let Some(left_out) = self.complaints.pass(Instant::now()) {
+        if let Some(left_out) = self.strangers.pass(Instant::now()) {
             line(left_out);
         }
     }

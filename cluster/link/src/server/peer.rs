@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use constellation_identity::NodeIdentity;
 use futures_util::FutureExt as _;
@@ -21,6 +21,7 @@ use crate::counters::{Counters, Direction, Refused};
 use crate::frame::{Expect, Header, Kind, Service};
 use crate::hello::Purpose;
 use crate::io::{Outgoing, ReadError, read_body, read_header, write_frame};
+use crate::membership::{not_a_member, removed};
 
 /// How long a handler may take. Callers have given up long before.
 const HANDLER: Duration = Duration::from_secs(60);
@@ -64,7 +65,7 @@ impl<H: Handler> Shared<H> {
             let (answers, queue) = mpsc::channel(IN_FLIGHT);
             tokio::select! {
                 () = stop.cancelled() => End::Stopped,
-                () = self.removed(&peer) => End::NotAMember,
+                () = removed(&self.members, &peer) => End::NotAMember,
                 error = self.read_calls(&mut read, &peer, answers, &mut calls) => End::Read(error),
                 error = write_answers(&mut write, queue, &within, &self.counters) => End::Write(error),
             }
@@ -79,10 +80,10 @@ impl<H: Handler> Shared<H> {
             }
             End::Read(ReadError::Malformed(error)) => {
                 self.counters.refuse(Refused::Malformed);
-                self.complain(|left_out| {
+                if let Some(left_out) = self.known.pass(Instant::now()) {
                     tracing::warn!(%node, %from, %error, left_out, "a connection of another node is ended: what it sends are not the \
                          calls of this release");
-                });
+                }
             }
             End::Read(ReadError::Closed) => tracing::debug!(%node, %from, "another node closed a connection"),
             End::Read(error) => tracing::debug!(%node, %from, %error, "a connection of another node broke"),
@@ -92,17 +93,6 @@ impl<H: Handler> Shared<H> {
         if !within.load(Ordering::Relaxed) {
             let removed = matches!(end, End::NotAMember).then_some(&*peer);
             farewell(&mut write, removed).await;
-        }
-    }
-
-    /// Returns when the peer is no member any more.
-    async fn removed(&self, peer: &NodeIdentity) {
-        let mut members = self.members.clone();
-        while members.borrow_and_update().admits(peer) {
-            if members.changed().await.is_err() {
-                // Nobody tells any more: the owner of the list is stopping, and this server with it.
-                std::future::pending::<()>().await;
-            }
         }
     }
 
@@ -222,14 +212,10 @@ async fn write_answers<W: AsyncWrite + Unpin>(
 }
 
 /// Closes a connection; says why to somebody who is no member.
-async fn farewell<W: AsyncWrite + Unpin>(write: &mut W, not_a_member: Option<&NodeIdentity>) {
+async fn farewell<W: AsyncWrite + Unpin>(write: &mut W, stranger: Option<&NodeIdentity>) {
     let words = async {
-        if let Some(peer) = not_a_member {
-            let body = format!(
-                "node {} is not a member of this cluster (it was removed, or its name belongs to another key): join \
-                 again with a new token",
-                peer.node
-            );
+        if let Some(peer) = stranger {
+            let body = not_a_member(&peer.node);
             let frame = Outgoing {
                 id: 0,
                 service: Service::Control,
@@ -243,5 +229,74 @@ async fn farewell<W: AsyncWrite + Unpin>(write: &mut W, not_a_member: Option<&No
     // The connection is over, with or without them.
     if let Ok(Err(error)) = timeout(FAREWELL, words).await {
         tracing::trace!(%error, "a connection ended without a farewell");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use constellation_identity::{ClusterId, NodeIdentity, PublicKeyDigest};
+    use tokio::sync::{Semaphore, mpsc};
+    use tokio::time::Instant;
+
+    use super::{HANDLER, Handler, Header, Kind, Service, answer};
+
+    struct Bad;
+
+    impl Handler for Bad {
+        async fn answer(&self, _: &NodeIdentity, service: Service, body: Vec<u8>) -> Option<Vec<u8>> {
+            match &*body {
+                b"panic" => panic!("as it was told"),
+                b"long" => Some(vec![0; service.answer_limit() + 1]),
+                _ => std::future::pending().await,
+            }
+        }
+
+        async fn join(&self, _: Vec<u8>) -> Option<Vec<u8>> {
+            None
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_answered_whatever_its_handler_does() {
+        let peer = Arc::new(NodeIdentity {
+            cluster: ClusterId::from_bytes([1; 16]),
+            node: "a".parse().unwrap(),
+            public_key: PublicKeyDigest([2; 32]),
+        });
+        let header = Header {
+            id: 7,
+            service: Service::Control,
+            kind: Kind::Request,
+            length: 0,
+        };
+        let places = Arc::new(Semaphore::new(1));
+        for body in ["panic", "long", "never"] {
+            let (answers, mut queue) = mpsc::channel(1);
+            let place = Arc::clone(&places).acquire_owned().await.unwrap();
+            let started = Instant::now();
+            let body_bytes = body.as_bytes().to_vec();
+            answer(
+                Arc::new(Bad),
+                Arc::clone(&peer),
+                header,
+                body_bytes,
+                place,
+                answers,
+            )
+            .await;
+            let (frame, place) = queue.recv().await.unwrap();
+            assert_eq!(
+                (frame.id, frame.kind, frame.body.len()),
+                (7, Kind::Dropped, 0),
+                "{body}"
+            );
+            assert_eq!(started.elapsed() >= HANDLER, body == "never");
+            // It is free once the answer is written.
+            assert_eq!(places.available_permits(), 0);
+            drop(place);
+            assert_eq!(places.available_permits(), 1);
+        }
     }
 }

@@ -10,8 +10,12 @@
 
 mod log;
 mod machine;
+mod recover;
 mod snapshot;
 mod writer;
 
 pub use log::{Closed, LogStore};
 pub use machine::{Machine, Observer, SharedState};
+pub(super) use recover::finish;
+pub use recover::{Recovered, recover};
+pub(super) use snapshot::reread;

@@ -50,6 +50,14 @@ impl Content {
     }
 }
 
+/// What a snapshot's content is written as again, if `bytes` are one: without the checksum, which no fuzzer guesses.
+pub(in super::super) fn reread(bytes: &[u8]) -> Option<Vec<u8>> {
+    // With it, for what is before the content.
+    drop(Content::from_bytes(Path::new("a snapshot"), bytes));
+    let content: Content = postcard::from_bytes(bytes).ok()?;
+    postcard::to_stdvec(&content).ok()
+}
+
 /// The file of the snapshot in this folder.
 pub(super) fn path(folder: &Path) -> PathBuf {
     folder.join(NAME)
