@@ -24,6 +24,16 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Whether the demo back end of a node has answered this.
+    ///
+    /// # Errors
+    /// With what came instead.
+    pub fn by(&self, node: &str) -> Result<()> {
+        let said = format!("Hello from {node}:");
+        ensure!(self.status == 200 && self.body.starts_with(&said), "{self:?}");
+        Ok(())
+    }
+
     /// The body, if this is a success.
     ///
     /// # Errors

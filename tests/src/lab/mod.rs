@@ -7,6 +7,7 @@
 //! Whatever the lab starts carries the lab's folder in its environment ([`process`]), and is ended by its id.
 
 mod api;
+pub mod clock;
 mod delay;
 mod network;
 mod node;
@@ -289,6 +290,18 @@ impl Drop for Lab {
 
 /// The file with the state.
 const STATE: &str = "lab.json";
+
+/// Whether this machine can have a lab.
+///
+/// # Errors
+/// What is missing.
+pub fn possible() -> Result<(), String> {
+    crate::require::root().map_err(|_| "needs root to make namespaces".to_owned())?;
+    for program in ["ip", "nft", "unshare", "nsenter", "mount"] {
+        crate::require::program(program)?;
+    }
+    Ok(())
+}
 
 /// What a node is called.
 #[must_use]
