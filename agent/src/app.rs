@@ -40,7 +40,7 @@ use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
 use crate::runtime_file::{RunningNode, RuntimeFile, TokenFile};
 use crate::sources::{self, SourceHandle, SourceState};
-use crate::steering::{self, Steering};
+use crate::steering::{self, Authority, Steering};
 use crate::{compile, demo, logging, settings, systemd};
 
 /// Below this limit on open files a busy afternoon is enough to run out.
@@ -147,7 +147,7 @@ impl Node {
         } = inheritance;
         let outdated = sockets.names().into_iter().map(str::to_owned).collect();
         let kernel = Kernel::new(sockets.take_kernel_lock());
-        let steering = steering::prepare(&config, &kernel)?;
+        let steering = steering::prepare(&config, &kernel, Authority::Local)?;
         let guard = guard::prepare(&config, &kernel)?;
         let chase = Chase::new(&config, &kernel);
         let cluster = Cluster::prepare(&config.node.data_dir)?;
@@ -180,7 +180,7 @@ impl Node {
         let control_listener = failure::bind_control(config.control.address, control_listener).await?;
         let control_socket = copy(&control_listener)?;
         let data_plane = DataPlane::start(
-            settings::of(&config, &guard),
+            settings::of(&config, &guard, steering.tenure()),
             inherited,
             published.clone(),
             Arc::clone(&metrics),

@@ -24,4 +24,6 @@ pub mod runtime_file;
 pub mod settings;
 pub mod sources;
 pub mod steering;
+pub mod edge;
+pub mod vip;
 pub mod systemd;

@@ -9,6 +9,7 @@ use constellation_dataplane::access_log;
 use constellation_dataplane::settings::{
     EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, Settings, TcpSettings, UdpSettings,
 };
+use constellation_dataplane::tenure::Tenure;
 use constellation_table::EntryPointId;
 
 use crate::guard::Guard;
@@ -17,12 +18,12 @@ use crate::guard::Guard;
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What the data plane is told at start.
-pub fn of(config: &Config, guard: &Guard) -> Settings {
+pub fn of(config: &Config, guard: &Guard, tenure: &Tenure) -> Settings {
     let entry_points = config.entry_points.iter().zip(0u16..);
     let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     Settings {
         entry_points: entry_points
-            .map(|(entry_point, id)| of_entry_point(entry_point, id))
+            .map(|(entry_point, id)| of_entry_point(entry_point, id, tenure))
             .collect(),
         node: config.node.name.as_str().into(),
         workers: config.proxy.workers.unwrap_or_else(available),
@@ -50,7 +51,7 @@ fn allowed() -> Vec<usize> {
         .collect()
 }
 
-fn of_entry_point(entry_point: &constellation_config::EntryPoint, id: u16) -> EntryPoint {
+fn of_entry_point(entry_point: &constellation_config::EntryPoint, id: u16, tenure: &Tenure) -> EntryPoint {
     let (timeouts, limits) = (&entry_point.timeouts, &entry_point.limits);
     EntryPoint {
         id: EntryPointId(id),
@@ -101,6 +102,7 @@ fn of_entry_point(entry_point: &constellation_config::EntryPoint, id: u16) -> En
             .copied()
             .collect(),
         default_tls_options: "default".into(),
+        tenure: tenure.clone(),
     }
 }
 
@@ -153,7 +155,7 @@ mod tests {
         config.entry_points[1].protocol = constellation_config::Protocol::Udp;
         config.entry_points[1].udp.max_sessions = 9;
         let guard = crate::guard::prepare(&config, &crate::kernel::Kernel::new(None)).unwrap();
-        let settings = of(&config, &guard);
+        let settings = of(&config, &guard, &Tenure::default());
         let ids: Vec<u16> = settings.entry_points.iter().map(|e| e.id.0).collect();
         assert_eq!(ids, [0, 1]);
         assert_eq!(settings.entry_points[1].limits.max_headers, 7);

@@ -1,10 +1,8 @@
-//! What the nodes of a cluster agree upon, and how: leases, documents, and the replicated log that both go through.
+//! What the nodes of a cluster agree upon, and how: leases, documents, who is a member, and the replicated log that all of it
+//! goes through.
 //!
-//! **Nothing in the product uses this crate yet.** It is the groundwork of the cluster: the rules, the store and their
-//! proofs, without an owner in the composition root. A [`raft::Transport`] over mutual TLS is `constellation-link`.
-//!
-//! What it needs before it can be used: a loop that proposes what [`lease::ExpiryTimer`] says, one for each
-//! [`lease::Holder`], a loop that calls [`raft::Consensus::promote`], and a counter on disk for [`state::ClientId`].
+//! `cluster/node` runs it: it proposes what [`lease::ExpiryTimer`] says, has a loop for each [`lease::Holder`], and calls
+//! [`raft::Consensus::promote`]; `cluster/link` carries the log's calls.
 //!
 //! Data moves one way. A [`state::Request`] is proposed to the log ([`raft`]), every node applies the committed ones in
 //! the same order to its own [`state::State`], and what changed is read from there. Everything that decides is a pure

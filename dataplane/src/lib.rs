@@ -19,6 +19,7 @@ pub mod port_owner;
 pub mod server;
 pub mod settings;
 mod sources;
+pub mod tenure;
 pub mod tls;
 mod worker;
 

@@ -149,6 +149,7 @@ mod tests {
             udp: UdpSettings::default(),
             exempt_sources: vec!["2001:db8::/32".parse().unwrap()],
             default_tls_options: "default".into(),
+            tenure: Default::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::gate::Gate;
 use crate::http::pace::Least;
 use crate::offence::Offences;
+use crate::tenure::Tenure;
 
 /// Settings of the whole data plane.
 #[derive(Clone, Debug)]
@@ -68,6 +69,8 @@ pub struct EntryPoint {
     pub exempt_sources: Vec<IpNet>,
     /// TLS options of routers that name none.
     pub default_tls_options: Arc<str>,
+    /// Until when new clients are taken; changes while the data plane runs.
+    pub tenure: Tenure,
 }
 
 /// What an entry point takes. An entry point takes one of them, as in Traefik; the same port may be taken by two entry

@@ -345,6 +345,13 @@ impl Acceptor {
         };
         let metrics = self.edge.metrics.entry_point(entry_point.settings.id);
         let settings = &self.edge.settings;
+        if entry_point.settings.tenure.is_over() {
+            if let Some(metrics) = metrics {
+                metrics.refused(Refusal::NoLease);
+            }
+            reset(socket);
+            return;
+        }
         let counted = if settings.gate.refuses(client.ip()) {
             Err(Refusal::Denied)
         } else {
@@ -437,6 +444,13 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Ends a connection as if nobody had listened: the client learns at once that it has to go elsewhere.
+fn reset(socket: TcpStream) {
+    if let Err(error) = socket.set_zero_linger() {
+        tracing::debug!(%error, "a connection is closed rather than reset");
     }
 }
 

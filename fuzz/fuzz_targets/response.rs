@@ -175,6 +175,7 @@ fn data_plane(routes: &[(&str, Scheme, SocketAddr)]) -> DataPlane {
             udp: UdpSettings::default(),
             exempt_sources: Vec::new(),
             default_tls_options: "default".into(),
+            tenure: Default::default(),
         }],
         workers: NonZeroUsize::MIN,
         cpus: Vec::new(),

@@ -92,6 +92,8 @@ fn document(namespace: &Namespace, status: &Status, held: bool) -> Value {
         "held": held,
         "grant": status.grant.map(|grant| json!({
             "epoch": grant.epoch,
+            "authority": if grant.issuer.is_cluster() { "lease" } else { "local" },
+            "stands_by": grant.stands_by,
             "remaining_seconds": grant.valid_until.remaining(BootTime::now()).unwrap_or_default().as_secs_f64(),
         })),
         "links": links.collect::<Vec<_>>(),
@@ -110,7 +112,17 @@ fn text(status: &Status, held: bool) -> String {
             Some(left) => format!("for another {:.1} s", left.as_secs_f64()),
             None => "over: new connections are refused".to_owned(),
         };
-        writeln!(text, "grant           epoch {}, {left}", grant.epoch).unwrap_or_default();
+        let of = if grant.issuer.is_cluster() {
+            " of the cluster's lease"
+        } else {
+            ""
+        };
+        let as_what = if grant.stands_by {
+            ", standing by for the holder"
+        } else {
+            ""
+        };
+        writeln!(text, "grant           epoch {}{of}{as_what}, {left}", grant.epoch).unwrap_or_default();
     }
     for link in &status.links {
         let (pin, id, program) = (link.pin.display(), link.id, link.program);

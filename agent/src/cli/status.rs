@@ -61,6 +61,8 @@ struct Lease {
     remaining_seconds: f64,
     losses: u64,
     steered: usize,
+    #[serde(default)]
+    stands_by: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -170,10 +172,16 @@ fn steering(text: &mut String, steering: &Steering) -> std::fmt::Result {
             remaining_seconds,
             losses,
             steered,
+            stands_by,
         } = lease;
+        let what = if *stands_by {
+            "stands by for another"
+        } else {
+            "lease for another"
+        };
         write!(
             text,
-            ": {steered} addresses, epoch {epoch}, lease for another {remaining_seconds:.1} s"
+            ": {steered} addresses, epoch {epoch}, {what} {remaining_seconds:.1} s"
         )?;
         if *losses > 0 {
             write!(text, ", lost {losses} times")?;

@@ -9,6 +9,7 @@
 
 mod metrics;
 mod settings;
+mod tailscale;
 
 use std::fmt;
 use std::future::Future;
@@ -23,6 +24,8 @@ use constellation_node::{Home, Identity, Node, StartError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use self::metrics::register;
 pub use self::settings::{Traits, advertised};
@@ -42,6 +45,8 @@ struct Shared {
     /// Where the cluster's work is done, whoever asks for it.
     runtime: Handle,
     data: PathBuf,
+    tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 #[derive(Clone)]
@@ -69,6 +74,8 @@ impl Cluster {
             state: RwLock::new(identity.map_or(State::Alone, State::Waiting)),
             runtime: Handle::current(),
             data: data.to_owned(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
         })))
     }
 
@@ -138,6 +145,10 @@ impl Cluster {
             }
         };
         tracing::info!(cluster = %identity.cluster, node = %identity.node, "a member of the cluster");
+        if let Some(socket) = &config.tailscale_socket {
+            let task = tailscale::run(node.clone(), socket.clone(), self.0.stop.clone());
+            self.0.tasks.spawn(task);
+        }
         self.set(State::Running(node.clone()));
         Ok(Some(node))
     }
@@ -145,6 +156,9 @@ impl Cluster {
     /// Ends the node: leases are let go of first.
     pub async fn stop(&self, leaving: bool) {
         if let State::Running(node) = self.state() {
+            self.0.stop.cancel();
+            self.0.tasks.close();
+            self.0.tasks.wait().await;
             node.stop(leaving).await;
             self.set(State::Ended(node.identity().clone()));
         }

@@ -155,6 +155,15 @@ fn steering(report: &steering::Report) -> Condition {
         (None, Some(reason)) => format!("not used: {reason}"),
         (None, None) => report.standing.state.to_owned(),
     };
+    if report.authority == "lease" {
+        // Who is not the holder lacks nothing.
+        let reason = match &report.lease {
+            Some(lease) if lease.stands_by => "stands by for the holder",
+            Some(lease) if lease.remaining.is_zero() => "not the holder: new connections are refused",
+            _ => &reason,
+        };
+        return required("steering", true, reason.to_owned());
+    }
     let held = report
         .lease
         .as_ref()

@@ -1,42 +1,49 @@
-//! What is in force: the listeners and addresses in the maps, and the lease that a thread renews.
+//! What is in force: the listeners and addresses in the maps, and the grant.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use constellation_config::{Config, EntryPoint, Protocol};
 use constellation_dataplane::{listener, port_owner};
 use constellation_ebpf_loader as loader;
-use constellation_ebpf_loader::steering::{Bind, Changes};
+use constellation_ebpf_loader::steering::{Bind, Changes, Dest};
 use constellation_ebpf_loader::{Availability, BootTime, Error, Origin};
 
 use super::layout::{Layout, LayoutError, Listener};
-use super::lease::{LocalLease, Renewal, Term};
+use super::lease::LocalLease;
+use super::local::Local;
+use super::record::Record;
 use super::report::LeaseReport;
-use super::{Shared, State};
+use super::silence::Silence;
+use super::{Authority, Shared};
 use crate::kernel::Reason;
 
 /// What is in force.
 pub(super) struct Active {
-    kernel: loader::Steering,
-    layout: Layout,
-    lease: LocalLease,
-    term: Term,
-    renewals: u64,
-    losses: u64,
-    /// Whether the last renewal failed, so that one is told of once.
-    failing: bool,
-    /// Dropped to end the renewals; nothing once that is done.
-    renewing: Option<mpsc::Sender<()>>,
+    pub(super) kernel: loader::Steering,
+    pub(super) layout: Layout,
+    /// The listeners of each destination, once more: silence takes their places for a while.
+    pub(super) listeners: Vec<(Dest, Vec<OwnedFd>)>,
+    pub(super) record: Record,
+    pub(super) granting: Granting,
+}
+
+/// How grants come about.
+pub(super) enum Granting {
+    /// By this node itself.
+    Local(Local),
+    /// By a cluster; with what stands in the places of the listeners, if anything does.
+    Lease(Option<Silence>),
 }
 
 impl Active {
-    /// Puts these sockets and the addresses of the configuration into force, takes the lease, and has it renewed.
+    /// Puts these sockets and the addresses of the configuration into force. By its own authority the node takes the lease
+    /// and has it renewed; under a cluster's, nothing is granted but what the process before this one had.
     pub(super) fn begin(
         shared: &Arc<Shared>,
+        authority: Authority,
         mut steering: loader::Steering,
         config: &Config,
         sockets: &[(Arc<str>, OwnedFd)],
@@ -54,17 +61,43 @@ impl Active {
         let binds = layout
             .binds(&config.entry_points)
             .map_err(|error| in_words(error.to_string()))?;
-        let mut put = || -> Result<(LocalLease, Term), Error> {
-            for (dest, positions) in layout.destinations() {
-                let sockets = positions.iter().filter_map(|position| sockets.get(*position));
-                let sockets: Vec<BorrowedFd<'_>> = sockets.map(|(_, socket)| socket.as_fd()).collect();
-                steering.insert_listeners(dest, &sockets)?;
+        let copies = copies(&layout, sockets).map_err(|error| {
+            in_words(format!(
+                "a listening socket can't be copied: {error}; check the limit on open files"
+            ))
+        })?;
+        let mut put = || -> Result<(Record, Option<LocalLease>), Error> {
+            if steering.act_for(authority.issuer())? {
+                tracing::info!(
+                    authority = authority.as_str(),
+                    "steering: grants are another's from now on, and epochs begin anew"
+                );
+            }
+            // What stood by was the process before this one, which knew what to do with connections.
+            if steering.granted()?.stands_by {
+                steering.revoke()?;
+            }
+            for (dest, sockets) in &copies {
+                steering.insert_listeners(*dest, &borrowed(sockets))?;
             }
             steering.remove_listeners(layout.closed())?;
-            let (epoch, _) = steering.granted()?;
-            let mut lease = LocalLease::after(epoch, shared.lease.ttl);
-            let term = lease.renew(BootTime::now()).term();
-            steering.grant(term.epoch, term.deadline)?;
+            let before = steering.granted()?;
+            let mut record = Record {
+                epoch: before.epoch,
+                deadline: before.valid_until,
+                ..Record::default()
+            };
+            let lease = match authority {
+                Authority::Local => {
+                    let mut lease = LocalLease::after(before.epoch, shared.lease.ttl);
+                    let now = BootTime::now();
+                    let term = lease.renew(now).term();
+                    steering.grant(term.epoch, term.deadline)?;
+                    record.granted(term.epoch, term.deadline, now);
+                    Some(lease)
+                }
+                Authority::Lease(_) => None,
+            };
             // One step for each address: it leads to the listeners of before, or to these.
             steering.set_binds(&binds)?;
             for dest in earlier.iter().filter(|dest| **dest != layout.closed()) {
@@ -72,7 +105,8 @@ impl Active {
             }
             let attached = steering.attach()?;
             tracing::info!(
-                epoch = term.epoch,
+                authority = authority.as_str(),
+                epoch = record.epoch,
                 addresses = steering.steered(),
                 pins = match steering.origin() {
                     Origin::New => "made",
@@ -82,23 +116,23 @@ impl Active {
                 program = ?attached,
                 "steering: the kernel gives new connections to this process while its lease lasts"
             );
-            Ok((lease, term))
+            Ok((record, lease))
         };
-        let (lease, term) = put().map_err(Reason::of)?;
-        let renewing = renew_by_itself(shared, shared.lease.renew).map_err(|error| {
-            in_words(format!(
-                "the thread that renews the lease can't be started: {error}"
-            ))
-        })?;
+        let (record, lease) = put().map_err(Reason::of)?;
+        let granting = match lease {
+            Some(lease) => Granting::Local(Local::begin(shared, lease).map_err(|error| {
+                in_words(format!(
+                    "the thread that renews the lease can't be started: {error}"
+                ))
+            })?),
+            None => Granting::Lease(None),
+        };
         Ok(Self {
             kernel: steering,
             layout,
-            lease,
-            term,
-            renewals: 1,
-            losses: 0,
-            failing: false,
-            renewing: Some(renewing),
+            listeners: copies,
+            record,
+            granting,
         })
     }
 
@@ -127,47 +161,15 @@ impl Active {
         self.kernel.set_binds(binds)
     }
 
-    /// New connections are refused from now on, and the lease is renewed no more.
+    /// New connections are refused from now on, and nothing is granted any more.
     pub(super) fn revoke(&mut self) {
-        self.renewing = None;
+        self.granting = Granting::Lease(None);
+        // The copies: else the listeners would outlive those who accept from them.
+        self.listeners.clear();
         if let Err(error) = self.kernel.revoke() {
             tracing::warn!(%error, "the grant can't be revoked; it ends by itself");
         }
-        self.term.deadline = BootTime::from_nanos(0);
-    }
-
-    /// Renews the lease, or takes it anew where it was lost.
-    fn renew(&mut self) {
-        let mut lease = self.lease.clone();
-        let renewal = lease.renew(BootTime::now());
-        let term = renewal.term();
-        match self.kernel.grant(term.epoch, term.deadline) {
-            Ok(()) => {}
-            Err(error @ Error::StaleEpoch { .. }) => {
-                tracing::info!(%error, "another process holds the lease: this one renews it no more");
-                self.renewing = None;
-                return;
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!(%error, "the lease can't be renewed; new connections are refused once it has ended");
-                }
-                return;
-            }
-        }
-        self.lease = lease;
-        self.term = term;
-        self.renewals += 1;
-        self.failing = false;
-        if let Renewal::Anew { gap, .. } = renewal {
-            self.losses += 1;
-            tracing::warn!(
-                epoch = term.epoch,
-                ?gap,
-                "the lease had ended before it was renewed (the process was stopped, or the machine slept or was too \
-                 busy): new connections were refused meanwhile. It is granted anew"
-            );
-        }
+        self.record.withdrawn();
     }
 
     pub(super) fn report(&self) -> LeaseReport {
@@ -175,36 +177,22 @@ impl Active {
             tracing::debug!(%error, "the counters of steering can't be read");
             Vec::new()
         });
-        LeaseReport {
-            epoch: self.term.epoch,
-            remaining: self.term.deadline.remaining(BootTime::now()).unwrap_or_default(),
-            renewals: self.renewals,
-            losses: self.losses,
-            steered: self.kernel.steered(),
-            verdicts,
-        }
+        LeaseReport::of(&self.record, self.kernel.steered(), verdicts)
     }
 }
 
-/// Renews the lease of `shared` on a thread of its own, until the sender is dropped.
-fn renew_by_itself(shared: &Arc<Shared>, every: Duration) -> std::io::Result<mpsc::Sender<()>> {
-    let (sender, stop) = mpsc::channel();
-    let shared: Weak<Shared> = Arc::downgrade(shared);
-    let renew = move || {
-        while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(every) {
-            let Some(shared) = shared.upgrade() else { return };
-            let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if let State::Active(active) = &mut *state
-                && active.renewing.is_some()
-            {
-                active.renew();
-            }
-        }
+/// The listeners of each destination, once more.
+fn copies(layout: &Layout, sockets: &[(Arc<str>, OwnedFd)]) -> std::io::Result<Vec<(Dest, Vec<OwnedFd>)>> {
+    let of_one = |(dest, positions): (Dest, Vec<usize>)| {
+        let own = positions.iter().filter_map(|position| sockets.get(*position));
+        let copies: std::io::Result<Vec<OwnedFd>> = own.map(|(_, socket)| socket.try_clone()).collect();
+        Ok((dest, copies?))
     };
-    std::thread::Builder::new()
-        .name("lease".to_owned())
-        .spawn(renew)?;
-    Ok(sender)
+    layout.destinations().map(of_one).collect()
+}
+
+pub(super) fn borrowed(sockets: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+    sockets.iter().map(|socket| socket.as_fd()).collect()
 }
 
 /// The sockets as the layout sees them, in the same order.

@@ -127,6 +127,12 @@ impl Layout {
         })
     }
 
+    /// What a destination takes.
+    pub(super) fn protocol(&self, dest: Dest) -> Protocol {
+        let group = self.groups.iter().find(|group| group.dest == dest);
+        group.map(|group| group.protocol).unwrap_or_default()
+    }
+
     /// The destination without listeners.
     pub(super) fn closed(&self) -> Dest {
         self.closed

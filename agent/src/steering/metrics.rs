@@ -25,7 +25,9 @@ struct Labels {
 
 impl Collector for SteeringCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let lease = self.0.report().lease;
+        let report = self.0.report();
+        let is_active = report.standing.state == "active";
+        let lease = report.lease;
         let mut metric = |name: &str, help: &str, unit: Option<Unit>, value: &dyn EncodeMetric| {
             value.encode(encoder.encode_descriptor(name, help, unit.as_ref(), value.metric_type())?)
         };
@@ -33,7 +35,7 @@ impl Collector for SteeringCollector {
             "constellation_steering_active",
             "Whether the program in the kernel gives connections to the listeners: 1 or 0",
             None,
-            &ConstGauge::new(i64::from(lease.is_some())),
+            &ConstGauge::new(i64::from(is_active)),
         )?;
         let Some(lease) = lease else { return Ok(()) };
         metric(
@@ -59,6 +61,18 @@ impl Collector for SteeringCollector {
             "How often the lease had ended before it was renewed",
             None,
             &ConstCounter::new(lease.losses),
+        )?;
+        metric(
+            "constellation_steering_refused_grants",
+            "Grants that were refused: the lease was over, or older than one before, or the kernel was against it",
+            None,
+            &ConstCounter::new(lease.refused),
+        )?;
+        metric(
+            "constellation_steering_holder",
+            "Whether new connections are this node's to answer: 1 or 0; 0 also when it gets them to pass them on",
+            None,
+            &ConstGauge::new(i64::from(!lease.stands_by && !lease.remaining.is_zero())),
         )?;
         metric(
             "constellation_steering_addresses",

@@ -10,32 +10,47 @@
 //! show at start, and without steering the same sockets serve.
 
 mod active;
+mod authority;
 mod layout;
 mod lease;
+mod leased;
+mod local;
 mod metrics;
 mod prepare;
+mod record;
 mod report;
+mod silence;
+mod stand_in;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use constellation_cluster::lease::Held;
 use constellation_config::{Config, EntryPoint, Lease, SteeringMode};
+use constellation_dataplane::tenure::Tenure;
 use constellation_ebpf_loader as loader;
-use constellation_ebpf_loader::Feature;
 use constellation_ebpf_loader::steering::Changes;
+use constellation_ebpf_loader::{BootTime, Feature};
 
-use self::active::{Active, Added};
+use self::active::{Active, Added, Granting};
+pub use self::authority::{Authority, GrantError};
+use self::lease::LocalLease;
+use self::local::Local;
 pub use self::metrics::register;
 pub use self::prepare::prepare;
 use self::prepare::required_by;
+use self::record::Record;
 pub use self::report::{LeaseReport, Report};
+use self::stand_in::StandIn;
 use crate::cli::Failure;
-use crate::kernel::{Kernel, Reason, Standing};
+use crate::kernel::{Kernel, Standing};
 
 /// What stands in where steering is not active.
 const WHAT_STANDS_IN: &str =
     "the addresses are bound in the ordinary way: a node that hangs keeps them until it is stopped";
+/// The same, under a cluster's lease.
+const UNDER_LEASE: &str = "connections are accepted, and reset when this node is not the holder";
 /// What it is called where it can't be had.
 const WHAT: &str = "steering";
 
@@ -47,6 +62,9 @@ struct Shared {
     kernel: Kernel,
     mode: SteeringMode,
     lease: Lease,
+    /// The data plane's, for where the kernel does not steer.
+    tenure: Tenure,
+    authority: Mutex<Authority>,
     state: Mutex<State>,
 }
 
@@ -56,7 +74,7 @@ enum State {
     /// The program is in force, and the lease is renewed.
     Active(Box<Active>),
     /// It is not used.
-    Ordinary(Reason),
+    Ordinary(Box<StandIn>),
     /// A successor has it, or the node stops.
     Ended,
 }
@@ -70,18 +88,21 @@ impl Steering {
     pub fn engage(&self, config: &Config, sockets: &[(Arc<str>, OwnedFd)]) -> Result<(), Failure> {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Ended) {
-            State::Prepared(steering) => match Active::begin(&self.0, *steering, config, sockets) {
-                Ok(active) => *state = State::Active(Box::new(active)),
-                Err(reason) => {
-                    self.0.kernel.clear(Feature::Steering);
-                    required_by(config).map_or(Ok(()), |who| Err(reason.refusal(&who, WHAT)))?;
-                    tracing::warn!(%reason, "steering can't be used: {WHAT_STANDS_IN}");
-                    *state = State::Ordinary(reason);
+            State::Prepared(steering) => {
+                match Active::begin(&self.0, self.authority(), *steering, config, sockets) {
+                    Ok(active) => *state = State::Active(Box::new(active)),
+                    Err(reason) => {
+                        self.0.kernel.clear(Feature::Steering);
+                        required_by(config).map_or(Ok(()), |who| Err(reason.refusal(&who, WHAT)))?;
+                        tracing::warn!(%reason, "steering can't be used: {WHAT_STANDS_IN}");
+                        let stand_in = StandIn::new(reason, self.authority(), self.0.tenure.clone());
+                        *state = State::Ordinary(Box::new(stand_in));
+                    }
                 }
-            },
-            State::Ordinary(reason) => {
+            }
+            State::Ordinary(stand_in) => {
                 self.0.kernel.clear(Feature::Steering);
-                *state = State::Ordinary(reason);
+                *state = State::Ordinary(stand_in);
             }
             other => *state = other,
         }
@@ -115,6 +136,96 @@ impl Steering {
         }
     }
 
+    /// This node is the holder until the lease's deadline: it answers. To be called at every renewal; the kernel ends it at
+    /// the deadline whether or not anybody is awake.
+    ///
+    /// # Errors
+    /// When the lease is over or older than one that was used here, or this process does not serve; then nothing changes.
+    pub fn grant(&self, held: Held) -> Result<(), GrantError> {
+        match &mut *self.state() {
+            State::Active(active) => active.grant(held),
+            State::Ordinary(stand_in) => stand_in.grant(held),
+            State::Prepared(_) | State::Ended => Err(GrantError::NotServing),
+        }
+    }
+
+    /// New connections are refused from now on. To be called before the lease is let go of.
+    ///
+    /// # Errors
+    /// When the kernel refuses. Then the grant ends at its deadline, and the lease is not to be let go of before.
+    pub fn withdraw(&self) -> Result<(), GrantError> {
+        match &mut *self.state() {
+            State::Active(active) => active.withdraw(),
+            State::Ordinary(stand_in) => stand_in.withdraw(),
+            // Nothing is granted here.
+            State::Prepared(_) | State::Ended => Ok(()),
+        }
+    }
+
+    /// As [`Self::withdraw`], but until this time new clients are left without an answer rather than refused: their kernels
+    /// ask again, and by then the network may lead them to the next holder. Where the kernel does not steer they are
+    /// reset.
+    ///
+    /// # Errors
+    /// As those of [`Self::withdraw`].
+    pub fn fall_silent(&self, until: BootTime) -> Result<(), GrantError> {
+        match &mut *self.state() {
+            State::Active(active) => active.fall_silent(until),
+            State::Ordinary(stand_in) => stand_in.withdraw(),
+            State::Prepared(_) | State::Ended => Ok(()),
+        }
+    }
+
+    /// The listeners get connections until this time though this node is not the holder: to pass them on to who is. Whoever
+    /// serves them has to know that before.
+    ///
+    /// # Errors
+    /// While this node is the holder, whose time would be made longer; when the kernel refuses.
+    pub fn stand_by(&self, until: BootTime) -> Result<(), GrantError> {
+        match &mut *self.state() {
+            State::Active(active) => active.stand_by(until),
+            State::Ordinary(stand_in) => stand_in.stand_by(until),
+            State::Prepared(_) | State::Ended => Err(GrantError::NotServing),
+        }
+    }
+
+    /// Somebody else decides from now on whether this node may answer: it has joined a cluster, or left it. What was granted
+    /// until now ends. Whoever acted under the lease before has ended.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_authority(&self, authority: Authority) -> Result<(), GrantError> {
+        let mut state = self.state();
+        *self.0.authority.lock().unwrap_or_else(PoisonError::into_inner) = authority;
+        match &mut *state {
+            State::Active(active) => {
+                active.end_silence()?;
+                // Ends the renewals, too.
+                active.granting = Granting::Lease(None);
+                active.kernel.act_for(authority.issuer())?;
+                active.record = Record::default();
+                if authority == Authority::Local {
+                    let epoch = active.kernel.granted()?.epoch;
+                    let mut lease = LocalLease::after(epoch, self.0.lease.ttl);
+                    let now = BootTime::now();
+                    let term = lease.renew(now).term();
+                    active.kernel.grant(term.epoch, term.deadline)?;
+                    active.record.granted(term.epoch, term.deadline, now);
+                    let local = Local::begin(&self.0, lease).map_err(GrantError::Thread)?;
+                    active.granting = Granting::Local(local);
+                }
+            }
+            State::Ordinary(stand_in) => stand_in.set_authority(authority),
+            State::Prepared(_) | State::Ended => {}
+        }
+        Ok(())
+    }
+
+    /// The data plane's end of accepting, for where the kernel does not steer.
+    pub fn tenure(&self) -> &Tenure {
+        &self.0.tenure
+    }
+
     /// The node stops, and nobody follows: new connections are refused from now on.
     pub fn revoke(&self) {
         if let State::Active(active) = &mut *self.state() {
@@ -145,6 +256,7 @@ impl Steering {
     pub fn report(&self) -> Report {
         let mut report = Report {
             mode: self.0.mode.as_str(),
+            authority: self.authority().as_str(),
             standing: Standing::ENDED,
             lease: None,
         };
@@ -154,12 +266,21 @@ impl Steering {
                 report.standing = Standing::ACTIVE;
                 report.lease = Some(active.report());
             }
-            State::Ordinary(reason) => {
-                report.standing = Standing::without(reason, Some(WHAT_STANDS_IN));
+            State::Ordinary(stand_in) => {
+                let stands_in = match self.authority() {
+                    Authority::Local => WHAT_STANDS_IN,
+                    Authority::Lease(_) => UNDER_LEASE,
+                };
+                report.standing = Standing::without(&stand_in.reason, Some(stands_in));
+                report.lease = stand_in.report();
             }
             State::Ended => {}
         }
         report
+    }
+
+    fn authority(&self) -> Authority {
+        *self.0.authority.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

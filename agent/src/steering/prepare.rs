@@ -3,21 +3,26 @@
 use std::sync::{Arc, Mutex};
 
 use constellation_config::{Config, EntryPoint, SteeringMode};
+use constellation_dataplane::tenure::Tenure;
 use constellation_ebpf_loader as loader;
 use constellation_ebpf_loader::Availability;
 
-use super::{Shared, State, Steering, WHAT, WHAT_STANDS_IN};
+use super::stand_in::StandIn;
+use super::{Authority, Shared, State, Steering, WHAT, WHAT_STANDS_IN};
 use crate::cli::Failure;
 use crate::kernel::{Kernel, Reason};
 
-/// Finds out whether steering works here, as far as `edge.steering` asks for it.
+/// Finds out whether steering works here, as far as `edge.steering` asks for it. With [`Authority::Lease`] nobody is answered
+/// before [`Steering::grant`], whether it does or not.
 ///
 /// # Errors
 /// When the configuration needs steering and it can't be had.
-pub fn prepare(config: &Config, kernel: &Kernel) -> Result<Steering, Failure> {
+pub fn prepare(config: &Config, kernel: &Kernel, authority: Authority) -> Result<Steering, Failure> {
     let mode = config.edge.steering;
+    let tenure = Tenure::default();
+    let ordinary = |reason| State::Ordinary(Box::new(StandIn::new(reason, authority, tenure.clone())));
     let state = match mode {
-        SteeringMode::Off => State::Ordinary(Reason::Disabled("edge.steering is off")),
+        SteeringMode::Off => ordinary(Reason::Disabled("edge.steering is off")),
         SteeringMode::Auto | SteeringMode::Ebpf => match load(kernel) {
             Ok(steering) => State::Prepared(Box::new(steering)),
             Err(reason) => {
@@ -27,7 +32,7 @@ pub fn prepare(config: &Config, kernel: &Kernel) -> Result<Steering, Failure> {
                 } else {
                     tracing::info!(%reason, "steering is not used: {WHAT_STANDS_IN}");
                 }
-                State::Ordinary(reason)
+                ordinary(reason)
             }
         },
     };
@@ -35,6 +40,8 @@ pub fn prepare(config: &Config, kernel: &Kernel) -> Result<Steering, Failure> {
         kernel: kernel.clone(),
         mode,
         lease: config.edge.lease,
+        tenure: tenure.clone(),
+        authority: Mutex::new(authority),
         state: Mutex::new(state),
     })))
 }

@@ -23,8 +23,6 @@
 //! nobody can be flooded by answers. What remains: who sits on the path, records a node that then dies, and plays it
 //! to nodes that started after its death, can make them believe for as long as the recording lasts that it lives. The
 //! key's rotation ends that: nothing sealed under a key that was dropped is opened.
-//!
-//! Nothing in the product uses this crate yet: it is groundwork for the cluster.
 
 mod codec;
 mod counters;

@@ -231,6 +231,13 @@ impl Gossip {
         Watch::new(self.views.clone())
     }
 
+    /// Gossips with whoever is at `address` in the next round, beside the usual ones: somebody who was found there.
+    pub fn greet(&self, address: SocketAddr) {
+        if self.handle.gossip(address).is_err() {
+            tracing::debug!(%address, "gossip has ended, nobody is greeted");
+        }
+    }
+
     /// A step of a key rotation; takes effect with the next datagram.
     pub fn set_keys(&self, keys: KeyRing) {
         *self.shared.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;

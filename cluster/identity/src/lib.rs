@@ -10,8 +10,7 @@
 //! passed in) by the node that got it; what makes the token one-time is [`Tokens::redeem`], which the replicated state
 //! machine applies in the order of its log. Neither does I/O and neither sees a private key.
 //!
-//! This crate does not listen, does not store tokens and does not know who is alive. Nothing in the product uses it
-//! yet: it is groundwork for the cluster.
+//! This crate does not listen, does not store tokens and does not know who is alive.
 
 mod authority;
 mod certificate;

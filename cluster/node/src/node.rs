@@ -19,7 +19,7 @@ use constellation_cluster::state::{ClientId, Command, Outcome, RosterCommand, Ro
 use constellation_gossip::{Config as GossipConfig, Gossip, Members as Gossipers, Metadata, Standing, View};
 use constellation_identity::tls::Credentials;
 use constellation_identity::{AuthorityPin, JoinToken, NodeName, UnixSeconds};
-use constellation_link::{Counters, Links, Membership, RaftTransport, Server};
+use constellation_link::{Counters, Links, Membership, RaftTransport, Server, Service};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -40,6 +40,8 @@ use crate::{expiry, membership, quorum, recovery, secrets, upkeep};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long leadership of the log may take to change hands.
 const STEPPING_DOWN: Duration = Duration::from_secs(2);
+/// How long an address may take to answer where a member is looked for.
+const LOOKING: Duration = Duration::from_secs(1);
 /// How often a node that just joined looks whether the gossip keys are here.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -424,6 +426,53 @@ impl Node {
     #[must_use]
     pub fn admits(&self, peer: &constellation_identity::NodeIdentity) -> bool {
         self.0.core.read(|state| state.roster().members().admits(peer))
+    }
+
+    /// Looks for members that are not heard of at addresses where they may be, asks whoever answers there as one of them to gossip,
+    /// and says how many did. Nobody else is told anything: a link shows who is at its other end before it is used.
+    pub async fn look_for_members(&self, at: &[IpAddr]) -> usize {
+        let core = &self.0.core;
+        let view = core.view();
+        let missing: Vec<_> = core.read(|state| {
+            let nodes = state.roster().nodes();
+            let missing =
+                nodes.filter(|(name, entry)| entry.id != core.identity.id && !view.peers.contains_key(*name));
+            missing
+                .map(|(name, entry)| (name.clone(), entry.member.clone()))
+                .collect()
+        });
+        let port = |address: &str| {
+            address
+                .rsplit_once(':')
+                .and_then(|(_, port)| port.parse::<u16>().ok())
+        };
+        let mut found = 0;
+        for (name, member) in missing {
+            let (Some(links), Some(gossips)) = (port(&member.address), port(&member.gossip)) else {
+                continue;
+            };
+            let Some(ask) = crate::ask::encode(&Ask::Report) else {
+                continue;
+            };
+            for ip in at {
+                let address = [SocketAddr::new(*ip, links).to_string()];
+                let answer = core
+                    .links
+                    .call(&name, &address, Service::Control, ask.clone(), LOOKING);
+                if answer.await.is_err() {
+                    continue;
+                }
+                tracing::info!(node = %name, %ip, "found");
+                found += 1;
+                if let Some(handle) = core.gossip.get()
+                    && let Some(gossip) = &*handle.gossip.read().await
+                {
+                    gossip.greet(SocketAddr::new(*ip, gossips));
+                }
+                break;
+            }
+        }
+        found
     }
 
     /// What went over the links.

@@ -19,6 +19,12 @@ pub(crate) struct RawEdge {
     pub(crate) guard: RawGuard,
     /// Connections of addresses that move here from another node.
     pub(crate) chase: RawChase,
+    /// Addresses of the cluster that this node has while it is the holder, with the length of their network, such as
+    /// `192.0.2.10/24` or `2001:db8::10/64`. Nobody else may configure them. Needs `CAP_NET_ADMIN` and `CAP_NET_RAW`.
+    pub(crate) virtual_ips: Vec<String>,
+    /// The network device that they are put on. Empty: the one whose network has the address, else that of the default
+    /// route.
+    pub(crate) virtual_ip_device: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Judge, chase, guard};
+use super::{Judge, chase, guard, virtual_ip};
 use crate::raw::RawEdge;
 use crate::resolved::{Edge, EntryPoint, Lease, SteeringMode};
 
@@ -41,5 +41,7 @@ pub(super) fn one(raw: &RawEdge, entry_points: &[EntryPoint], judge: &mut Judge<
         lease,
         guard: guard::one(&raw.guard, judge),
         chase: chase::one(&raw.chase, entry_points, judge),
+        virtual_ips: virtual_ip::all(&raw.virtual_ips, judge),
+        virtual_ip_device: virtual_ip::device(&raw.virtual_ip_device, judge),
     }
 }

@@ -10,6 +10,7 @@ mod edge;
 mod entry_point;
 mod guard;
 mod provider;
+mod virtual_ip;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,10 @@ pub struct Edge {
     pub guard: Guard,
     /// Connections that stay with the node that had their address before.
     pub chase: Chase,
+    /// Addresses that this node has while it is the holder, with their networks; no address twice.
+    pub virtual_ips: Vec<IpNet>,
+    /// The network device of them all; `None`: one that fits each.
+    pub virtual_ip_device: Option<String>,
 }
 
 /// `edge.steering`.

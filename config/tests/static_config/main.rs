@@ -9,6 +9,7 @@
 
 mod chase;
 mod cluster;
+mod virtual_ips;
 mod formats;
 mod guard;
 mod layers;

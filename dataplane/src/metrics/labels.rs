@@ -116,6 +116,8 @@ label_enum! {
         TooManyConnections = "too_many_connections",
         /// The peer is on the deny list, and the kernel did not see to it.
         Denied = "denied",
+        /// This node is not the one to answer, and the kernel did not see to it.
+        NoLease = "no_lease",
         /// More connections than one source may have.
         TooManyFromSource = "too_many_from_source",
         /// The request line and headers did not arrive in time (408).
@@ -399,6 +401,8 @@ label_enum! {
         Forged = "forged",
         /// The client's address is on the deny list, and the kernel did not see to it.
         Denied = "denied",
+        /// This node is not the one to answer, and the kernel did not see to it.
+        NoLease = "no_lease",
         /// The client's address has as many sessions as it may.
         Source = "source",
         /// More sessions began than may in that time.

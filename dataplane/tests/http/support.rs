@@ -108,6 +108,7 @@ impl Plan {
                     .map(|net| net.parse().unwrap())
                     .collect(),
                 default_tls_options: "default".into(),
+                tenure: Default::default(),
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::MIN,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use constellation_dataplane::settings::Limits;
+use constellation_dataplane::tenure::Tenure;
 use constellation_dataplane::table::{InFlightConn, IpAllowList, Slot, TcpMiddleware, TcpTls};
 use tokio::io::AsyncWriteExt;
 
@@ -172,4 +173,28 @@ async fn an_unreadable_client_hello_goes_to_no_router() {
     // What doesn't begin so is the plain router's.
     let heard = exchange(node.connect().await, b"\x17\x03\x01").await.unwrap();
     assert_eq!(heard.as_bytes(), b"stream:\x17\x03\x01");
+}
+
+/// Past its end whoever comes is reset, what is open goes on, and it begins anew with a later one.
+#[tokio::test]
+async fn past_the_end_of_a_tenure_nobody_is_taken() {
+    let backend = Backend::echo("").await;
+    let tenure = Tenure::default();
+    let node = Plan {
+        tenure: tenure.clone(),
+        ..Plan::streams(vec![Stream::to(&[backend.address])])
+    }
+    .start();
+    let mut open = node.connect().await;
+    open.write_all(b"before").await.unwrap();
+    assert_eq!(exact(&mut open, 6).await, b"before");
+    tenure.end();
+    let mut late = node.connect().await;
+    let error = rest(&mut late).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(node.metric("constellation_refused_total{entry_point=\"web\",reason=\"no_lease\"}"), 1.0);
+    open.write_all(b"after").await.unwrap();
+    assert_eq!(exact(&mut open, 5).await, b"after");
+    tenure.set_endless();
+    assert_eq!(exchange(node.connect().await, b"again").await.unwrap(), "again");
 }

@@ -17,6 +17,7 @@ use constellation_dataplane::table::{
     Action, Condition, Endpoint, EndpointSpec, EntryPointId, Policy, Router, RouterSpec, Rule, Scheme,
     Service, ServiceSpec, Snapshot, TcpMiddleware, TcpRouter, TcpRouterSpec, TcpRule, TcpTls, Transport,
 };
+use constellation_dataplane::tenure::Tenure;
 use constellation_dataplane::tls::TlsView;
 use constellation_dataplane::{DataPlane, Generation, Inherited, Published};
 use prometheus_client::registry::Registry;
@@ -87,6 +88,7 @@ pub(crate) struct Plan {
     pub(crate) tcp: TcpSettings,
     pub(crate) drain: Duration,
     pub(crate) tls: TlsView,
+    pub(crate) tenure: Tenure,
 }
 
 impl Default for Plan {
@@ -98,6 +100,7 @@ impl Default for Plan {
             tcp: TcpSettings::default(),
             drain: Duration::from_secs(10),
             tls: TlsView::default(),
+            tenure: Tenure::default(),
         }
     }
 }
@@ -146,6 +149,7 @@ impl Plan {
                 udp: UdpSettings::default(),
                 exempt_sources: Vec::new(),
                 default_tls_options: "default".into(),
+                tenure: self.tenure,
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::MIN,

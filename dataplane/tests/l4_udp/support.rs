@@ -81,6 +81,7 @@ impl Plan {
                 udp: self.udp,
                 exempt_sources: Vec::new(),
                 default_tls_options: "default".into(),
+                tenure: Default::default(),
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::new(self.workers).unwrap(),

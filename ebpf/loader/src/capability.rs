@@ -12,10 +12,12 @@ pub enum Capability {
     NetAdmin,
     /// To compare pointers in programs, which the verifier otherwise takes for an attempt to learn addresses.
     Perfmon,
+    /// To send frames of one's own, which no program needs.
+    NetRaw,
 }
 
 impl Capability {
-    /// All of them, as in the unit file.
+    /// Those that the programs need.
     pub const ALL: [Self; 3] = [Self::Bpf, Self::NetAdmin, Self::Perfmon];
 
     /// The bit in the kernel's sets (`linux/capability.h`).
@@ -23,6 +25,7 @@ impl Capability {
     pub const fn bit(self) -> u32 {
         match self {
             Self::NetAdmin => 12,
+            Self::NetRaw => 13,
             Self::Perfmon => 38,
             Self::Bpf => 39,
         }
@@ -35,6 +38,7 @@ impl fmt::Display for Capability {
             Self::Bpf => "CAP_BPF",
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::Perfmon => "CAP_PERFMON",
+            Self::NetRaw => "CAP_NET_RAW",
         })
     }
 }
@@ -42,13 +46,20 @@ impl fmt::Display for Capability {
 /// What this thread lacks of [`Capability::ALL`]. Everything, when the kernel doesn't say.
 #[must_use]
 pub fn missing_capabilities() -> Vec<Capability> {
+    missing_of(&Capability::ALL)
+}
+
+/// What this thread lacks of these.
+#[must_use]
+pub fn missing_of(wanted: &[Capability]) -> Vec<Capability> {
     const SYS_ADMIN: u32 = 21;
     let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let effective = effective(&status).unwrap_or(0);
     let has = |bit: u32| effective >> bit & 1 == 1;
-    let missing = Capability::ALL.into_iter().filter(|capability| {
+    let missing = wanted.iter().copied().filter(|capability| {
         // CAP_SYS_ADMIN stands for the two that were split off from it.
-        !(has(capability.bit()) || *capability != Capability::NetAdmin && has(SYS_ADMIN))
+        let of_admin = matches!(capability, Capability::Bpf | Capability::Perfmon);
+        !(has(capability.bit()) || of_admin && has(SYS_ADMIN))
     });
     missing.collect()
 }

@@ -73,6 +73,18 @@ pub enum Error {
         /// The highest epoch so far.
         held: u64,
     },
+    /// A grant under the epochs of somebody who grants here no more.
+    #[error(
+        "a grant came under the epochs of a cluster, or of this host itself, that this node does not act for any more: the \
+         grant is not written. If no change of clusters is under way, restart the node"
+    )]
+    OtherIssuer,
+    /// An epoch for which there is no room.
+    #[error("epoch {0} is beyond the last one that the kernel's map has room for, {last}", last = crate::steering::MAX_EPOCH)]
+    EpochTooHigh(u64),
+    /// Standing by while holding.
+    #[error("this node is the holder, under epoch {0}: it has to let go before it stands by")]
+    Held(u64),
     /// A destination beyond the map.
     #[error("destination {0} is beyond the last one, {last}", last = constellation_ebpf_abi::steer::MAX_DESTS - 1)]
     Destination(u32),

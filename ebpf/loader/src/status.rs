@@ -10,7 +10,8 @@ use constellation_ebpf_abi::steer::Grant;
 use crate::layout::Shared;
 use crate::namespace::{entries, remove};
 use crate::pins::remove_link;
-use crate::{BootTime, Error, Feature, Lock, Namespace};
+use crate::steering::Granted;
+use crate::{Error, Feature, Lock, Namespace};
 
 /// Everything that is pinned, of all versions of the layouts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,16 +21,7 @@ pub struct Status {
     /// The attachments.
     pub links: Vec<PinnedLink>,
     /// The grant of this version of the layouts, if there is one.
-    pub grant: Option<PinnedGrant>,
-}
-
-/// Until when a node may answer here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PinnedGrant {
-    /// The lease's epoch.
-    pub epoch: u64,
-    /// The end of the grant, which may have passed.
-    pub valid_until: BootTime,
+    pub grant: Option<Granted>,
 }
 
 /// A pinned map.
@@ -109,14 +101,11 @@ pub fn has_pins(namespace: &Namespace) -> Result<bool, Error> {
 }
 
 /// What the map of grants says, where there is one that reads like ours.
-fn grant(version: &Path) -> Option<PinnedGrant> {
+fn grant(version: &Path) -> Option<Granted> {
     let data = MapData::from_pin(version.join("maps").join(abi::steer::GRANT)).ok()?;
     let grants: Array<_, Shared<Grant>> = Map::Array(data).try_into().ok()?;
     let Shared(grant) = grants.get(&0, 0).ok()?;
-    Some(PinnedGrant {
-        epoch: grant.epoch,
-        valid_until: BootTime::from_nanos(grant.valid_until),
-    })
+    Some(Granted::of(grant))
 }
 
 /// Detaches every program and removes every map, of all versions of the layouts. The ports go back to whoever listens in

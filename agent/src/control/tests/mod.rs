@@ -105,7 +105,7 @@ impl Node {
             token: None,
             change_token: Some(Secret::new("made")),
             drains: Drains::default(),
-            steering: steering::prepare(&config, &kernel).unwrap(),
+            steering: steering::prepare(&config, &kernel, steering::Authority::Local).unwrap(),
             guard: guard::prepare(&config, &kernel).unwrap(),
             chase: Chase::new(&config, &kernel),
         };

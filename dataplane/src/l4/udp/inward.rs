@@ -127,6 +127,9 @@ impl Pump {
         if self.is_own(&key) {
             return Err(DatagramDrop::Forged);
         }
+        if self.entrance.settings.tenure.is_over() {
+            return Err(DatagramDrop::NoLease);
+        }
         if self.edge.settings.gate.refuses(key.client.ip()) {
             return Err(DatagramDrop::Denied);
         }

@@ -4,7 +4,7 @@ use aya::maps::{LpmTrie, MapData, MapType};
 use constellation_ebpf_abi::steer::{self, BindKey, Grant, MAX_BINDS, MAX_DESTS, SLOTS, Verdict};
 
 use super::bind::Bound;
-use super::{OnLoss, Steering};
+use super::{Issuer, OnLoss, Steering};
 use crate::layout::Shared;
 use crate::maps::take;
 use crate::object::EDGE_STEER;
@@ -44,6 +44,7 @@ impl Steering {
             stats: take(&mut ebpf, steer::STATS)?,
             ebpf,
             on_loss: OnLoss::default(),
+            issuer: Issuer::LOCAL,
         };
         let loaded = steering.sk_lookup()?.load();
         loaded.map_err(|error| Error::kernel("loading edge_steer", &error))?;

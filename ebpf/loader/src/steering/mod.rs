@@ -12,6 +12,7 @@
 
 mod attachment;
 mod bind;
+mod grant;
 mod load;
 
 use std::collections::BTreeSet;
@@ -21,20 +22,19 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use aya::Ebpf;
 use aya::maps::{Array, LpmTrie, MapData, PerCpuArray, SockMap};
 use aya::programs::{ProgramFd, SkLookup};
-use constellation_ebpf_abi::steer::{
-    self, BindKey, Grant, MAX_DESTS, ON_LOSS_PASS, ON_LOSS_REFUSE, SLOTS, Verdict,
-};
+use constellation_ebpf_abi::steer::{self, BindKey, Grant, MAX_DESTS, SLOTS, Verdict};
 use nix::sys::socket::{SockType, SockaddrStorage, getpeername, getsockopt, sockopt};
 
 pub use attachment::Attached;
 use bind::Bound;
 pub use bind::{Bind, Changes, Protocol};
+pub use grant::{Granted, Issuer, MAX_EPOCH};
 
 use crate::cost::Cost;
 use crate::kernel::{Lookup, LookupOutcome, run_lookup};
 use crate::layout::Shared;
 use crate::pins::Pins;
-use crate::{BootTime, Error, Lock, Origin};
+use crate::{Error, Lock, Origin};
 
 /// A set of listeners that share binds: one entry point of one protocol. Below 64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,6 +85,8 @@ pub struct Steering {
     /// What `binds` holds: reading it from the kernel costs two calls per entry.
     bound: Bound,
     on_loss: OnLoss,
+    /// Under whose epochs this handle grants.
+    issuer: Issuer,
 }
 
 impl fmt::Debug for Steering {
@@ -143,47 +145,6 @@ impl Steering {
     pub fn test(&mut self, lookup: &Lookup, repeat: u32) -> Result<LookupOutcome, Error> {
         let program = self.program()?;
         run_lookup(program, lookup, repeat).map_err(|error| Error::syscall("running edge_steer", &error))
-    }
-
-    /// What happens to new connections without a grant. Takes effect at once.
-    ///
-    /// # Errors
-    /// Those of the kernel.
-    pub fn set_on_loss(&mut self, on_loss: OnLoss) -> Result<(), Error> {
-        self.on_loss = on_loss;
-        let grant = self.read_grant()?;
-        self.write_grant(grant.epoch, grant.valid_until)
-    }
-
-    /// The epoch and the deadline that are in force, also those that a process before left.
-    ///
-    /// # Errors
-    /// Those of the kernel.
-    pub fn granted(&self) -> Result<(u64, BootTime), Error> {
-        let grant = self.read_grant()?;
-        Ok((grant.epoch, BootTime::from_nanos(grant.valid_until)))
-    }
-
-    /// Lets this node answer for its addresses until a deadline, under a lease's epoch (its fencing token). Renewing is
-    /// granting again.
-    ///
-    /// # Errors
-    /// [`Error::StaleEpoch`] when a later lease was granted here before; then nothing changes.
-    pub fn grant(&mut self, epoch: u64, valid_until: BootTime) -> Result<(), Error> {
-        let held = self.read_grant()?.epoch;
-        if epoch < held {
-            return Err(Error::StaleEpoch { given: epoch, held });
-        }
-        self.write_grant(epoch, valid_until.as_nanos())
-    }
-
-    /// Ends the grant now. Connections that are established go on; the epoch stays, so that no older lease comes back.
-    ///
-    /// # Errors
-    /// Those of the kernel; then the grant still ends at its deadline.
-    pub fn revoke(&mut self) -> Result<(), Error> {
-        let epoch = self.read_grant()?.epoch;
-        self.write_grant(epoch, 0)
     }
 
     /// Gives connections for a destination to these sockets: listening ones for TCP, bound and unconnected ones for UDP,
@@ -274,29 +235,6 @@ impl Steering {
     pub fn stats(&self) -> Result<Vec<(Verdict, u64)>, Error> {
         let sums = crate::maps::sums(&self.stats, steer::STATS)?;
         Ok(Verdict::ALL.iter().copied().zip(sums).collect())
-    }
-
-    fn read_grant(&self) -> Result<Grant, Error> {
-        let Shared(grant) = self
-            .grant
-            .get(&0, 0)
-            .map_err(|error| Error::kernel("reading the grant", &error))?;
-        Ok(grant)
-    }
-
-    fn write_grant(&mut self, epoch: u64, valid_until: u64) -> Result<(), Error> {
-        let on_loss = match self.on_loss {
-            OnLoss::Refuse => ON_LOSS_REFUSE,
-            OnLoss::Pass => ON_LOSS_PASS,
-        };
-        let grant = Grant {
-            epoch,
-            valid_until,
-            on_loss,
-            reserved: 0,
-        };
-        let written = self.grant.set(0, Shared(grant), 0);
-        written.map_err(|error| Error::kernel("writing the grant", &error))
     }
 
     fn sk_lookup(&mut self) -> Result<&mut SkLookup, Error> {

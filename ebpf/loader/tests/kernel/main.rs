@@ -12,6 +12,7 @@ mod chase;
 mod chase_cases;
 mod cost;
 mod devices;
+mod grants;
 mod guard;
 mod judge;
 mod lan;

@@ -50,7 +50,13 @@ fn one_listener_serves_prefixes_and_ports_as_long_as_the_grant_lasts() {
         steering
             .grant(7, BootTime::now() + Duration::from_millis(50))
             .unwrap();
-        while steering.granted().unwrap().1.remaining(BootTime::now()).is_some() {
+        while steering
+            .granted()
+            .unwrap()
+            .valid_until
+            .remaining(BootTime::now())
+            .is_some()
+        {
             std::thread::yield_now();
         }
         assert_eq!(served(), REFUSED, "the grant is over");
