@@ -22,6 +22,7 @@ pub mod fault;
 pub mod fleet;
 pub mod flood;
 pub mod host;
+pub mod lab;
 pub mod lan;
 pub mod load;
 pub mod metrics;

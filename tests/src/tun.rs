@@ -55,6 +55,14 @@ impl Tun {
         Self::with(name, kind | libc::IFF_VNET_HDR)
     }
 
+    /// The other end of a tap device that is there already, to read frames from and write them to.
+    ///
+    /// # Errors
+    /// When there is none, or somebody has it.
+    pub fn attach(name: &str) -> io::Result<File> {
+        Self::with(name, libc::IFF_TAP).map(|tap| tap.0)
+    }
+
     fn with(name: &str, flags: libc::c_int) -> io::Result<Self> {
         assert!(name.len() < libc::IFNAMSIZ, "{name}");
         let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;

@@ -12,6 +12,7 @@ mod ebpf;
 mod fix;
 mod fuzz;
 mod generated;
+mod lab;
 mod links;
 mod nightly;
 mod proof;
@@ -65,6 +66,8 @@ enum Verb {
     Streams(proof::ProofArgs),
     /// Put to the proof: 20,000 connections while the node is replaced 10 times; none is refused or reset.
     Upgrades(proof::ProofArgs),
+    /// A cluster of real nodes in network namespaces, and faults for it: up, status, exec, kill, partition, delay, down.
+    Lab(lab::LabArgs),
     /// The back end of `bench http`: fixed bodies, one thread.
     #[command(hide = true)]
     BenchBackend(bench::backend::BackendArgs),
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Verb::Slow(args) => proof::run("slow", &args),
         Verb::Streams(args) => proof::run("streams", &args),
         Verb::Upgrades(args) => proof::run("upgrades", &args),
+        Verb::Lab(args) => lab::run(None, &args),
         Verb::BenchBackend(args) => bench::backend::run(&args),
         Verb::BenchStreamBackend(args) => bench::stream::backend::run(&args),
         Verb::BenchStreamLoad(args) => bench::stream::load::run(&args),

@@ -282,7 +282,8 @@ fn assert_runs(child: &mut Child, directory: &Path) {
     }
 }
 
-fn merge(into: &mut Value, from: Value) {
+/// Merges objects; everything else is replaced, and `null` removes.
+pub(crate) fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {

@@ -61,20 +61,24 @@ pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("CONSTELLATION_BIN") {
         return named.into();
     }
-    // target/PROFILE/deps/TEST-HASH
-    let test = std::env::current_exe().unwrap();
-    let profile = test.ancestors().nth(2).unwrap();
-    let binary = profile.join("constellation");
-    assert!(
-        binary.is_file(),
-        "{} is not there: run `cargo build` first, or `./dev test`, which builds it",
-        binary.display()
-    );
-    binary
+    // target/PROFILE/deps/TEST-HASH, or target/PROFILE/PROGRAM
+    let own = std::env::current_exe().unwrap();
+    let beside = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("constellation"));
+    let found = beside.into_iter().find(|binary| binary.is_file());
+    found.unwrap_or_else(|| {
+        panic!(
+            "there is no `constellation` beside {}: run `cargo build` first, or `./dev test`, which builds it",
+            own.display()
+        )
+    })
 }
 
 /// Variables that change what a node does must not leak in from the developer's shell.
-pub(super) fn inherited() -> impl Iterator<Item = (String, String)> {
+pub(crate) fn inherited() -> impl Iterator<Item = (String, String)> {
     [
         "PATH",
         "HOME",

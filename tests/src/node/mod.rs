@@ -23,6 +23,9 @@ use crate::client::{Answer, get};
 use crate::eventually;
 use crate::metrics::Metrics;
 
+pub(crate) use builder::merge;
+pub(crate) use cli::inherited;
+
 pub use builder::NodeBuilder;
 pub use cli::{Cli, binary, constellation};
 
