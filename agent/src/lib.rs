@@ -2,7 +2,7 @@
 //!
 //! [`app`] is the composition root. Data moves one way: [`sources`] -> [`compile`] -> [`publish`] -> data plane; the
 //! control server reads the [`report`] of the last compile and the published generation. [`steering`] has the
-//! kernel give new connections to the data plane's sockets. A library beside the binary,
+//! kernel give new connections to the data plane's sockets, and [`edge`] owns what a cluster's lease is held for. A library beside the binary,
 //! so that benches can reach `compile`.
 
 pub mod app;
@@ -12,6 +12,7 @@ pub mod compile;
 pub mod control;
 pub mod demo;
 pub mod drains;
+pub mod edge;
 pub mod guard;
 pub mod handover;
 pub mod kernel;
@@ -23,6 +24,5 @@ pub mod runtime_file;
 pub mod settings;
 pub mod sources;
 pub mod steering;
-pub mod edge;
-pub mod vip;
 pub mod systemd;
+pub mod vip;

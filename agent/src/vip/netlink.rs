@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket,
+    sockopt,
 };
 use nix::sys::time::TimeVal;
 
@@ -18,9 +19,10 @@ const PATIENCE: TimeVal = TimeVal::new(2, 0);
 /// Does what the message says.
 pub(super) fn tell(message: &[u8]) -> io::Result<()> {
     let mut outcome = None;
-    ask(message, |reply| match reply {
-        Reply::Error(code) => outcome = Some(code),
-        _ => {}
+    ask(message, |reply| {
+        if let Reply::Error(code) = reply {
+            outcome = Some(code);
+        }
     })?;
     match outcome {
         Some(0) => Ok(()),
