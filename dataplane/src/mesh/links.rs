@@ -3,7 +3,7 @@
 //!
 //! Requests and tunnels have connections of their own: the streams of a connection share its window, and tunnels stay for
 //! as long as somebody likes. A connection answers pings, or it is closed; so a node that is gone without a word is found
-//! out within ten seconds also where nothing is sent.
+//! out within seven seconds also where nothing is sent.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -40,7 +40,7 @@ const DIAL: Duration = Duration::from_secs(5);
 /// How long one of several addresses may take.
 const IMPATIENT: Duration = Duration::from_secs(1);
 /// Between two pings.
-const PING: Duration = Duration::from_secs(5);
+const PING: Duration = Duration::from_secs(2);
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

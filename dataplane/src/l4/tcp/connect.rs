@@ -334,7 +334,12 @@ impl Attempt<'_> {
     async fn reach_node(&self, peer: &Peer, deadline: Instant) -> Result<TcpStream, Failed> {
         let Preface { client, local, .. } = self.preface;
         let reaching = mesh::tcp_stream(self.scene.links, peer, client, local);
-        match timeout_at(deadline, reaching).await {
+        let limit = match self.impatient {
+            // It may have to try several of its instances.
+            true => deadline.min(Instant::now() + 3 * IMPATIENT),
+            false => deadline,
+        };
+        match timeout_at(limit, reaching).await {
             Ok(Ok(socket)) => Ok(socket),
             Ok(Err(refused)) => Err(Failed::refused(&refused)),
             Err(_) => Err(Failed::late(EndpointFailure::ConnectTimeout)),
