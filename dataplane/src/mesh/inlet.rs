@@ -13,11 +13,11 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::ALPN;
 use super::arrival::{Arrival, refuse};
 use super::head::{Kind, Refusal, StreamHead};
 use super::io::{Counted, MeshIo};
 use super::links::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS};
-use super::ALPN;
 use crate::http::Proxy;
 use crate::metrics::{MeshConnectionOutcome, MeshDirection, MeshKind, MeshOutcome};
 use crate::settings::{
