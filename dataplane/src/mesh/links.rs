@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::task::TaskTracker;
 
 use super::io::Counted;
 use super::{ALPN, Mesh, Node};
@@ -54,6 +55,8 @@ pub(crate) struct Links {
     mesh: Mesh,
     pub(super) metrics: MeshMetrics,
     nodes: Mutex<HashMap<Arc<str>, Arc<Neighbour>>>,
+    /// What carries bytes between sockets and tunnels.
+    pub(super) carrying: TaskTracker,
 }
 
 impl fmt::Debug for Links {
@@ -138,12 +141,19 @@ impl Links {
             mesh,
             metrics,
             nodes: Mutex::default(),
+            carrying: TaskTracker::new(),
         }
     }
 
     fn neighbour(&self, node: &Arc<str>) -> Arc<Neighbour> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.entry(node.clone()).or_default().clone()
+    }
+
+    /// Waits until what is in tunnels has been carried. To be called when nothing opens further ones.
+    pub(crate) async fn settle(&self) {
+        self.carrying.close();
+        self.carrying.wait().await;
     }
 
     /// Closes connections to nodes that are none any more, once their streams are over. To be called now and then.
