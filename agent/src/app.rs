@@ -43,7 +43,7 @@ use crate::report::{NodeFacts, Report};
 use crate::runtime_file::{RunningNode, RuntimeFile, TokenFile};
 use crate::sources::{self, SourceHandle, SourceState};
 use crate::steering::{self, Steering};
-use crate::{compile, demo, logging, settings, systemd};
+use crate::{compile, demo, logging, settings, systemd, vip};
 
 /// Below this limit on open files a busy afternoon is enough to run out.
 const FEW_FILES: u64 = 16_384;
@@ -183,6 +183,7 @@ impl Node {
         guard::register(&mut registry, guard.clone());
         chase::register(&mut registry, chase.clone());
         cluster::register(&mut registry, cluster.clone());
+        vip::register(&mut registry, Arc::clone(&edge));
 
         let control_listener = failure::bind_control(config.control.address, control_listener).await?;
         let control_socket = copy(&control_listener)?;
@@ -258,6 +259,7 @@ impl Node {
             guard: guard.clone(),
             chase: chase.clone(),
             cluster: cluster.clone(),
+            edge: Arc::clone(&edge),
         };
         let control = ControlServer::start(control_listener, state).map_err(|error| {
             Failure::new(Exit::System, format!("cannot start the control server: {error}"))

@@ -42,6 +42,8 @@ struct Status {
     guard: guard::Guard,
     chase: chase::Chase,
     #[serde(default)]
+    virtual_ips: Option<VirtualIps>,
+    #[serde(default)]
     quorum: Option<bool>,
     #[serde(default)]
     cluster_nodes: Vec<nodes::Node>,
@@ -53,6 +55,15 @@ struct Steering {
     reason: Option<String>,
     stand_in: Option<String>,
     lease: Option<Lease>,
+}
+
+#[derive(Debug, Deserialize)]
+struct VirtualIps {
+    state: String,
+    reason: Option<String>,
+    addresses: Vec<String>,
+    remaining_seconds: f64,
+    set_aside_seconds: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,6 +142,9 @@ fn render(text: &mut String, control: &str, status: &Status) -> std::fmt::Result
     steering(text, &status.steering)?;
     guard::line(text, &status.guard)?;
     chase::line(text, &status.chase)?;
+    if let Some(virtual_ips) = status.virtual_ips.as_ref().filter(|ips| ips.state != "disabled") {
+        render_virtual_ips(text, virtual_ips)?;
+    }
     if let Some(quorum) = status.quorum {
         for node in &status.cluster_nodes {
             writeln!(text, "member       {}", node.line())?;
@@ -162,6 +176,22 @@ fn render(text: &mut String, control: &str, status: &Status) -> std::fmt::Result
         writeln!(text, "problem      {}: {}", problem.subject, problem.message)?;
     }
     Ok(())
+}
+
+fn render_virtual_ips(text: &mut String, ips: &VirtualIps) -> std::fmt::Result {
+    write!(text, "virtual ips  {}", ips.state)?;
+    if ips.state == "active" {
+        let here = match (ips.remaining_seconds > 0.0, ips.set_aside_seconds > 0.0) {
+            (true, _) => "here",
+            (_, true) => "elsewhere, with connections from before here",
+            _ => "elsewhere",
+        };
+        write!(text, ", {here}: {}", ips.addresses.join(", "))?;
+    }
+    if let Some(reason) = &ips.reason {
+        write!(text, "; {reason}")?;
+    }
+    writeln!(text)
 }
 
 fn steering(text: &mut String, steering: &Steering) -> std::fmt::Result {
@@ -220,6 +250,8 @@ mod tests {
                       "devices": [{"name": "eth0", "hook": "xdp", "problem": null, "no_xdp": null},
                                   {"name": "tun0", "hook": null, "problem": "gone", "no_xdp": null}],
                       "attack": {"under_attack": true, "xdp": "auto", "by_hand": false}},
+            "virtual_ips": {"state": "active", "reason": null, "stand_in": null, "addresses": ["10.0.0.9/24 at eth0"],
+                            "remaining_seconds": 1.5, "set_aside_seconds": 0.0, "announced": 1},
             "quorum": false,
             "cluster_nodes": [
                 {"name": "edge-1", "this": true, "online": true, "cordoned": false, "draining": false, "voter": true,
@@ -250,6 +282,7 @@ listening    dns on 127.0.0.1:53/udp
 steering     active: 2 addresses, epoch 3, lease for another 2.5 s
 guard        active at eth0/xdp tun0/none: 3 denied, 1 allowed, UNDER ATTACK; lost
 chase        active at eth0: connections of 1 addresses stay with the node before
+virtual ips  active, here: 10.0.0.9/24 at eth0
 member       edge-1 online, leader, has lb_leader
 member       edge-2 offline, witness
 NO QUORUM    no majority of the voters answers: this node serves on with what it knows, and nothing is changed

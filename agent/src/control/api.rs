@@ -76,19 +76,28 @@ pub(super) fn router(state: ControlState) -> Router {
         .route("/api/v1/metrics", get(summary))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::map_response(add_headers))
+        .layer(middleware::map_response_with_state(state.clone(), add_headers))
         .layer(middleware::from_fn_with_state(state.clone(), guard))
         .with_state(state)
 }
 
+/// Whether a majority of the cluster stands behind what is said; not there on a node in no cluster.
+const QUORUM: HeaderName = HeaderName::from_static("constellation-quorum");
+
 /// What is said is true now and not later, and it is what its type says.
-async fn add_headers(mut response: Response) -> Response {
+async fn add_headers(State(state): State<ControlState>, mut response: Response) -> Response {
     let headers: [(HeaderName, &'static str); 2] =
         [(CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
     for (name, value) in headers {
         response
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));
+    }
+    if let Some(node) = state.cluster.node() {
+        let quorum = if *node.quorum().borrow() { "yes" } else { "no" };
+        response
+            .headers_mut()
+            .insert(QUORUM, HeaderValue::from_static(quorum));
     }
     response
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{ControlState, rfc3339};
 use crate::cluster::Cluster;
 use crate::report::Report;
-use crate::{chase, guard, steering};
+use crate::{chase, guard, steering, vip};
 
 /// The answer of `/health`.
 #[derive(Debug, Serialize)]
@@ -66,6 +66,7 @@ impl Health {
             guard(&state.guard.report()),
             chase(&state.chase.report()),
             cluster(&state.cluster),
+            virtual_ips(&state.edge.virtual_ips().report()),
             configuration(&report),
             draining(state.draining.is_cancelled()),
             reload(&report),
@@ -200,6 +201,23 @@ fn chase(report: &chase::Report) -> Condition {
         (state, None) => state.to_owned(),
     };
     attention("chase", ok, reason)
+}
+
+/// Whoever has asked for them wants to know that they can't be had.
+fn virtual_ips(report: &vip::Report) -> Condition {
+    let reason = match (report.standing.state, &report.standing.reason) {
+        ("active", _) if report.remaining.is_zero() => {
+            "not here: another node holds them, or nobody".to_owned()
+        }
+        ("active", _) => format!("here: {}", report.addresses.join(", ")),
+        (_, Some(reason)) => format!("not used: {reason}"),
+        (state, None) => state.to_owned(),
+    };
+    attention(
+        "virtual_ips",
+        matches!(report.standing.state, "active" | "disabled"),
+        reason,
+    )
 }
 
 /// Without a majority the node serves on; whoever looks wants to know.

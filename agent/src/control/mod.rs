@@ -52,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chase::Chase;
 use crate::cluster::Cluster;
 use crate::drains::Drains;
+use crate::edge::Edge;
 use crate::guard::Guard;
 use crate::report::{NodeFacts, Report};
 use crate::steering::Steering;
@@ -97,6 +98,8 @@ pub struct ControlState {
     pub chase: Chase,
     /// The other nodes.
     pub cluster: Cluster,
+    /// What this node does as the holder of the edge.
+    pub edge: Arc<Edge>,
 }
 
 /// RFC 3339 in UTC, to the second.

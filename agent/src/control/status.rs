@@ -12,7 +12,7 @@ use super::services::is_healthy;
 use super::{ControlState, cluster, rfc3339};
 use crate::report::{DisabledRouter, Report};
 use crate::sources::{Problem, SourceStatus};
-use crate::{chase, guard, steering};
+use crate::{chase, guard, steering, vip};
 
 /// The answer. The first block is what clients of a whole cluster know; a node on its own is a cluster of one.
 #[derive(Debug, Serialize)]
@@ -51,6 +51,7 @@ pub(super) struct Status {
     steering: steering::Report,
     guard: guard::Report,
     chase: chase::Report,
+    virtual_ips: vip::Report,
     /// Whether a majority of the cluster answers; nothing for a node in no cluster.
     quorum: Option<bool>,
     cluster_nodes: Vec<cluster::NodeView>,
@@ -154,6 +155,7 @@ impl Status {
             steering: state.steering.report(),
             guard: state.guard.report(),
             chase: state.chase.report(),
+            virtual_ips: state.edge.virtual_ips().report(),
             quorum: state.cluster.node().map(|node| *node.quorum().borrow()),
             cluster_nodes: cluster::nodes_of(state),
         }

@@ -36,6 +36,7 @@ use super::{ControlServer, ControlState, EntryPointFacts, Upgrades, api};
 use crate::chase::Chase;
 use crate::cluster::Cluster;
 use crate::drains::Drains;
+use crate::edge::Edge;
 use crate::kernel::Kernel;
 use crate::report::{DisabledRouter, NodeFacts, Report};
 use crate::sources::{Problem, SourceStatus};
@@ -67,6 +68,9 @@ impl Node {
         let mut config = Config::default();
         config.edge.steering = SteeringMode::Off;
         let kernel = Kernel::new(None);
+        let steering = steering::prepare(&config, &kernel, steering::Authority::Local).unwrap();
+        let chase = Chase::new(&config, &kernel);
+        let edge = Edge::prepare(&config, steering.clone(), chase.clone()).unwrap();
         let state = ControlState {
             upgrades: Upgrades::new().0,
             cluster: Cluster::prepare(std::path::Path::new("/nonexistent")).unwrap(),
@@ -105,9 +109,10 @@ impl Node {
             token: None,
             change_token: Some(Secret::new("made")),
             drains: Drains::default(),
-            steering: steering::prepare(&config, &kernel, steering::Authority::Local).unwrap(),
+            steering,
             guard: guard::prepare(&config, &kernel).unwrap(),
-            chase: Chase::new(&config, &kernel),
+            chase,
+            edge: Arc::new(edge),
         };
         Self { state, report }
     }
