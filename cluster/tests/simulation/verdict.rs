@@ -3,7 +3,7 @@
 use constellation_cluster::lease::LeaseCommand;
 
 use crate::counts::Violation;
-use crate::history::{Verdict, check};
+use constellation_history::{Verdict, check};
 use crate::world::{CALM, World};
 
 /// How long an order is searched for.
