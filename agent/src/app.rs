@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use constellation_config::{Config, DockerProvider, Loaded, Protocol};
 use constellation_dataplane::access_log::{AccessLog, AccessLogWriter};
+use constellation_dataplane::mesh::Mesh;
 use constellation_dataplane::metrics::{self, Metrics};
 use constellation_dataplane::tls::{TlsContext, TlsSpec};
 use constellation_dataplane::{DataPlane, Generation, Published};
@@ -29,10 +30,11 @@ use self::signals::{Signal, Signals};
 use self::succession::{Inheritance, engage, outcome_of};
 use crate::chase::{self, Chase};
 use crate::cli::{Exit, Failure, RunArgs, VERSION, print};
-use crate::cluster::{self, Cluster, Traits};
+use crate::cluster::{self, Cluster, Parts, Traits};
 use crate::compile::Statics;
 use crate::control::{ControlServer, ControlState, EntryPointFacts, UpgradeRequest, Upgrades};
 use crate::drains::Drains;
+use crate::edge::Edge;
 use crate::guard::{self, Guard};
 use crate::handover::{Predecessor, Program};
 use crate::kernel::Kernel;
@@ -40,7 +42,7 @@ use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
 use crate::runtime_file::{RunningNode, RuntimeFile, TokenFile};
 use crate::sources::{self, SourceHandle, SourceState};
-use crate::steering::{self, Authority, Steering};
+use crate::steering::{self, Steering};
 use crate::{compile, demo, logging, settings, systemd};
 
 /// Below this limit on open files a busy afternoon is enough to run out.
@@ -123,6 +125,8 @@ struct Node {
     guard: Guard,
     chase: Chase,
     cluster: Cluster,
+    edge: Arc<Edge>,
+    mesh: Mesh,
     access_log: AccessLog,
     access_log_writer: Option<AccessLogWriter>,
     sources: Vec<(&'static str, SourceHandle)>,
@@ -147,10 +151,12 @@ impl Node {
         } = inheritance;
         let outdated = sockets.names().into_iter().map(str::to_owned).collect();
         let kernel = Kernel::new(sockets.take_kernel_lock());
-        let steering = steering::prepare(&config, &kernel, Authority::Local)?;
+        let cluster = Cluster::prepare(&config.node.data_dir)?;
+        let steering = steering::prepare(&config, &kernel, cluster.authority(config.edge.serve))?;
         let guard = guard::prepare(&config, &kernel)?;
         let chase = Chase::new(&config, &kernel);
-        let cluster = Cluster::prepare(&config.node.data_dir)?;
+        let edge = Arc::new(Edge::prepare(&config, steering.clone(), chase.clone())?);
+        let mesh = Mesh::default();
         let (control_listener, inherited) = sockets.sort(config.control.address);
         let mut registry = Registry::default();
         let names: Vec<Arc<str>> = config
@@ -180,7 +186,7 @@ impl Node {
         let control_listener = failure::bind_control(config.control.address, control_listener).await?;
         let control_socket = copy(&control_listener)?;
         let data_plane = DataPlane::start(
-            settings::of(&config, &guard, steering.tenure()),
+            settings::of(&config, &guard, steering.tenure(), mesh.clone()),
             inherited,
             published.clone(),
             Arc::clone(&metrics),
@@ -190,6 +196,8 @@ impl Node {
         if predecessor.is_none() {
             // What waits in queues that were kept goes on waiting, and nobody is refused.
             engage(&kernel, &steering, &guard, &chase, &config, &data_plane)?;
+            // Those of a predecessor that runs are its own, and become this process's with the lease.
+            edge.engage();
         }
         let statics =
             Statics::new(&config, data_plane.bound()).map_err(|error| Failure::new(Exit::Config, error))?;
@@ -210,6 +218,10 @@ impl Node {
             Arc::clone(&metrics),
             &drains,
         );
+        let publisher = match cluster.exchange(&config) {
+            Some(exchange) => publisher.with_exchange(exchange),
+            None => publisher,
+        };
         let recompile = publisher.recompile();
         tasks.spawn(publisher.run(publishing.clone()));
         tasks.spawn(systemd::watchdog(publishing.clone()));
@@ -264,6 +276,8 @@ impl Node {
             guard,
             chase,
             cluster,
+            edge,
+            mesh,
             access_log,
             access_log_writer,
             sources,
@@ -340,10 +354,12 @@ impl Node {
     /// Takes part in the cluster, where this node is a member of one.
     async fn enter_cluster(&self) -> Result<(), Failure> {
         let traits = Traits::of(&self.config, VERSION, Vec::new());
-        if let Some(node) = self.cluster.start(&self.config.cluster, traits, None).await? {
-            node.set_ready(true).await;
-        }
-        Ok(())
+        let parts = Parts {
+            edge: Arc::clone(&self.edge),
+            steering: self.steering.clone(),
+            mesh: self.mesh.clone(),
+        };
+        self.cluster.enter(&self.config, traits, parts).await
     }
 
     fn say_ready(&self) {
@@ -393,6 +409,7 @@ impl Node {
         systemd::stopping(shutdown.accept_grace + shutdown.drain);
         self.draining.cancel();
         let (steering, guard, chase) = (self.steering.clone(), self.guard.clone(), self.chase.clone());
+        let edge = Arc::clone(&self.edge);
         let outcome = tokio::select! {
             () = self.end(shutdown.accept_grace, false) => {
                 tracing::info!("stopped");
@@ -401,6 +418,7 @@ impl Node {
             () = signals.stop() => Err(Failure::new(Exit::Failure, "a second signal cut the drain short")),
         };
         // Also when the drain was cut short.
+        edge.end();
         steering.detach();
         guard.detach();
         chase.detach();
@@ -417,7 +435,7 @@ impl Node {
             stop(control.take()).await;
         }
         // Others take the leases over while this node still answers.
-        self.cluster.stop(!succeeded).await;
+        self.cluster.stop(true).await;
         tokio::time::sleep(accept_grace).await;
         if systemd::keeps_sockets() {
             // What comes from now on waits for the next process, in the queues that the service manager holds.
@@ -428,6 +446,9 @@ impl Node {
         let cut = self.data_plane.drain().await;
         // Before anything says that this process has ended: what nobody renews refuses whoever has the addresses next.
         self.steering.detach();
+        if !succeeded {
+            self.edge.end();
+        }
         // To the end of the drain: what is under way is worth guarding.
         self.guard.detach();
         self.chase.detach();

@@ -5,6 +5,7 @@
 //! [`THROTTLE`], but for those in which something leaves: they are compiled at once, and the data plane is told who left.
 //! A compile that fails as a whole keeps the last good generation, is counted and shown.
 
+mod exchange;
 mod leaving;
 
 use std::sync::Arc;
@@ -19,9 +20,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::exchange::{Exchanging, Layer};
 use crate::compile::{Changes, Compiled, Compiler, Statics};
 use crate::drains::{DrainSet, Drains, Overlay};
 use crate::memory;
+use crate::peers::Exchange;
 use crate::report::Report;
 use crate::sources::{Contribution, Problem, SourceState};
 
@@ -44,6 +47,10 @@ pub struct Publisher {
     /// The set that was compiled last.
     drained: Arc<DrainSet>,
     overlay: Overlay,
+    /// Where this node serves through others.
+    exchanging: Option<Exchanging>,
+    /// `None` while a compile runs, and on a node of its own.
+    layer: Option<Layer>,
     reread: bool,
     again: Arc<Notify>,
     tls: Arc<TlsContext>,
@@ -97,6 +104,8 @@ impl Publisher {
             drains: drains.watch(),
             drained: Arc::default(),
             overlay: Overlay::default(),
+            exchanging: None,
+            layer: None,
             reread: false,
             again: Arc::default(),
             tls: Arc::new(tls),
@@ -105,6 +114,13 @@ impl Publisher {
             report,
         };
         (publisher, reports)
+    }
+
+    /// The same, serving through other nodes as well.
+    #[must_use]
+    pub fn with_exchange(mut self, exchange: Exchange) -> Self {
+        self.exchanging = Some(Exchanging::new(exchange));
+        self
     }
 
     /// A handle for [`Recompile::request`].
@@ -144,6 +160,13 @@ impl Publisher {
     async fn change(&mut self) {
         let again = self.again.clone();
         let mut drains = self.drains.clone();
+        let exchanging = self.exchanging.as_mut();
+        let peers = async {
+            match exchanging {
+                Some(exchanging) => exchanging.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         let sources = self.sources.iter_mut().filter(|source| !source.ended);
         let mut changes: Vec<_> = sources.map(|source| Box::pin(source.changed())).collect();
         let change = async {
@@ -155,6 +178,7 @@ impl Publisher {
         };
         tokio::select! {
             () = change => {}
+            () = peers => {}
             _ = drains.wait_for(|set| !Arc::ptr_eq(set, &self.drained)) => {}
             () = again.notified() => {
                 drop(changes);
@@ -181,7 +205,14 @@ impl Publisher {
         let drained = self.drains.borrow().clone();
         let same_drains = Arc::ptr_eq(&drained, &self.drained);
         self.drained = drained;
-        if !reread && !first && same_drains && same_readings(&self.compiled, &contributions) {
+        let (peers, same_peers) = match &mut self.exchanging {
+            Some(exchanging) => {
+                let (peers, changed) = exchanging.peers(Instant::now());
+                (peers, !changed)
+            }
+            None => (Arc::default(), true),
+        };
+        if !reread && !first && same_drains && same_peers && same_readings(&self.compiled, &contributions) {
             self.refresh_report(|report| report.ready = true);
             return;
         }
@@ -194,10 +225,20 @@ impl Publisher {
             compiler.reread_files();
         }
         let readings = self.overlay.lay(&self.drained, &contributions);
+        let complete = self.exchanging.is_some() && self.sources.iter().all(Source::was_read);
+        let mut layer = self
+            .layer
+            .take()
+            .or_else(|| self.exchanging.as_ref().map(Exchanging::layer));
         let tls = Arc::clone(&self.tls);
         // On a thread of its own: a cold compile of many routes takes longer than health may wait.
         let outcome = tokio::task::spawn_blocking(move || {
             let began = std::time::Instant::now();
+            let exported = complete.then(|| exchange::export(&readings)).flatten();
+            let readings = match &mut layer {
+                Some(layer) => layer.lay(&readings, &peers),
+                None => readings,
+            };
             let mut compiled = compiler.compile(&readings, generation);
             let (view, problems) = tls.build(&compiled.tls);
             compiled.add_problems(problems.into_iter().map(|problem| Problem {
@@ -206,12 +247,16 @@ impl Publisher {
             }));
             let duration = began.elapsed();
             memory::give_back();
-            (compiler, compiled, view, duration)
+            (compiler, layer, exported, compiled, view, duration)
         })
         .await;
         match outcome {
-            Ok((compiler, compiled, view, duration)) => {
+            Ok((compiler, layer, exported, compiled, view, duration)) => {
                 self.compiler = Some(compiler);
+                self.layer = layer;
+                if let (Some(exchanging), Some(exported)) = (&self.exchanging, exported) {
+                    exchanging.tell(exported);
+                }
                 self.compiled = contributions;
                 self.accept(compiled, view, duration, first);
             }
@@ -344,6 +389,11 @@ impl Source {
     fn was_heard(&mut self) -> bool {
         let state = self.state.borrow();
         self.ended || state.contribution.is_some() || state.status.error.is_some()
+    }
+
+    /// Whether it has read its world.
+    fn was_read(&self) -> bool {
+        self.ended || self.state.borrow().contribution.is_some()
     }
 
     fn contribution(&mut self) -> Option<Arc<Contribution>> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use constellation_config::{AccessLogFormat, Config, FieldMode};
 use constellation_dataplane::access_log;
+use constellation_dataplane::mesh::Mesh;
 use constellation_dataplane::settings::{
     EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, Settings, TcpSettings, UdpSettings,
 };
@@ -18,7 +19,7 @@ use crate::guard::Guard;
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What the data plane is told at start.
-pub fn of(config: &Config, guard: &Guard, tenure: &Tenure) -> Settings {
+pub fn of(config: &Config, guard: &Guard, tenure: &Tenure, mesh: Mesh) -> Settings {
     let entry_points = config.entry_points.iter().zip(0u16..);
     let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     Settings {
@@ -36,6 +37,7 @@ pub fn of(config: &Config, guard: &Guard, tenure: &Tenure) -> Settings {
         served_by_for: config.proxy.served_by_for.clone(),
         gate: guard.gate(),
         offences: guard.offences(),
+        mesh,
     }
 }
 
@@ -155,7 +157,7 @@ mod tests {
         config.entry_points[1].protocol = constellation_config::Protocol::Udp;
         config.entry_points[1].udp.max_sessions = 9;
         let guard = crate::guard::prepare(&config, &crate::kernel::Kernel::new(None)).unwrap();
-        let settings = of(&config, &guard, &Tenure::default());
+        let settings = of(&config, &guard, &Tenure::default(), Mesh::default());
         let ids: Vec<u16> = settings.entry_points.iter().map(|e| e.id.0).collect();
         assert_eq!(ids, [0, 1]);
         assert_eq!(settings.entry_points[1].limits.max_headers, 7);

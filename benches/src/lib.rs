@@ -57,6 +57,7 @@ fn service(name: &str) -> Arc<Service> {
             condition: Condition::Ready,
             url_as_written: "".into(),
             locality: Default::default(),
+            peer: None,
         }))
     };
     Arc::new(Service::new(

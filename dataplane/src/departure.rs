@@ -157,6 +157,7 @@ mod tests {
             condition: Condition::Ready,
             url_as_written: "".into(),
             locality: constellation_table::Locality::default(),
+            peer: None,
         })
         .live
         .clone()

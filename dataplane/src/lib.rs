@@ -13,6 +13,7 @@ pub mod http;
 pub mod l4;
 pub mod listener;
 mod liveness;
+pub mod mesh;
 pub mod metrics;
 pub mod offence;
 pub mod port_owner;

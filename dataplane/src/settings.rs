@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::gate::Gate;
 use crate::http::pace::Least;
+use crate::mesh::Mesh;
 use crate::offence::Offences;
 use crate::tenure::Tenure;
 
@@ -33,6 +34,8 @@ pub struct Settings {
     pub gate: Gate,
     /// Where it is told what clients do that nobody does in good faith.
     pub offences: Offences,
+    /// This node's place among the others; changes while the data plane runs.
+    pub mesh: Mesh,
 }
 
 impl Settings {

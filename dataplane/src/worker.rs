@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::http::{Edge, EntryPointState, Proxy, serve_connection};
 use crate::l4::udp::{self, Entrance};
 use crate::liveness::{Workers, message};
+use crate::mesh::Inlet;
 use crate::metrics::{EntryPointMetrics, InFlight, Refusal};
 use crate::server::StartError;
 use crate::sources::Counted;
@@ -172,7 +173,14 @@ async fn serve(
     // What UDP entry points do; each ends with the number of sessions it had to cut.
     let mut datagrams = JoinSet::new();
     for (entrance, sockets) in sockets.datagrams {
-        let serving = udp::serve(edge.clone(), entrance, sockets, close.clone(), cut.clone());
+        let serving = udp::serve(
+            edge.clone(),
+            proxy.links().clone(),
+            entrance,
+            sockets,
+            close.clone(),
+            cut.clone(),
+        );
         datagrams.spawn(serving);
     }
     for (entry_point, socket) in sockets.connections {
@@ -186,6 +194,27 @@ async fn serve(
             cut: cut.clone(),
         };
         accepting.spawn(acceptor.run(socket));
+    }
+    if opened {
+        let inlet = Inlet::new(proxy.clone(), stopping.clone());
+        let (mesh, connections) = (edge.settings.mesh.clone(), connections.clone());
+        let (close, cut) = (close.clone(), cut.clone());
+        accepting.spawn(async move {
+            loop {
+                let arrived = tokio::select! {
+                    arrived = mesh.arrival() => arrived,
+                    () = close.cancelled() => return,
+                };
+                let Some(socket) = arrived else { return };
+                let taken = socket
+                    .set_nonblocking(true)
+                    .and_then(|()| TcpStream::from_std(socket));
+                match taken {
+                    Ok(socket) => hold(&connections, cut.clone(), (), inlet.serve(socket)),
+                    Err(error) => tracing::warn!(%error, "a connection of another node can't be served"),
+                }
+            }
+        });
     }
     // Ends when this function does.
     let mut house = JoinSet::new();
@@ -401,7 +430,7 @@ fn hold(
 }
 
 /// Counts a connection until it is dropped.
-struct OpenConnection {
+pub(crate) struct OpenConnection {
     _place: Place,
     _of_source: Option<Counted>,
     _counted: Option<InFlight>,
@@ -409,7 +438,7 @@ struct OpenConnection {
 
 impl OpenConnection {
     /// Counts a connection, unless there are too many.
-    fn count(
+    pub(crate) fn count(
         entry_point: &Arc<EntryPointState>,
         client: SocketAddr,
         metrics: Option<&EntryPointMetrics>,

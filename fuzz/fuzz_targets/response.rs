@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use constellation_dataplane::access_log::AccessLog;
 use constellation_dataplane::gate::Gate;
+use constellation_dataplane::mesh::Mesh;
 use constellation_dataplane::metrics::Metrics;
 use constellation_dataplane::offence::Offences;
 use constellation_dataplane::settings::{
@@ -183,6 +184,7 @@ fn data_plane(routes: &[(&str, Scheme, SocketAddr)]) -> DataPlane {
         served_by_for: Vec::new(),
         gate: Gate::default(),
         offences: Offences::default(),
+        mesh: Mesh::default(),
     };
     let (mut routers, mut services) = (Vec::new(), Vec::new());
     for (host, scheme, address) in routes {
@@ -223,6 +225,7 @@ fn service(name: &str, scheme: Scheme, address: SocketAddr) -> Service {
         weight: 1,
         condition: Condition::Ready,
         locality: Locality::default(),
+        peer: None,
     });
     let timeouts = Timeouts {
         response_header: Some(HEAD),

@@ -100,6 +100,8 @@ impl Node {
     /// A successor serves: finishes what this process has begun, and ends.
     pub(super) async fn retire(self, mut signals: Signals, successor: &Successor) -> Result<(), Failure> {
         tracing::info!(pid = successor.pid, version = %successor.version, "a new process serves: draining");
+        // The new process waits for it, and for as long as that takes the kernel goes by what this one granted last.
+        self.cluster.bequeath().await;
         self.steering.leave();
         self.guard.leave();
         self.chase.leave();

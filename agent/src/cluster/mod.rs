@@ -7,6 +7,8 @@
 //! What the cluster asks the kernel and the data plane to do is decided in [`constellation_node`]; here are the things that
 //! are told.
 
+mod edge;
+mod mesh;
 mod metrics;
 mod settings;
 mod tailscale;
@@ -15,11 +17,13 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use constellation_cluster::raft::{StartError as LogError, StoreFailure};
-use constellation_config::{Cluster as Config, ListenAt};
+use constellation_cluster::lease::LeaseKey;
+use constellation_cluster::raft::{Role, StartError as LogError, StoreFailure};
+use constellation_config::{Cluster as Config, Config as WholeConfig, ListenAt, Serve};
+use constellation_dataplane::mesh::Mesh;
 use constellation_node::{Home, Identity, Node, StartError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -27,9 +31,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::edge::Front;
+use self::mesh::Ties;
 pub use self::metrics::register;
 pub use self::settings::{Traits, advertised};
 use crate::cli::{Exit, Failure};
+use crate::edge::Edge;
+use crate::peers::Exchange;
+use crate::steering::{Authority, Steering};
 
 /// How long the process before this one may take to close the log.
 const PREDECESSOR: Duration = Duration::from_secs(10);
@@ -47,6 +56,19 @@ struct Shared {
     data: PathBuf,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Until the node starts.
+    ties: Mutex<Option<Ties>>,
+}
+
+/// What the cluster acts upon here.
+#[derive(Debug)]
+pub struct Parts {
+    /// The virtual addresses, steering and the chase.
+    pub edge: Arc<Edge>,
+    /// Who may answer.
+    pub steering: Steering,
+    /// The data plane's place among the others.
+    pub mesh: Mesh,
 }
 
 #[derive(Clone)]
@@ -76,6 +98,7 @@ impl Cluster {
             data: data.to_owned(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            ties: Mutex::default(),
         })))
     }
 
@@ -98,11 +121,67 @@ impl Cluster {
         }
     }
 
-    /// Starts the node where this is a member. Connections of other nodes' data planes go to `mesh`.
+    /// Who decides whether this node may answer at the entry points.
+    #[must_use]
+    pub fn authority(&self, serve: Serve) -> Authority {
+        match (self.identity(), serve) {
+            (Some(identity), Serve::Holder) => Authority::cluster(identity.cluster.as_bytes()),
+            (None, _) | (_, Serve::EveryNode) => Authority::Local,
+        }
+    }
+
+    /// The publisher's end of what nodes tell each other; `None`: this node is in no cluster.
+    #[must_use]
+    pub fn exchange(&self, config: &WholeConfig) -> Option<Exchange> {
+        self.identity()?;
+        let (exchange, ties) = mesh::tie(config);
+        *self.0.ties.lock().unwrap_or_else(PoisonError::into_inner) = Some(ties);
+        Some(exchange)
+    }
+
+    /// Starts the node where this is a member, and has it act here. To be called once nobody else serves.
     ///
     /// # Errors
     /// When the port is taken or the log is not fit.
-    pub async fn start(
+    pub async fn enter(&self, config: &WholeConfig, traits: Traits, parts: Parts) -> Result<(), Failure> {
+        let Some(node) = self
+            .start(&config.cluster, traits, Some(parts.mesh.inlet()))
+            .await?
+        else {
+            return Ok(());
+        };
+        let ties = self.0.ties.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (tasks, stop) = (&self.0.tasks, &self.0.stop);
+        if let Some(ties) = ties {
+            tasks.spawn(mesh::run(node.clone(), parts.mesh.clone(), ties, stop.clone()));
+        }
+        if let Some(socket) = &config.cluster.tailscale_socket {
+            tasks.spawn(tailscale::run(node.clone(), socket.clone(), stop.clone()));
+        }
+        if node.identity().role() == Role::Node {
+            let front = Front::new(parts.edge, parts.steering, parts.mesh, &config.edge);
+            let lease = node.take_part(LeaseKey::LbLeader, front.actuator());
+            let own = node.identity().node.to_string();
+            tasks.spawn(front.follow(lease, own, stop.clone()));
+        }
+        node.set_ready(true).await;
+        Ok(())
+    }
+
+    /// Leaves what this process has to the one that replaces it, and ends the node: that one's begins then.
+    pub async fn bequeath(&self) {
+        if let State::Running(node) = self.state()
+            && let Err(error) = node.bequeath().await
+        {
+            tracing::warn!(
+                error,
+                "the leases of this node are not left to the new process: it has to ask for them"
+            );
+        }
+        self.stop(false).await;
+    }
+
+    async fn start(
         &self,
         config: &Config,
         traits: Traits,
@@ -145,10 +224,6 @@ impl Cluster {
             }
         };
         tracing::info!(cluster = %identity.cluster, node = %identity.node, "a member of the cluster");
-        if let Some(socket) = &config.tailscale_socket {
-            let task = tailscale::run(node.clone(), socket.clone(), self.0.stop.clone());
-            self.0.tasks.spawn(task);
-        }
         self.set(State::Running(node.clone()));
         Ok(Some(node))
     }
@@ -156,6 +231,8 @@ impl Cluster {
     /// Ends the node: leases are let go of first.
     pub async fn stop(&self, leaving: bool) {
         if let State::Running(node) = self.state() {
+            // The leases first: who follows them is to see them go.
+            node.let_go().await;
             self.0.stop.cancel();
             self.0.tasks.close();
             self.0.tasks.wait().await;

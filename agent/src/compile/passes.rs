@@ -73,6 +73,7 @@ impl Compiler {
             .as_ref()
             .is_some_and(|last| Arc::ptr_eq(last, contribution));
         let old_origins = |name: &String| reading.as_ref().and_then(|last| last.origins.get(name));
+        let old_peers = |name: &String| reading.as_ref().and_then(|last| last.peers.get(name));
         let definitions = contribution.dynamic.http.services.iter();
         let services = definitions
             .map(|(name, definition)| {
@@ -83,11 +84,15 @@ impl Compiler {
                 let transport = self.transport(definition, contribution.provider, around);
                 let options = around.options.about(name, contribution.provider);
                 let origins = contribution.origins.get(name);
+                let peers = contribution.peers.get(name);
                 let old = match old {
                     Some((old, entry))
                         if entry.uses(&transport)
                             && entry.options == options
-                            && (same_reading || (old == definition && old_origins(name) == origins)) =>
+                            && (same_reading
+                                || (old == definition
+                                    && old_origins(name) == origins
+                                    && old_peers(name) == peers)) =>
                     {
                         return entry;
                     }
@@ -98,6 +103,7 @@ impl Compiler {
                     name,
                     definition,
                     origins,
+                    peers: peers.map(Vec::as_slice).unwrap_or_default(),
                     transport,
                     options,
                     statics: &self.statics,

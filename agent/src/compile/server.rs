@@ -34,6 +34,7 @@ pub(super) fn endpoint(server: &Server, origin: Option<&ServerOrigin>) -> Result
         condition: origin.map_or(Condition::Ready, |o| o.condition.clone()),
         url_as_written: server.url.as_str().into(),
         locality: Default::default(),
+        peer: None,
     })
 }
 

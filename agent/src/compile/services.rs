@@ -73,6 +73,8 @@ pub(super) struct ServiceInput<'a> {
     pub(super) name: &'a str,
     pub(super) definition: &'a dynamic::Service,
     pub(super) origins: Option<&'a BTreeMap<String, ServerOrigin>>,
+    /// The endpoints of other nodes.
+    pub(super) peers: &'a [EndpointSpec],
     /// The transport it names, or the default one; an error names what is wrong with it.
     pub(super) transport: Result<Arc<Transport>, String>,
     /// What is said of it beside its definition.
@@ -152,6 +154,10 @@ impl ServiceInput<'_> {
         }
         if endpoints.is_empty() && !balancer.servers.is_empty() {
             return Err(warnings.join("; "));
+        }
+        for spec in self.peers {
+            let known = carried(old, endpoints.len(), spec);
+            endpoints.push(known.unwrap_or_else(|| Endpoint::new(spec.clone()).into()));
         }
         Ok(endpoints)
     }
@@ -269,6 +275,7 @@ mod tests {
             name: "a",
             definition,
             origins,
+            peers: &[],
             transport: Ok(transport.clone()),
             options: None,
             statics: &STATICS,

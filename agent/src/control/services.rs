@@ -117,24 +117,50 @@ impl ServiceView {
             .collect();
         let is_healthy = |endpoint: &&EndpointView| endpoint.ready && !endpoint.standing.panic;
         let healthy_count = endpoints.iter().filter(is_healthy).count();
-        let healthy = healthy_count > 0;
         Self {
             service_name: Arc::clone(&service.name),
             instances: endpoints.len(),
             healthy_count,
-            nodes: vec![ServiceOnNode {
-                node_name: state.facts.name.clone(),
-                healthy,
-                state: if healthy { "healthy" } else { "unhealthy" },
-                checked_at: None,
-                endpoints: endpoints.iter().map(|endpoint| endpoint.url.clone()).collect(),
-                networks: Vec::new(),
-            }],
+            nodes: nodes(&state.facts.name, service, &endpoints),
             current_lease: None,
             pass_host_header: service.pass_host_header,
             servers_transport: Arc::clone(&service.transport.name),
             panic: service.view(now).is_panic(),
             endpoints,
+        }
+    }
+}
+
+/// This node with its own endpoints, and each that has the service as well.
+fn nodes(own: &str, service: &Service, views: &[EndpointView]) -> Vec<ServiceOnNode> {
+    let mut nodes: Vec<ServiceOnNode> = vec![ServiceOnNode::new(own)];
+    for (endpoint, view) in service.endpoints.iter().zip(views) {
+        let name = endpoint.peer.as_ref().map_or(own, |peer| &*peer.node);
+        let known = nodes.iter().position(|node| node.node_name == name);
+        let at = known.unwrap_or_else(|| {
+            nodes.push(ServiceOnNode::new(name));
+            nodes.len() - 1
+        });
+        if let Some(node) = nodes.get_mut(at) {
+            node.endpoints.push(view.url.clone());
+            if view.ready && !view.standing.panic {
+                node.healthy = true;
+                node.state = "healthy";
+            }
+        }
+    }
+    nodes
+}
+
+impl ServiceOnNode {
+    fn new(name: &str) -> Self {
+        Self {
+            node_name: name.to_owned(),
+            healthy: false,
+            state: "unhealthy",
+            checked_at: None,
+            endpoints: Vec::new(),
+            networks: Vec::new(),
         }
     }
 }

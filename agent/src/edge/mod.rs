@@ -144,6 +144,11 @@ impl Edge {
         self.virtual_ips.release();
     }
 
+    /// Until when clients are left without an answer after [`Self::release`]; `None`: they are not, as nothing moves.
+    pub fn is_silent_until(&self) -> Option<BootTime> {
+        (!self.virtual_ips.nets().is_empty() && self.steering.is_active()).then(|| BootTime::now() + SILENCE)
+    }
+
     /// The virtual addresses.
     pub fn virtual_ips(&self) -> &VirtualIps {
         &self.virtual_ips

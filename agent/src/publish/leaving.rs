@@ -51,6 +51,7 @@ mod tests {
             condition,
             url_as_written: "".into(),
             locality: Default::default(),
+            peer: None,
         }
     }
 

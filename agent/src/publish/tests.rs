@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::drains::Drained;
+use crate::peers::{Export, Own, Peer, Standing};
 use crate::sources::{ServerOrigin, SourceStatus};
 
 /// A publisher at work with two sources that have said nothing yet.
@@ -25,6 +26,10 @@ struct Fixture {
 
 impl Fixture {
     fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    fn start_with(exchange: Option<Exchange>) -> Self {
         let (docker, docker_state) = watch::channel(SourceState::default());
         let (file, file_state) = watch::channel(SourceState::default());
         let config = Config::default();
@@ -46,6 +51,10 @@ impl Fixture {
             Arc::new(metrics),
             &drains,
         );
+        let publisher = match exchange {
+            Some(exchange) => publisher.with_exchange(exchange),
+            None => publisher,
+        };
         let stop = CancellationToken::new();
         Self {
             docker,
@@ -276,4 +285,59 @@ async fn an_operator_drains_an_endpoint_and_takes_it_back() {
     node.report(|r| r.generation == 4).await;
     assert_eq!(endpoint(&node.published, 1).condition, Condition::Ready);
     node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_nodes_routes_are_served_and_this_nodes_are_told() {
+    let (listed, peers) = watch::channel(Arc::new(Vec::new()));
+    let (export, mut told) = watch::channel(None);
+    let grace = Duration::from_secs(20);
+    let own = Own {
+        node: "a".into(),
+        region: "".into(),
+        domain: "".into(),
+    };
+    let mut fixture = Fixture::start_with(Some(Exchange {
+        own,
+        peers,
+        export,
+        grace,
+    }));
+    fixture.docker.send_replace(reading("docker", &["here.test"]));
+    fixture.file.send_replace(reading("file", &[]));
+    fixture.report(|report| report.generation == 1).await;
+    let exported = told.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+    let export = Export::decode(&exported.bytes).unwrap();
+    assert!(
+        export.providers["docker"]
+            .dynamic
+            .http
+            .routers
+            .contains_key("here.test")
+    );
+
+    let theirs = reading("docker", &["there.test"]).contribution.unwrap();
+    let peer = Peer {
+        node: "b".into(),
+        region: "".into(),
+        priority: 100,
+        addresses: Vec::new(),
+        standing: Standing::Ready,
+        export: Arc::new(Export::of(&[theirs])),
+        fit: Default::default(),
+    };
+    listed.send_replace(Arc::new(vec![peer]));
+    fixture.report(|report| report.generation == 2).await;
+    assert_eq!(fixture.routers(), ["here.test@docker", "there.test@docker"]);
+    // What others have is not told as this node's, so nothing is news.
+    assert!(!told.has_changed().unwrap());
+
+    let gone = tokio::time::Instant::now();
+    listed.send_replace(Arc::new(Vec::new()));
+    fixture.report(|report| report.generation == 3).await;
+    assert_eq!(fixture.routers(), ["here.test@docker", "there.test@docker"]);
+    fixture.report(|report| report.generation == 4).await;
+    assert!(gone.elapsed() >= grace);
+    assert_eq!(fixture.routers(), ["here.test@docker"]);
+    fixture.stop().await;
 }

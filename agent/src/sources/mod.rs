@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use constellation_config::dynamic::Dynamic;
-use constellation_table::Condition;
+use constellation_table::{Condition, EndpointSpec};
 
 pub use handle::{Reload, SourceHandle};
 
@@ -53,6 +53,8 @@ pub struct Contribution {
     /// [`Section::key`], the server by its URL or address as written. A server that is absent here is ready and named by
     /// its URL or address.
     pub origins: BTreeMap<String, BTreeMap<String, ServerOrigin>>,
+    /// Endpoints of other nodes, by [`Section::key`] of their service: they follow its servers.
+    pub peers: BTreeMap<String, Vec<EndpointSpec>>,
     /// What could not be used, for `status`, `routes` and the log. A problem never hurts the other objects.
     pub problems: Vec<Problem>,
     /// Changes when something the objects only point at has changed, such as the content of a certificate file. A

@@ -67,7 +67,9 @@ impl Announcer {
             let own = frames.entry(place.device).or_default();
             own.extend(announcements(place.address, place.mac));
         }
-        let wires = frames.into_iter().map(|(device, frames)| Ok((Wire::at(device)?, frames)));
+        let wires = frames
+            .into_iter()
+            .map(|(device, frames)| Ok((Wire::at(device)?, frames)));
         let wires = wires.collect::<io::Result<Vec<(Wire, Vec<Vec<u8>>)>>>()?;
         say(&wires, &here)?;
         let (stop, stopped) = mpsc::channel();

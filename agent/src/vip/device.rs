@@ -60,7 +60,9 @@ fn with_network(address: IpAddr) -> Result<Option<String>, String> {
         (net.prefix_len() < net.max_prefix_len() && net.contains(&address)).then_some(())
     };
     let all = interfaces()?;
-    let found = all.iter().find(|interface| interface.interface_name != "lo" && fits(interface).is_some());
+    let found = all
+        .iter()
+        .find(|interface| interface.interface_name != "lo" && fits(interface).is_some());
     Ok(found.map(|interface| interface.interface_name.clone()))
 }
 

@@ -88,8 +88,14 @@ mod tests {
         assert_eq!(operations, [REQUEST, REPLY]);
         for frame in frames {
             assert_eq!(frame.len(), 42);
-            assert_eq!((&frame[..6], &frame[6..12], &frame[22..28]), (&BROADCAST[..], &MAC[..], &MAC[..]));
-            assert_eq!((&frame[28..32], &frame[38..42]), (&[192, 0, 2, 10][..], &[192, 0, 2, 10][..]));
+            assert_eq!(
+                (&frame[..6], &frame[6..12], &frame[22..28]),
+                (&BROADCAST[..], &MAC[..], &MAC[..])
+            );
+            assert_eq!(
+                (&frame[28..32], &frame[38..42]),
+                (&[192, 0, 2, 10][..], &[192, 0, 2, 10][..])
+            );
         }
     }
 
@@ -97,7 +103,9 @@ mod tests {
     fn an_advertisement_is_one_that_hosts_accept() {
         let address: Ipv6Addr = "2001:db8::10".parse().unwrap();
         let frames = announcements(address.into(), MAC);
-        let [frame] = frames.as_slice() else { panic!("{frames:?}") };
+        let [frame] = frames.as_slice() else {
+            panic!("{frames:?}")
+        };
         assert_eq!(frame.len(), 14 + 40 + 32);
         assert_eq!((frame[21], frame[58]), (255, OVERRIDE));
         // With its own sum in it, a message sums up to nothing.

@@ -79,7 +79,11 @@ pub(super) fn put(net: IpNet, device: u32, seconds: u32, to_itself: bool) -> Vec
     attribute(&mut body, IFA_CACHEINFO, &lives);
     if net.addr().is_ipv6() {
         // There is no time to ask whether somebody else has it: the lease says that nobody may.
-        attribute(&mut body, IFA_FLAGS, &(IFA_F_NODAD | IFA_F_NOPREFIXROUTE).to_ne_bytes());
+        attribute(
+            &mut body,
+            IFA_FLAGS,
+            &(IFA_F_NODAD | IFA_F_NOPREFIXROUTE).to_ne_bytes(),
+        );
     }
     attribute(&mut body, IFA_PROTO, &[OURS]);
     message(RTM_NEWADDR, F_REQUEST | F_ACK | F_CREATE | F_REPLACE, &body)
@@ -117,7 +121,11 @@ pub(super) fn set_arp(device: u32, arp: Arp) -> Vec<u8> {
 fn address_head(net: IpNet, device: u32, scope: u8) -> Vec<u8> {
     let family = if net.addr().is_ipv4() { AF_INET } else { AF_INET6 };
     // IPv6 addresses know their scope themselves.
-    let scope = if net.addr().is_ipv4() { scope } else { SCOPE_UNIVERSE };
+    let scope = if net.addr().is_ipv4() {
+        scope
+    } else {
+        SCOPE_UNIVERSE
+    };
     let mut head = vec![family, net.prefix_len(), 0, scope];
     head.extend(device.to_ne_bytes());
     head
@@ -164,7 +172,9 @@ pub(super) fn replies(mut datagram: &[u8]) -> Vec<Reply> {
     let mut replies = Vec::new();
     while let (Some(length), Some(kind)) = (u32_at(datagram, 0), u16_at(datagram, 4)) {
         let length = length as usize;
-        let Some(body) = datagram.get(HEADER..length) else { break };
+        let Some(body) = datagram.get(HEADER..length) else {
+            break;
+        };
         replies.push(match kind {
             NLMSG_ERROR => Reply::Error(u32_at(body, 0).map_or(0, |code| code.wrapping_neg().cast_signed())),
             NLMSG_DONE => Reply::Done,
@@ -180,7 +190,12 @@ pub(super) fn replies(mut datagram: &[u8]) -> Vec<Reply> {
 fn found(body: &[u8]) -> Option<Found> {
     let (family, bits) = (*body.first()?, *body.get(1)?);
     let attributes: Vec<(u16, &[u8])> = attributes(body.get(8..)?).collect();
-    let value = |kind| attributes.iter().find(|(own, _)| *own == kind).map(|(_, value)| *value);
+    let value = |kind| {
+        attributes
+            .iter()
+            .find(|(own, _)| *own == kind)
+            .map(|(_, value)| *value)
+    };
     let own = value(IFA_LOCAL).or_else(|| value(IFA_ADDRESS))?;
     let address: IpAddr = match family {
         AF_INET => Ipv4Addr::from(<[u8; 4]>::try_from(own).ok()?).into(),
@@ -191,7 +206,9 @@ fn found(body: &[u8]) -> Option<Found> {
         net: IpNet::new(address, bits).ok()?,
         device: u32_at(body, 4)?,
         proto: value(IFA_PROTO).and_then(|value| value.first().copied()),
-        valid: value(IFA_CACHEINFO).and_then(|value| u32_at(value, 4)).unwrap_or(u32::MAX),
+        valid: value(IFA_CACHEINFO)
+            .and_then(|value| u32_at(value, 4))
+            .unwrap_or(u32::MAX),
     })
 }
 
@@ -259,6 +276,9 @@ mod tests {
         assert_eq!(replies(&told).len(), 2);
         // A message that says that it is shorter than its own header.
         assert_eq!(replies(&[4, 0, 0, 0, 20, 0, 0, 0]), []);
-        assert_eq!(replies(&message(NLMSG_ERROR, 0, &(-17_i32).to_ne_bytes())), [Reply::Error(17)]);
+        assert_eq!(
+            replies(&message(NLMSG_ERROR, 0, &(-17_i32).to_ne_bytes())),
+            [Reply::Error(17)]
+        );
     }
 }

@@ -105,7 +105,9 @@ impl VirtualIps {
     pub fn prepare(config: &Config) -> Result<Self, Failure> {
         let wanted = &config.edge.virtual_ips;
         let mut addresses = Vec::new();
-        let mut reason = wanted.is_empty().then_some(Reason::Disabled("edge.virtualIps is empty"));
+        let mut reason = wanted
+            .is_empty()
+            .then_some(Reason::Disabled("edge.virtualIps is empty"));
         if reason.is_none() {
             let missing = missing_of(&[Capability::NetAdmin, Capability::NetRaw]);
             if !missing.is_empty() {
@@ -117,10 +119,13 @@ impl VirtualIps {
             let found = netlink::addresses()
                 .map_err(|error| Failure::new(Exit::System, format!("addresses can't be listed: {error}")))?;
             for net in wanted {
-                let others = found.iter().find(|found| found.net.addr() == net.addr() && !is_ours(found));
+                let others = found
+                    .iter()
+                    .find(|found| found.net.addr() == net.addr() && !is_ours(found));
                 if let Some(other) = others {
                     let device = nix::net::if_::if_indextoname(other.device);
-                    let device = device.map_or_else(|_| "a device".into(), |name| name.to_string_lossy().into_owned());
+                    let device =
+                        device.map_or_else(|_| "a device".into(), |name| name.to_string_lossy().into_owned());
                     return Err(refuse(format!(
                         "{} is configured on {device} by somebody else, and would be at two nodes at once: remove it there \
                          (`ip address del {} dev {device}`, and from the network's configuration)",
@@ -153,7 +158,10 @@ impl VirtualIps {
         }
         let found = netlink::addresses().map_err(VipError::kernel("listing addresses"))?;
         for found in found.iter().filter(|found| is_ours(found)) {
-            let is_wanted = self.addresses.iter().any(|(net, _)| net.addr() == found.net.addr());
+            let is_wanted = self
+                .addresses
+                .iter()
+                .any(|(net, _)| net.addr() == found.net.addr());
             if found.proto == Some(OURS) || is_wanted {
                 take_off(found.net, found.device)?;
                 tracing::info!(address = %found.net, "removed a virtual address that an earlier process has left");
@@ -202,7 +210,10 @@ impl VirtualIps {
             let announcer = Announcer::start(places.collect(), self.here.clone());
             state.announcer = Some(announcer.map_err(VipError::kernel("announcing the virtual addresses"))?);
             state.announced += 1;
-            tracing::info!(addresses = self.addresses.len(), "virtual addresses are here, and announced");
+            tracing::info!(
+                addresses = self.addresses.len(),
+                "virtual addresses are here, and announced"
+            );
         }
         Ok(())
     }
@@ -233,7 +244,9 @@ impl VirtualIps {
     pub(crate) fn ready(&self) -> Result<Ready, VipError> {
         let places = self.addresses.iter();
         let places = places.map(|(net, device)| (net.addr(), device.index, device.mac));
-        Ready::new(places).map_err(VipError::kernel("preparing to pass clients on to the next holder"))
+        Ready::new(places).map_err(VipError::kernel(
+            "preparing to pass clients on to the next holder",
+        ))
     }
 
     /// Passes on who comes here from now until that time to whoever announces the addresses. Nobody is answered here any
@@ -284,7 +297,11 @@ impl VirtualIps {
                 .map(|(net, device)| format!("{net} at {}", device.name))
                 .collect(),
             remaining: state.vanishes.remaining(now).unwrap_or_default(),
-            set_aside: state.aside.as_ref().and_then(|aside| aside.until.remaining(now)).unwrap_or_default(),
+            set_aside: state
+                .aside
+                .as_ref()
+                .and_then(|aside| aside.until.remaining(now))
+                .unwrap_or_default(),
             announced: state.announced,
         }
     }
@@ -365,7 +382,9 @@ fn loopback() -> Result<u32, VipError> {
 /// Whole seconds, and never none: 0 would be for ever to some kernels, and an error to others.
 fn seconds(time: Duration) -> u32 {
     let rounded = time.as_secs() + u64::from(time.subsec_nanos() > 0);
-    u32::try_from(rounded).unwrap_or(u32::MAX - 1).clamp(1, u32::MAX - 1)
+    u32::try_from(rounded)
+        .unwrap_or(u32::MAX - 1)
+        .clamp(1, u32::MAX - 1)
 }
 
 fn is_ours(found: &Found) -> bool {

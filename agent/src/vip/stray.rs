@@ -63,7 +63,9 @@ impl Porter {
                     .partition(|(to, _)| *to == address);
                 self.waiting = waiting;
                 let gone: Vec<(IpAddr, Vec<u8>)> = gone;
-                gone.into_iter().map(|(_, frame)| self.addressed(frame, mac)).collect()
+                gone.into_iter()
+                    .map(|(_, frame)| self.addressed(frame, mac))
+                    .collect()
             }
             Some(Seen::Opening(address, frame)) => match self.addresses.get(&address) {
                 Some(Some(mac)) => vec![self.addressed(frame, *mac)],
@@ -142,7 +144,13 @@ fn opening4(frame: &[u8], packet: &[u8]) -> Option<Seen> {
     }
     let addresses = packet.get(12..20)?;
     let address = Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(16..20)?).ok()?);
-    opening(frame, address.into(), addresses, packet.get(header..total)?, ETHERNET + header)
+    opening(
+        frame,
+        address.into(),
+        addresses,
+        packet.get(header..total)?,
+        ETHERNET + header,
+    )
 }
 
 fn opening6(frame: &[u8], packet: &[u8]) -> Option<Seen> {
@@ -151,7 +159,13 @@ fn opening6(frame: &[u8], packet: &[u8]) -> Option<Seen> {
     }
     let total = 40 + usize::from(u16_at(packet, 4)?);
     let address = Ipv6Addr::from(<[u8; 16]>::try_from(packet.get(24..40)?).ok()?);
-    opening(frame, address.into(), packet.get(8..40)?, packet.get(40..total)?, ETHERNET + 40)
+    opening(
+        frame,
+        address.into(),
+        packet.get(8..40)?,
+        packet.get(40..total)?,
+        ETHERNET + 40,
+    )
 }
 
 /// A frame whose TCP segment, at this place in it, begins a connection.
@@ -174,7 +188,9 @@ fn opening(frame: &[u8], to: IpAddr, addresses: &[u8], segment: &[u8], at: usize
 fn checksum(addresses: &[u8], segment: &[u8]) -> u16 {
     let pairs = |bytes: &[u8]| -> u32 {
         let words = bytes.chunks(2);
-        words.map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0))).sum()
+        words
+            .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
+            .sum()
     };
     let length = u32::try_from(segment.len()).unwrap_or(u32::MAX);
     let mut sum = pairs(addresses) + u32::from(TCP) + length + pairs(segment);
@@ -197,11 +213,16 @@ mod tests {
     const NEXT: Mac = [2, 0, 0, 0, 7, 3];
 
     fn porter() -> Porter {
-        Porter::new(OWN, ["192.0.2.10", "2001:db8::10"].map(|address| address.parse().unwrap()))
+        Porter::new(
+            OWN,
+            ["192.0.2.10", "2001:db8::10"].map(|address| address.parse().unwrap()),
+        )
     }
 
     fn segment(flags: u8) -> Vec<u8> {
-        let mut segment = vec![0x9c, 0x40, 1, 0xbb, 0, 0, 0, 7, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff];
+        let mut segment = vec![
+            0x9c, 0x40, 1, 0xbb, 0, 0, 0, 7, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff,
+        ];
         segment.extend([0xde, 0xad, 0, 0]);
         segment
     }
@@ -231,16 +252,30 @@ mod tests {
 
     #[test]
     fn what_begins_waits_for_the_next_holder_and_goes_to_it_from_then_on() {
-        for (address, opening) in [("192.0.2.10", v4([192, 0, 2, 10], SYN)), ("2001:db8::10", v6(SYN))] {
+        for (address, opening) in [
+            ("192.0.2.10", v4([192, 0, 2, 10], SYN)),
+            ("2001:db8::10", v6(SYN)),
+        ] {
             let mut porter = porter();
             assert!(porter.saw(&opening).is_empty());
-            assert!(porter.saw(&announced(address, OWN)).is_empty(), "this host itself");
+            assert!(
+                porter.saw(&announced(address, OWN)).is_empty(),
+                "this host itself"
+            );
             let sent = porter.saw(&announced(address, NEXT));
             assert_eq!(sent.len(), 1, "{address}");
             assert_eq!((&sent[0][..6], &sent[0][6..12]), (&NEXT[..], &OWN[..]));
-            assert_eq!(porter.saw(&opening), sent, "the next one at once, and the same way");
+            assert_eq!(
+                porter.saw(&opening),
+                sent,
+                "the next one at once, and the same way"
+            );
             // With its own checksum in it a segment sums up to nothing.
-            let (addresses, at) = if address.contains(':') { (22..54, 54) } else { (26..34, 34) };
+            let (addresses, at) = if address.contains(':') {
+                (22..54, 54)
+            } else {
+                (26..34, 34)
+            };
             assert_eq!(checksum(&sent[0][addresses], &sent[0][at..]), 0);
             assert_eq!(sent[0].len(), at + 20, "without what pads it");
         }
@@ -272,7 +307,12 @@ mod tests {
     #[test]
     fn what_is_cut_short_or_too_much_is_not_kept() {
         let mut porter = porter();
-        for frame in [v4([192, 0, 2, 10], SYN), v6(SYN), announced("192.0.2.10", NEXT), announced("2001:db8::10", NEXT)] {
+        for frame in [
+            v4([192, 0, 2, 10], SYN),
+            v6(SYN),
+            announced("192.0.2.10", NEXT),
+            announced("2001:db8::10", NEXT),
+        ] {
             // The shortest IPv4 frame ends with its segment, before what pads it.
             for length in 0..frame.len().min(53) {
                 assert!(porter.saw(&frame[..length.min(frame.len() - 1)]).is_empty() || length >= 42);

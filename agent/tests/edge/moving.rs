@@ -104,21 +104,32 @@ fn twenty_moves_in_a_row_refuse_and_reset_nobody() {
             assert_eq!(to.devices_of(target.ip()), ["edge"], "move {number}");
             assert_eq!(from.devices_of(target.ip()), ["lo"], "move {number}");
         }
-        assert_eq!((from.arp(), to.arp()), (["1".into(), "2".into()], ["0".into(), "0".into()]));
+        assert_eq!(
+            (from.arp(), to.arp()),
+            (["1".into(), "2".into()], ["0".into(), "0".into()])
+        );
         connections = go_on(connections);
         let name = ['N', 'O'][number % 2];
         visitors.iter().for_each(|(visitor, _)| visitor.meets(name));
     }
     let chased = sites[1].run(|parts, _| {
         let verdicts = parts.chase.report().verdicts;
-        verdicts.iter().find(|(verdict, _)| verdict.label() == "chased").map(|(_, times)| *times)
+        verdicts
+            .iter()
+            .find(|(verdict, _)| verdict.label() == "chased")
+            .map(|(_, times)| *times)
     });
     assert!(chased > Some(1000), "{chased:?}");
-    let refusals: u64 = sites.iter().map(|site| site.run(|parts, _| {
-        let verdicts = parts.steering.report().lease.unwrap().verdicts;
-        let refusals = verdicts.iter().filter(|(verdict, _)| !verdict.passes());
-        refusals.map(|(_, times)| times).sum::<u64>()
-    })).sum();
+    let refusals: u64 = sites
+        .iter()
+        .map(|site| {
+            site.run(|parts, _| {
+                let verdicts = parts.steering.report().lease.unwrap().verdicts;
+                let refusals = verdicts.iter().filter(|(verdict, _)| !verdict.passes());
+                refusals.map(|(_, times)| times).sum::<u64>()
+            })
+        })
+        .sum();
     let mut measured = Vec::new();
     for (visitor, end) in visitors {
         visitor.stop.store(true, Ordering::Relaxed);
@@ -138,9 +149,15 @@ fn twenty_moves_in_a_row_refuse_and_reset_nobody() {
     for connection in connections {
         connection.end().expect("to the last byte");
     }
-    sites.iter().for_each(|site| site.run(|parts, _| parts.edge.end()));
+    sites
+        .iter()
+        .for_each(|site| site.run(|parts, _| parts.edge.end()));
     for site in &sites {
-        assert!(targets().iter().all(|target| site.devices_of(target.ip()).is_empty()));
+        assert!(
+            targets()
+                .iter()
+                .all(|target| site.devices_of(target.ip()).is_empty())
+        );
         assert_eq!(site.arp(), ["0", "0"]);
     }
 }

@@ -28,7 +28,10 @@ pub(crate) fn targets() -> [SocketAddr; 2] {
 
 pub(crate) fn config() -> Config {
     let mut config = Config::default();
-    config.entry_points = vec![EntryPoint::new("tcp", vec![SocketAddr::new("::".parse().unwrap(), PORT)])];
+    config.entry_points = vec![EntryPoint::new(
+        "tcp",
+        vec![SocketAddr::new("::".parse().unwrap(), PORT)],
+    )];
     config.edge.steering = SteeringMode::Ebpf;
     config.edge.chase.devices = vec!["edge".to_owned()];
     config.edge.virtual_ips = VIPS.map(|vip| vip.parse().unwrap()).to_vec();
@@ -86,9 +89,13 @@ impl<'a> Site<'a> {
     }
 
     /// Does something there.
-    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce(&Parts, &mut Tenant) -> T + Send + 'static) -> T {
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Parts, &mut Tenant) -> T + Send + 'static,
+    ) -> T {
         let parts = Arc::clone(&self.parts);
-        self.host.run(move || job(&parts, &mut parts.tenant.lock().unwrap()))
+        self.host
+            .run(move || job(&parts, &mut parts.tenant.lock().unwrap()))
     }
 
     /// Gets the lease, and holds the edge.

@@ -35,7 +35,9 @@ fn the_addresses_of_a_holder_that_nobody_wakes_vanish_and_another_takes_them() {
     assert!(connects('O'));
     // Nobody renews, as in a process that is stopped.
     until("the kernel removes them", || {
-        targets().iter().all(|target| frozen.devices_of(target.ip()).is_empty())
+        targets()
+            .iter()
+            .all(|target| frozen.devices_of(target.ip()).is_empty())
     });
     // Another log, in which the lease has run out.
     let next = Site::start(&lan.new, NEW, 'N', &Lessor::at(50), LONG);
@@ -47,7 +49,10 @@ fn the_addresses_of_a_holder_that_nobody_wakes_vanish_and_another_takes_them() {
         parts.edge.lost();
         parts.edge.tend()
     });
-    assert!(woken.is_some_and(|left| left > SHORT), "kept for connections that are open");
+    assert!(
+        woken.is_some_and(|left| left > SHORT),
+        "kept for connections that are open"
+    );
     assert!(connects('N'));
 }
 
@@ -62,13 +67,20 @@ fn what_an_operator_has_configured_is_refused_and_what_a_dead_process_has_left_i
         let virtual_ips = VirtualIps::prepare(&config()).unwrap();
         virtual_ips.clear_leftovers().unwrap();
     });
-    assert!(targets().iter().all(|target| left.devices_of(target.ip()).is_empty()));
+    assert!(
+        targets()
+            .iter()
+            .all(|target| left.devices_of(target.ip()).is_empty())
+    );
 
     lan.new.ip(["addr add 10.7.0.100/32 dev lo"]);
-    let refused = lan.new.run(|| VirtualIps::prepare(&config()).map(drop).unwrap_err());
+    let refused = lan
+        .new
+        .run(|| VirtualIps::prepare(&config()).map(drop).unwrap_err());
     let text = refused.to_string();
     assert!(
-        text.contains("10.7.0.100 is configured on lo by somebody else") && text.contains("ip address del 10.7.0.100/32 dev lo"),
+        text.contains("10.7.0.100 is configured on lo by somebody else")
+            && text.contains("ip address del 10.7.0.100/32 dev lo"),
         "{text}"
     );
     lan.new.ip(["addr del 10.7.0.100/32 dev lo"]);
@@ -77,5 +89,8 @@ fn what_an_operator_has_configured_is_refused_and_what_a_dead_process_has_left_i
         config.edge.virtual_ips = vec!["203.0.113.5/24".parse().unwrap()];
         VirtualIps::prepare(&config).map(drop).unwrap_err().to_string()
     });
-    assert!(refused.contains("name the device in edge.virtualIpDevice"), "{refused}");
+    assert!(
+        refused.contains("name the device in edge.virtualIpDevice"),
+        "{refused}"
+    );
 }

@@ -27,16 +27,25 @@ use crate::expiry::wait;
 /// What acts under a lease. Calls come one after the other.
 pub trait Actuator: Send + 'static {
     /// The lease is held, or held for longer: act until its deadline and not a moment longer. Called at the grant and after every
-    /// renewal. `previous`: who had it before, by name, with the first call of a grant.
+    /// renewal. `previous`: who gave it to this node, with the first call of a grant, if it came from hand to hand.
+    ///
+    /// # Errors
+    /// In words, when this node can't act under it, and does not: the lease is let go of, and not asked for again for a while.
     fn held(
         &mut self,
         held: Held,
         previous: Option<Previous>,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
 
     /// Stop, because the lease is about to be let go of in an orderly way: when this returns, nothing acts any more and
     /// the next may begin. `to`: who that will be, if that is known.
-    fn release(&mut self, to: Option<Previous>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    ///
+    /// # Errors
+    /// In words, when something may act still: the lease is not let go of, but left to run out.
+    fn release(
+        &mut self,
+        to: Option<Previous>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
 
     /// Stop: the deadline has passed, or somebody else has it.
     fn lost(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
@@ -105,6 +114,9 @@ pub(crate) struct Task {
     pub(crate) stop: CancellationToken,
 }
 
+/// For how long a node that could not act asks for nothing.
+const UNFIT: Duration = Duration::from_secs(10);
+
 /// What was last told to the actuator.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
@@ -127,11 +139,16 @@ impl Task {
         let mut waiting: Option<oneshot::Sender<Result<(), String>>> = None;
         let mut previous: Option<ClientId> = None;
         let mut stopping: Option<tokio::time::Instant> = None;
+        // Until when this node asks for nothing, since it could not act.
+        let mut unfit: Option<Instant> = None;
         loop {
             log.borrow_and_update();
             self.views.borrow_and_update();
-            let (current, candidates) = self.look(&mut holder);
             let now = Instant::now();
+            if unfit.take_if(|until| *until <= now).is_some() {
+                holder.welcome();
+            }
+            let (current, candidates) = self.look(&mut holder, unfit.is_none());
             self.told_of(current, &mut previous);
             placement.observe(now, &candidates, current.map(|(client, _)| client));
             if stopping.is_some() {
@@ -149,7 +166,8 @@ impl Task {
                     Step::Release => self.let_go(&mut holder, &mut *actuator, &mut told, None).await,
                 }
             }
-            self.act(&holder, &mut *actuator, &mut told, previous).await;
+            self.act(&mut holder, &mut *actuator, &mut told, previous, &mut unfit)
+                .await;
             if waiting.is_some() && holder.state() == HolderState::Without {
                 // Whoever asked wants to know that it is the other's.
                 drop(waiting.take().map(|waiting| waiting.send(Ok(()))));
@@ -207,9 +225,9 @@ impl Task {
     }
 
     /// What the log and gossip say.
-    fn look(&mut self, holder: &mut Holder) -> (Option<(ClientId, Token)>, Vec<Candidate>) {
+    fn look(&mut self, holder: &mut Holder, fit: bool) -> (Option<(ClientId, Token)>, Vec<Candidate>) {
         let view = Arc::clone(&self.views.borrow());
-        let (ready, own) = (*self.ready.borrow(), self.core.client);
+        let (ready, own) = (*self.ready.borrow() && fit, self.core.client);
         self.core.read(|state| {
             holder.observe(state.leases());
             let current = state
@@ -264,8 +282,12 @@ impl Task {
         if !matches!(holder.state(), HolderState::Holding(_)) {
             return;
         }
-        if std::mem::replace(told, Told::Nothing) != Told::Nothing {
-            actuator.release(to.map(|to| self.named(to))).await;
+        if std::mem::replace(told, Told::Nothing) != Told::Nothing
+            && let Err(error) = actuator.release(to.map(|to| self.named(to))).await
+        {
+            tracing::error!(lease = %self.key, error, "what acts under it can't be stopped: it is left to run out");
+            holder.abandon();
+            return;
         }
         match to {
             Some(to) => holder.hand_over(to),
@@ -279,10 +301,11 @@ impl Task {
     /// Tells the actuator what changed.
     async fn act(
         &self,
-        holder: &Holder,
+        holder: &mut Holder,
         actuator: &mut dyn Actuator,
         told: &mut Told,
         previous: Option<ClientId>,
+        unfit: &mut Option<Instant>,
     ) {
         match (holder.held(BootTime::now()), *told) {
             (Some(held), Told::Held(before)) if held == before => {}
@@ -292,8 +315,20 @@ impl Task {
                     tracing::info!(lease = %self.key, token = held.token().get(), "held by this node");
                 }
                 let previous = previous.filter(|_| first).map(|previous| self.named(previous));
-                actuator.held(held, previous).await;
-                *told = Told::Held(held);
+                match actuator.held(held, previous).await {
+                    Ok(()) => *told = Told::Held(held),
+                    Err(error) => {
+                        tracing::error!(
+                            lease = %self.key,
+                            error,
+                            again = ?UNFIT,
+                            "this node can't act under it: it is let go of, and not asked for again for a while"
+                        );
+                        *told = Told::Nothing;
+                        *unfit = Some(Instant::now() + UNFIT);
+                        holder.leave();
+                    }
+                }
             }
             (None, Told::Held(before)) => {
                 tracing::warn!(
@@ -358,9 +393,12 @@ impl Task {
             return;
         }
         let mine = current.is_some_and(|(client, _)| client == self.core.client);
-        if let (Some((client, _)), false) = (current, mine) {
-            // What an earlier process of this node had is here already.
-            *previous = Some(client).filter(|client| client.node != self.core.client.node);
+        // From hand to hand, or not: one that ran out was of somebody who is gone. And what an earlier process of this node had
+        // is here already.
+        if !mine {
+            *previous = current
+                .map(|(client, _)| client)
+                .filter(|client| client.node != self.core.client.node);
         }
         self.report.send_modify(|report| {
             if token.is_some() {

@@ -305,8 +305,9 @@ impl Node {
         &self.0.core.identity
     }
 
-    /// Takes part in a lease from now on. Its actuator is told to stop before the node is.
-    pub fn take_part(&self, key: LeaseKey, actuator: Box<dyn Actuator>) {
+    /// Takes part in a lease from now on. Its actuator is told to stop before the node is. Returns how the lease stands; what
+    /// changes with time alone is not told.
+    pub fn take_part(&self, key: LeaseKey, actuator: Box<dyn Actuator>) -> watch::Receiver<LeaseReport> {
         let inner = &self.0;
         let (order, orders) = mpsc::channel(4);
         let (report, reports) = watch::channel(LeaseReport {
@@ -322,7 +323,7 @@ impl Node {
             .reports
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(reports);
+            .push(reports.clone());
         let task = Task {
             core: Arc::clone(&inner.core),
             key,
@@ -338,6 +339,7 @@ impl Node {
             stop: inner.letting_go.clone(),
         };
         inner.leases.spawn(task.run(actuator));
+        reports
     }
 
     /// Whether this node can hold leases and take connections.

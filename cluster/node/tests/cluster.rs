@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use constellation_cluster::lease::{BootTime, Damping, Held, LeaseKey, Timing};
+use constellation_cluster::lease::{Damping, Held, LeaseKey, Timing};
 use constellation_cluster::raft::Timers;
 use constellation_cluster::state::Wish;
 use constellation_link::Refused;
@@ -94,8 +94,7 @@ impl Actuator for Scribe {
         &mut self,
         held: Held,
         previous: Option<Previous>,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        assert!(held.remaining(BootTime::now()).is_some() || previous.is_none());
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
         if self.last.map(Held::token) != Some(held.token()) {
             self.put(Told::Held(
                 held.token().get(),
@@ -103,13 +102,16 @@ impl Actuator for Scribe {
             ));
         }
         self.last = Some(held);
-        Box::pin(std::future::ready(()))
+        Box::pin(std::future::ready(Ok(())))
     }
 
-    fn release(&mut self, _to: Option<Previous>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn release(
+        &mut self,
+        _to: Option<Previous>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
         let token = self.last.take().expect("held before").token().get();
         self.put(Told::Released(token));
-        Box::pin(std::future::ready(()))
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn lost(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

@@ -129,6 +129,16 @@ impl Holder {
         self.depart(Some(to).filter(|to| *to != self.me));
     }
 
+    /// Lets go of nothing, and renews no more: what acts may act until the deadline, so the lease has to run out. Refuses it as
+    /// [`Holder::leave`] does.
+    pub fn abandon(&mut self) {
+        self.wish = Wish::Refused;
+        if let Phase::Holding { token, .. } = self.phase {
+            self.phase = Phase::Without;
+            self.ended(token);
+        }
+    }
+
     fn depart(&mut self, to: Option<ClientId>) {
         if let Phase::Holding { token, .. } = self.phase {
             self.phase = Phase::Leaving { token, to };

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{RawChase, RawGuard, Time};
-use crate::resolved::{Lease, SteeringMode};
+use crate::resolved::{Lease, Serve, Standby, SteeringMode};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
@@ -13,6 +13,12 @@ pub(crate) struct RawEdge {
     /// and the ordinary way where that does not work; `ebpf`: that program, or the node does not start; `off`: the ordinary
     /// way. The addresses are bound in any case.
     pub(crate) steering: SteeringMode,
+    /// Which nodes of a cluster answer at the entry points. `holder`: the one that has the lease `lb_leader`; `every-node`: all,
+    /// and the lease says who has the virtual addresses.
+    pub(crate) serve: Serve,
+    /// What the others do with clients that come to them, with `serve: holder`. `relay`: they carry their connections to the
+    /// holder; `closed`: they refuse them.
+    pub(crate) standby: Standby,
     /// For how long the program lets this node answer without hearing from it.
     pub(crate) lease: RawLease,
     /// Whose packets come in at all.

@@ -38,6 +38,8 @@ pub(super) fn one(raw: &RawEdge, entry_points: &[EntryPoint], judge: &mut Judge<
     }
     Edge {
         steering: raw.steering,
+        serve: raw.serve,
+        standby: raw.standby,
         lease,
         guard: guard::one(&raw.guard, judge),
         chase: chase::one(&raw.chase, entry_points, judge),

@@ -36,7 +36,9 @@ pub(super) fn all(texts: &[String], judge: &mut Judge<'_>) -> Vec<IpNet> {
 
 fn one(text: &str) -> Result<IpNet, (&'static str, &'static str)> {
     let text = text.trim();
-    let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let parsed = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let Ok(net) = parsed else {
         return Err((
             "is no address",
@@ -49,11 +51,17 @@ fn one(text: &str) -> Result<IpNet, (&'static str, &'static str)> {
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
     };
     if address.is_unspecified() || address.is_loopback() || address.is_multicast() || is_link_local {
-        return Err(("can't be an address of several hosts in turn", "an address that clients connect to"));
+        return Err((
+            "can't be an address of several hosts in turn",
+            "an address that clients connect to",
+        ));
     }
     let has_ends = net.prefix_len() < net.max_prefix_len() - 1;
     if has_ends && (address == net.network() || address.is_ipv4() && address == net.broadcast()) {
-        return Err(("is a network rather than an address", "an address within it, such as 192.0.2.10/24"));
+        return Err((
+            "is a network rather than an address",
+            "an address within it, such as 192.0.2.10/24",
+        ));
     }
     Ok(net)
 }

@@ -13,6 +13,10 @@ use super::{Chase, Guard};
 pub struct Edge {
     /// Who gives new connections to the listeners.
     pub steering: SteeringMode,
+    /// Which nodes of a cluster answer.
+    pub serve: Serve,
+    /// What the others do with clients, where one answers.
+    pub standby: Standby,
     /// For how long the kernel lets this node answer without hearing from it.
     pub lease: Lease,
     /// Whose packets come in at all.
@@ -47,6 +51,28 @@ impl SteeringMode {
             Self::Off => "off",
         }
     }
+}
+
+/// `edge.serve`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Serve {
+    /// The holder of `lb_leader`.
+    #[default]
+    Holder,
+    /// All; the lease says who has the virtual addresses.
+    EveryNode,
+}
+
+/// `edge.standby`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standby {
+    /// Their connections are carried to the holder.
+    #[default]
+    Relay,
+    /// They are refused.
+    Closed,
 }
 
 /// `edge.lease`.

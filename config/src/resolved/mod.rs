@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use access_log::{AccessLog, AccessLogFilters, AccessLogFormat, FieldMode, StatusRange};
 pub use chase::Chase;
 pub use cluster::{Cluster, ClusterProfile, ListenAt};
-pub use edge::{Edge, Lease, SteeringMode};
+pub use edge::{Edge, Lease, Serve, Standby, SteeringMode};
 pub use entry_point::{
     EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Prefix, Protocol, ProxyProtocol, Redirection,
     RedirectionTarget, Timeouts, Udp,

@@ -9,12 +9,12 @@
 
 mod chase;
 mod cluster;
-mod virtual_ips;
 mod formats;
 mod guard;
 mod layers;
 mod refusals;
 mod streams;
+mod virtual_ips;
 
 use constellation_config::{Config, ConfigErrors, LoadOptions, Loaded};
 

@@ -217,6 +217,7 @@ fn peer(route: &Route<'_>, address: std::net::SocketAddr) -> HttpPeer {
         condition: constellation_table::Condition::Ready,
         url_as_written: "".into(),
         locality: constellation_table::Locality::default(),
+        peer: None,
     });
     let mut peer = template(&endpoint, address, route.transport, route.trust);
     peer.options.connection_timeout = None;

@@ -104,7 +104,12 @@ impl Lookout {
             let Some(check) = &service.policy.health_check else {
                 continue;
             };
-            for endpoint in &service.endpoints {
+            // A node checks its own.
+            let own = service
+                .endpoints
+                .iter()
+                .filter(|endpoint| endpoint.peer.is_none());
+            for endpoint in own {
                 // A stopped or leaving endpoint gets no request, whatever a check would find.
                 if endpoint.condition != Condition::Ready || !target::can_be_checked(endpoint, check) {
                     continue;

@@ -4,25 +4,29 @@
 //! needs no waker.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use constellation_table::{Endpoint, Live, Service};
+use constellation_table::{Endpoint, Live, Peer, Service};
 use h2::SendStream;
 use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::{Instant, sleep_until};
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Patient};
 use super::body::{Body, Piece};
+use super::meshed;
 use super::pool::{Key, Pool};
 use super::retry::Failure;
 use super::upstream::{Names, ServiceState};
 use crate::departure;
+use crate::mesh::{self, Links};
 
 /// Interim responses (1xx) that a back end may send before the final one.
 const MAX_INTERIM: u8 = 16;
@@ -36,7 +40,8 @@ pub(super) struct Upstream {
     session: HttpSession,
     /// The sending half in HTTP/2, which works while the other half reads.
     writer: Option<SendStream<Bytes>>,
-    key: Key,
+    /// `None`: the connection is not to be kept here.
+    key: Option<Key>,
     /// For HTTP/2, whose connections pingora keeps.
     peer: Option<Box<HttpPeer>>,
     endpoint: Arc<Endpoint>,
@@ -92,10 +97,20 @@ pub(super) fn idle(
     endpoint: &Arc<Endpoint>,
     manner: Manner,
 ) -> Option<Box<Upstream>> {
+    if endpoint.peer.is_some() {
+        return None;
+    }
     let state = ServiceState::known(service)?.of(service, endpoint)?;
     let key = state.literal_key().filter(|_| !manner.fresh)?;
     let session = pool.idle(key, manner.surely)?;
-    Some(Upstream::new(pool, session, key, None, endpoint.clone(), true))
+    Some(Upstream::new(
+        pool,
+        session,
+        Some(key),
+        None,
+        endpoint.clone(),
+        true,
+    ))
 }
 
 /// Waits until the endpoint is not worth waiting for, because it left.
@@ -103,6 +118,40 @@ async fn left(live: &Live, others: bool) {
     departure::departed(live).await;
     if !others {
         tokio::time::sleep(LAST_CHANCE).await;
+    }
+}
+
+/// A stream to another node that has the endpoint. `ends`: the client's address, and where it connected to.
+pub(super) async fn connect_to_node(
+    pool: Arc<Pool>,
+    links: Arc<Links>,
+    endpoint: Arc<Endpoint>,
+    peer: Arc<Peer>,
+    ends: [SocketAddr; 2],
+    manner: Manner,
+) -> Result<Box<Upstream>, Failed> {
+    let opening = async {
+        if manner.h1_only {
+            let stream = mesh::upgrade_stream(&links, &peer, ends[0], ends[1]).await?;
+            let session = Http1Session::new(Box::new(Patient::new(stream)));
+            return Ok((HttpSession::H1(session), false));
+        }
+        let (session, reused) = mesh::request_stream(&links, &peer).await?;
+        Ok((HttpSession::H2(session), reused))
+    };
+    let opened = tokio::select! {
+        biased;
+        opened = opening => opened,
+        () = left(&endpoint.live, manner.impatient) => {
+            return Err(Failed {
+                failure: Failure::Departed,
+                error: Error::explain(ErrorType::ConnectError, "the node left").into_up(),
+            });
+        }
+    };
+    match opened {
+        Ok((session, reused)) => Ok(Upstream::new(&pool, session, None, None, endpoint, reused)),
+        Err(refused) => Err(meshed::failed(&refused)),
     }
 }
 
@@ -133,7 +182,7 @@ pub(super) async fn connect(
             && !manner.fresh
             && let Some(session) = pool.idle(key, manner.surely)
         {
-            return Ok(Upstream::new(&pool, session, key, None, endpoint, true));
+            return Ok(Upstream::new(&pool, session, Some(key), None, endpoint, true));
         }
         let impatient = manner.impatient || number + 1 < count;
         let peer = state
@@ -155,7 +204,7 @@ pub(super) async fn connect(
         match connected {
             Ok((session, reused)) => {
                 let peer = matches!(session, HttpSession::H2(_)).then_some(peer);
-                return Ok(Upstream::new(&pool, session, key, peer, endpoint, reused));
+                return Ok(Upstream::new(&pool, session, Some(key), peer, endpoint, reused));
             }
             Err(error) => {
                 names.forget(&endpoint.host, endpoint.port);
@@ -268,7 +317,7 @@ impl Upstream {
     fn new(
         pool: &Arc<Pool>,
         session: HttpSession,
-        key: Key,
+        key: Option<Key>,
         peer: Option<Box<HttpPeer>>,
         endpoint: Arc<Endpoint>,
         reused: bool,
@@ -630,10 +679,14 @@ impl Upstream {
         if !self.ended || self.is_unsound() {
             return;
         }
+        let Some(key) = self.key else {
+            // A stream to another node, whose connection the links keep.
+            return;
+        };
         let pool = self.pool.clone();
         pool.release(
             self.session,
-            self.key,
+            key,
             &self.endpoint.live,
             self.peer.as_deref(),
             idle_for,

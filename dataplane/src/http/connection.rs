@@ -30,6 +30,10 @@ pub(super) struct Connection {
     pub(super) trusted: bool,
     /// Whether answers name who served.
     pub(super) tell_served_by: bool,
+    /// The node that has sent it, which knows the client's own connection; `None`: the client itself.
+    pub(super) node: Option<Arc<str>>,
+    /// When the node that has sent the request stops waiting for a response.
+    pub(super) deadline: Option<std::time::Instant>,
     /// The TLS session, if any.
     pub(super) tls: Option<TlsSession>,
     /// The response of the current request is over: the next request may be read.
@@ -85,6 +89,8 @@ impl Connection {
             local,
             trusted,
             tell_served_by,
+            node: None,
+            deadline: None,
             tls: None,
             released: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),

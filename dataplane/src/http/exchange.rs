@@ -20,6 +20,7 @@ use super::mirror::Copies;
 use super::runtime::ServiceRuntime;
 use super::upstream::{EndpointState, ServiceState};
 use crate::access_log::AttemptLine;
+use crate::mesh::head::Refusal as MeshRefusal;
 use crate::metrics::{InFlight, RouteMetrics, RouterMetrics};
 
 /// What is known of one request while it lasts.
@@ -47,6 +48,10 @@ pub(crate) struct Exchange {
     pub(super) origin_duration: Duration,
     pub(super) origin_status: Option<u16>,
     pub(super) origin_bytes: u64,
+    /// An endpoint may have done something for it.
+    pub(super) reached: bool,
+    /// Why nothing was done for it, for the node that has sent it.
+    pub(super) refusal: Option<MeshRefusal>,
     /// The attempts that ended, once one has failed.
     pub(super) lines: SmallVec<[AttemptLine; 2]>,
 }
@@ -119,8 +124,16 @@ impl Exchange {
             origin_duration: Duration::ZERO,
             origin_status: None,
             origin_bytes: 0,
+            reached: false,
+            refusal: None,
             lines: SmallVec::new(),
         }
+    }
+
+    /// Why nothing was done for it, where another node has sent it.
+    pub(super) fn refusal_to_node(&self) -> Option<MeshRefusal> {
+        let from_node = self.connection.as_ref()?.node.is_some();
+        self.refusal.filter(|_| from_node)
     }
 
     /// The service of the candidate that answered, or was asked last; of the route, when none was.

@@ -11,8 +11,10 @@ use tokio::sync::Semaphore;
 
 use super::attempt::{self, Manner, Reached};
 use super::body::{Body, Kept, Share};
+use super::connection::Connection;
 use super::exchange::Exchange;
 use super::forwarded::Upgrade;
+use super::meshed;
 use super::outgoing::{self, Towards};
 use super::proxy::App;
 use super::upstream::ServiceState;
@@ -97,11 +99,18 @@ impl App {
                 // The definition says that it is not mirrored, or there is no room.
                 (Some(_), _) => continue,
             };
-            self.send_copy(session, &copy, body, size);
+            self.send_copy(session, exchange.connection.as_ref(), &copy, body, size);
         }
     }
 
-    fn send_copy(&self, session: &mut ServerSession, copy: &Copy, pieces: Option<Arc<Pieces>>, size: u64) {
+    fn send_copy(
+        &self,
+        session: &mut ServerSession,
+        connection: Option<&Arc<Connection>>,
+        copy: &Copy,
+        pieces: Option<Arc<Pieces>>,
+        size: u64,
+    ) {
         let Ok(place) = self.mirroring.clone().try_acquire_owned() else {
             tracing::debug!(service = %copy.service.name, "too many copies at once: one is left out");
             return;
@@ -126,6 +135,14 @@ impl App {
             head.remove_header(&http::header::CONTENT_LENGTH);
             head.remove_header(&http::header::TRANSFER_ENCODING);
         }
+        let through = endpoint.peer.clone().zip(connection.cloned());
+        if let Some((peer, connection)) = &through
+            && let Err(error) = meshed::introduce(&mut head, peer, connection, Some(LONGEST))
+        {
+            tracing::debug!(%error, "a copy can't be sent to another node");
+            return;
+        }
+        let links = self.links.clone();
         let body = pieces.as_ref().filter(|_| size > 0).map(|pieces| {
             // It is sent once, and its share is taken already.
             let body = Body::new(0, Arc::default());
@@ -147,6 +164,10 @@ impl App {
             let sending = async {
                 let upstream = match attempt::idle(&pool, &service, &endpoint, manner) {
                     Some(upstream) => upstream,
+                    None if let Some((peer, connection)) = through => {
+                        let ends = [connection.client, connection.local];
+                        attempt::connect_to_node(pool.clone(), links, endpoint, peer, ends, manner).await?
+                    }
                     None => attempt::connect(pool.clone(), names, service, endpoint, manner).await?,
                 };
                 match attempt::ask(upstream, head, body, None).await {

@@ -25,6 +25,7 @@ pub mod frames;
 pub mod framing;
 pub mod head;
 mod io;
+mod meshed;
 mod mirror;
 mod outgoing;
 pub mod pace;
@@ -42,27 +43,32 @@ mod upstream;
 #[cfg(test)]
 mod wire_tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::server::ShutdownWatch;
+use pingora_http::ResponseHeader;
 
 use constellation_table::{Service, Transitions};
 
 use crate::Published;
 use crate::access_log::AccessLog;
 use crate::health::log::Log;
+use crate::mesh::Links;
 use crate::metrics::{Metrics, Refusal};
 use crate::settings::{EntryPoint, Limits, Settings};
 use crate::sources::{Counted, Sources};
 
+use connection::Connection;
+
 pub(crate) use retry::{MAX_ATTEMPTS, pause};
 pub(crate) use runtime::ServiceRuntime;
-pub(crate) use serve::{last_call, serve_connection};
+pub(crate) use serve::{last_call, serve_connection, serve_relayed, serve_tunnelled};
 pub(crate) use upstream::{Addresses, IMPATIENT, Names, Trust, template};
 
 /// Between two looks at the idle connections to back ends.
@@ -85,6 +91,8 @@ pub(crate) struct Edge {
     pub(crate) published: Published,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
+    /// Where other nodes come in.
+    pub(crate) mesh: Arc<EntryPointState>,
     /// What became of endpoints, for whoever reads the log.
     log: Arc<Log>,
     /// Request bodies kept to be sent again.
@@ -155,6 +163,7 @@ impl Edge {
         Self {
             settings,
             entry_points,
+            mesh: Arc::new(EntryPointState::new(&crate::mesh::entry_point())),
             published,
             metrics,
             access_log,
@@ -222,6 +231,31 @@ impl Proxy {
         &self.app.names
     }
 
+    /// Connections to other nodes, of this worker.
+    pub(crate) fn links(&self) -> &Arc<Links> {
+        &self.app.links
+    }
+
+    /// What the requests of a connection with another node know of it.
+    pub(crate) fn mesh_handle(
+        &self,
+        node: Arc<str>,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Option<Arc<ProxyDigest>> {
+        let entry_point = self.edge.mesh.settings.clone();
+        let mut connection = Connection::new(entry_point, peer.ip(), peer, local, false);
+        connection.node = Some(node);
+        let unused = ResponseHeader::build(200, Some(0)).ok()?;
+        let handle: Box<dyn std::any::Any + Send + Sync> = Box::new(Arc::new(connection));
+        Some(Arc::new(ProxyDigest::new(Box::new(unused), Some(handle))))
+    }
+
+    /// Serves a request that another node has sent.
+    pub(crate) async fn serve_request(&self, session: ServerSession) -> Option<ReusedHttpStream> {
+        self.app.serve(session, false).await
+    }
+
     /// What serves the connections of an entry point.
     fn on(&self, entry_point: &EntryPoint) -> Option<&Arc<EntryPointApp>> {
         self.entry_points.get(usize::from(entry_point.id.0))
@@ -245,6 +279,7 @@ impl Proxy {
         loop {
             ticks.tick().await;
             self.app.pool.sweep();
+            self.app.links.sweep();
         }
     }
 }

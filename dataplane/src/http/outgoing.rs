@@ -9,6 +9,7 @@ use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 
 use super::forwarded::{self, Upgrade};
+use super::meshed;
 use super::routing::retarget;
 use super::upstream::EndpointState;
 
@@ -63,6 +64,9 @@ pub(super) fn head(
     } else {
         request.set_version(Version::HTTP_11);
         address_http1(&mut request, own_host)?;
+        if towards.endpoint.peer.is_some() {
+            meshed::no_host(&mut request)?;
+        }
     }
     Ok(request)
 }
@@ -80,6 +84,10 @@ fn wants_trailers(client: &RequestHeader) -> bool {
 /// The endpoint's own name, where the client's is not to be passed on or there is none: a client of HTTP/1.0 may name
 /// no host; our own request is HTTP/1.1 and must.
 fn own_host(client: &RequestHeader, towards: Towards<'_>) -> Option<HeaderValue> {
+    if towards.endpoint.peer.is_some() {
+        // What becomes of the host is decided where the back end is.
+        return None;
+    }
     let own = !towards.service.pass_host_header || super::answer::authority(client).is_empty();
     own.then(|| towards.state.authority.clone())
 }
@@ -155,7 +163,8 @@ fn address_http2(
         Some(target) => target.clone(),
         None => PathAndQuery::from_static("/"),
     };
-    let tls = towards.endpoint.scheme == constellation_table::Scheme::Https;
+    let tls =
+        towards.endpoint.scheme == constellation_table::Scheme::Https || towards.endpoint.peer.is_some();
     let uri = http::Uri::builder()
         .scheme(if tls { "https" } else { "http" })
         .authority(authority)

@@ -23,6 +23,8 @@ use super::pool::Pool;
 use super::race::Lost;
 use super::routing::Outcome;
 use super::upstream::{Names, text_value};
+use crate::mesh::Links;
+use crate::mesh::head::Refusal as MeshRefusal;
 use crate::metrics::{EndpointFailure, GaveUp, QueueRefusal, Refusal, RouteMetrics};
 
 /// Unwanted responses that one worker reads at once.
@@ -35,6 +37,8 @@ pub(crate) struct App {
     pub(super) edge: Arc<Edge>,
     pub(super) names: Arc<Names>,
     pub(super) pool: Arc<Pool>,
+    /// Connections to other nodes.
+    pub(super) links: Arc<Links>,
     /// Our host name, for `X-Forwarded-Server`.
     pub(super) server: HeaderValue,
     /// The node's name, for `X-Constellation-Node`.
@@ -80,6 +84,10 @@ impl App {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Self {
             node: text_value(&edge.settings.node),
+            links: Arc::new(Links::new(
+                edge.settings.mesh.clone(),
+                edge.metrics.mesh().clone(),
+            )),
             edge,
             names: Arc::default(),
             pool: Arc::new(Pool::new()),
@@ -201,6 +209,7 @@ impl App {
             Ok(place) => place,
             Err(refused) => {
                 runtime.metrics.queue_refused(QueueRefusal::from(&refused));
+                exchange.refusal = Some(MeshRefusal::Busy);
                 let answer = answer::BUSY.retry_after(service.retry_after);
                 return self.send(session, exchange, answer).await;
             }
@@ -217,6 +226,9 @@ impl App {
             },
             Err(Lost::Client(error)) => self.fail(session, exchange, &error).await,
             Err(Lost::Failed(status)) => {
+                if !exchange.reached {
+                    exchange.refusal = Some(MeshRefusal::Unreachable);
+                }
                 let keep = session.is_body_done();
                 let answer = match status {
                     503 => answer::UNAVAILABLE.retry_after(retry_after),
@@ -264,7 +276,13 @@ impl App {
     }
 
     async fn send(&self, session: &mut ServerSession, exchange: &Exchange, answer: Answer) -> End {
-        let sent = answer.send(session, |head| self.tell_served_by(exchange, head));
+        let sent = answer.send(session, |head| {
+            if let Some(refusal) = exchange.refusal_to_node() {
+                let (name, value) = refusal.field();
+                head.insert_header(name, value)?;
+            }
+            self.tell_served_by(exchange, head)
+        });
         match sent.await {
             Ok(()) => End::Complete,
             Err(error) => {
@@ -279,7 +297,15 @@ impl App {
         if !exchange.connection.as_ref().is_some_and(|c| c.tell_served_by) {
             return Ok(());
         }
-        head.insert_header("X-Constellation-Node", self.node.clone())?;
+        // Where another node has served it, its answer says so.
+        let of_peer = exchange.attempts > 0
+            && exchange
+                .endpoint()
+                .is_some_and(|(endpoint, _)| endpoint.peer.is_some())
+            && head.headers.contains_key("x-constellation-node");
+        if !of_peer {
+            head.insert_header("X-Constellation-Node", self.node.clone())?;
+        }
         if let Some(route) = &exchange.route {
             head.insert_header("X-Constellation-Router", text_value(&route.router.spec.name))?;
         }
@@ -287,7 +313,7 @@ impl App {
             head.insert_header("X-Constellation-Service", text_value(&service.name))?;
         }
         if exchange.attempts > 0 {
-            if let Some((_, state)) = exchange.endpoint() {
+            if let Some((_, state)) = exchange.endpoint().filter(|_| !of_peer) {
                 head.insert_header("X-Constellation-Endpoint", state.name.clone())?;
             }
             head.insert_header("X-Constellation-Attempts", exchange.attempts)?;

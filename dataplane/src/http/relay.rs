@@ -11,6 +11,7 @@ use super::body::Body;
 use super::downstream::{send_chunk, send_data, send_head};
 use super::exchange::Exchange;
 use super::forwarded;
+use super::meshed;
 use super::proxy::App;
 use super::race::{Winner, wanted};
 use crate::departure;
@@ -147,6 +148,7 @@ impl App {
         let Some(connection) = &exchange.connection else {
             return Ok(());
         };
+        meshed::strip_response(head);
         if head.status.as_u16() == 101 {
             connection.upgrade();
             return Ok(());

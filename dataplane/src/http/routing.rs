@@ -13,6 +13,7 @@ use super::answer::{self, Answer};
 use super::connection::Connection;
 use super::exchange::{Candidate, Exchange, Leg, Route};
 use super::forwarded::{self, Upgrade};
+use super::meshed;
 use super::mirror::Copies;
 use super::proxy::App;
 use super::refusal::Refusal;
@@ -20,7 +21,7 @@ use super::retry::is_idempotent;
 use crate::Generation;
 
 /// A client that sends it vouches that repeating the request has the effect of doing it once.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// What is to be done with a request.
 pub(super) enum Outcome {
@@ -52,6 +53,9 @@ impl App {
                 "a request without a connection",
             ));
         };
+        if connection.node.is_some() {
+            return self.route_from_node(session, exchange, &connection);
+        }
         exchange.connection = Some(connection.clone());
         let limits = connection.entry_point.limits;
         if connection.is_last_request() {
@@ -70,6 +74,7 @@ impl App {
         if let Err(refusal) = forwarded::apply_connection(request) {
             return Ok(Outcome::Refuse(refusal));
         }
+        meshed::strip(request);
         forwarded::set(request, &connection, &self.server)?;
         let generation = self.edge.published.load();
         let decided = self.decide(&generation, request, &connection, exchange);
@@ -189,7 +194,7 @@ impl App {
 }
 
 impl Exchange {
-    fn add_leg(&mut self, service: &Arc<Service>, candidates: Candidates<'_>, way: Way<'_>) {
+    pub(super) fn add_leg(&mut self, service: &Arc<Service>, candidates: Candidates<'_>, way: Way<'_>) {
         let leg = self.legs.len();
         let main = |step: Step<'_>| match step {
             Step::Failover {

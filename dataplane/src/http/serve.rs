@@ -1,7 +1,7 @@
 //! One connection from its first byte: which protocol it speaks, TLS, the hand-over to pingora, and its end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pingora_core::apps::ServerApp;
-use pingora_core::protocols::SocketDigest;
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{SocketDigest, Stream};
 use pingora_http::ResponseHeader;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -28,6 +29,7 @@ use super::io::{Io, SocketInfo, Transport};
 use super::refusal::Refusal;
 use super::{EntryPointState, Proxy};
 use crate::l4::{hello, tcp};
+use crate::mesh::{self, Role};
 use crate::metrics::{HandshakeOutcome, TlsVersion};
 use crate::tls;
 
@@ -53,8 +55,7 @@ pub(crate) async fn serve_connection(
     let Ok(local) = socket.local_addr() else {
         return;
     };
-    let limits = entry_point.settings.limits;
-    let deadline = Instant::now() + limits.header_timeout;
+    let deadline = Instant::now() + entry_point.settings.limits.header_timeout;
     let mut first = Vec::new();
     let peer = client.ip();
     let mut ends = Ends::of(client, local);
@@ -71,6 +72,83 @@ pub(crate) async fn serve_connection(
             None => return,
         }
     }
+    let role = proxy.edge.settings.mesh.role();
+    if *role != Role::Serve {
+        let told = [ends.client, ends.local];
+        // In a box: a node that serves has no use for its size.
+        let relaying = Box::pin(mesh::relay(
+            &proxy.edge.settings.mesh,
+            proxy.links(),
+            &proxy.edge.settings.node,
+            &entry_point.settings.name,
+            socket,
+            first,
+            told,
+        ));
+        match relaying.await {
+            Some((back, read)) => (socket, first) = (back, read),
+            None => return,
+        }
+    }
+    let entered = Entered {
+        socket,
+        first,
+        peer,
+        ends,
+        deadline,
+    };
+    serve_entered(proxy, entry_point, entered, stopping).await;
+}
+
+/// Serves a connection that came in at an entry point of another node as if it had been accepted here.
+pub(crate) async fn serve_relayed(
+    proxy: Arc<Proxy>,
+    entry_point: Arc<EntryPointState>,
+    socket: TcpStream,
+    client: SocketAddr,
+    local: SocketAddr,
+    stopping: watch::Receiver<bool>,
+) {
+    let deadline = Instant::now() + entry_point.settings.limits.header_timeout;
+    let entered = Entered {
+        socket,
+        first: Vec::new(),
+        peer: client.ip(),
+        ends: Ends::of(client, local),
+        deadline,
+    };
+    serve_entered(proxy, entry_point, entered, stopping).await;
+}
+
+/// Serves the one request of a tunnel.
+pub(crate) async fn serve_tunnelled(proxy: &Proxy, stream: Stream) {
+    // It is to be closed when the request is over.
+    let served = proxy.app.serve(ServerSession::new_http1(stream), true).await;
+    debug_assert!(served.is_none(), "a connection that is closed is used again");
+}
+
+/// A connection of which it is known whose it is.
+struct Entered {
+    socket: TcpStream,
+    first: Vec<u8>,
+    peer: IpAddr,
+    ends: Ends,
+    deadline: Instant,
+}
+
+async fn serve_entered(
+    proxy: Arc<Proxy>,
+    entry_point: Arc<EntryPointState>,
+    entered: Entered,
+    stopping: watch::Receiver<bool>,
+) {
+    let Entered {
+        mut socket,
+        mut first,
+        peer,
+        ends,
+        deadline,
+    } = entered;
     let Ends {
         client,
         local,

@@ -124,7 +124,10 @@ impl EndpointState {
             literal,
             authority: text_value(&authority),
             name: text_value(&endpoint.name),
-            url: format!("{scheme}://{bracketed}:{}", endpoint.port).into(),
+            url: match endpoint.peer {
+                Some(_) => endpoint.url().into(),
+                None => format!("{scheme}://{bracketed}:{}", endpoint.port).into(),
+            },
             dial: service.transport.timeouts.dial,
             idle: service.transport.timeouts.idle,
             max_idle: match service.transport.max_idle_connections_per_host {

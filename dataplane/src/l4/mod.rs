@@ -9,7 +9,7 @@ pub mod postgres;
 pub mod proxy_protocol;
 pub mod relay;
 pub(crate) mod secure;
-mod socket;
+pub(crate) mod socket;
 mod splice;
 pub(crate) mod tcp;
 pub(crate) mod udp;

@@ -182,7 +182,7 @@ pub(super) fn end(socket: &TcpStream) -> io::Result<()> {
 
 /// Makes the close of the socket a reset: what was not sent is dropped, and the peer learns that the stream is not
 /// whole.
-pub(super) fn reset_on_close(socket: &TcpStream) {
+pub(crate) fn reset_on_close(socket: &TcpStream) {
     if let Err(error) = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO)) {
         tracing::trace!(%error, "a connection can't be reset");
     }

@@ -373,6 +373,64 @@ label_enum! {
 }
 
 label_enum! {
+    /// Which node made a connection between nodes.
+    pub enum MeshDirection {
+        /// Another one.
+        In = "in",
+        /// This one.
+        Out = "out",
+    }
+}
+
+label_enum! {
+    /// What became of a connection between nodes.
+    pub enum MeshConnectionOutcome {
+        /// It was made.
+        Made = "made",
+        /// There was no TCP connection.
+        Connect = "connect",
+        /// There was no TLS, or not the protocol of nodes in it.
+        Tls = "tls",
+        /// The certificate is of nobody who belongs here.
+        Stranger = "stranger",
+    }
+}
+
+label_enum! {
+    /// What a stream between nodes carries.
+    pub enum MeshKind {
+        /// A request.
+        Request = "request",
+        /// A request that HTTP/2 can't carry.
+        Http = "http",
+        /// A connection of a TCP service.
+        Tcp = "tcp",
+        /// Datagrams of a UDP service.
+        Udp = "udp",
+        /// A connection of an entry point.
+        EntryPoint = "entry-point",
+    }
+}
+
+label_enum! {
+    /// What became of a stream between nodes.
+    pub enum MeshOutcome {
+        /// It was taken.
+        Taken = "taken",
+        /// The node has no instance that could serve it.
+        NoInstance = "no-local-instance",
+        /// None of its instances could be reached.
+        Unreachable = "unreachable",
+        /// It had too much to do.
+        Busy = "busy",
+        /// It could not be understood.
+        Malformed = "malformed",
+        /// The connection under it broke, or was about to close.
+        Broken = "broken",
+    }
+}
+
+label_enum! {
     /// How the session of a UDP router ended.
     pub enum SessionEnd {
         /// Nothing came from either side for the time-out.

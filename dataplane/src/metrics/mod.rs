@@ -12,6 +12,7 @@ mod family;
 mod generation;
 mod handles;
 mod labels;
+mod mesh;
 mod process;
 mod streams;
 
@@ -43,9 +44,11 @@ pub use failover::ServiceMetrics;
 pub use generation::register_generation;
 pub use handles::{EndpointMetrics, EntryPointMetrics, Finished, InFlight, RouteMetrics, RouterMetrics};
 pub use labels::{
-    CheckOutcome, DatagramDrop, EndpointFailure, GaveUp, HandshakeOutcome, HedgeOutcome, Method, Protocol,
-    QueueRefusal, Refusal, RetryOutcome, SessionEnd, StreamEnd, StreamSide, TlsVersion,
+    CheckOutcome, DatagramDrop, EndpointFailure, GaveUp, HandshakeOutcome, HedgeOutcome,
+    MeshConnectionOutcome, MeshDirection, MeshKind, MeshOutcome, Method, Protocol, QueueRefusal, Refusal,
+    RetryOutcome, SessionEnd, StreamEnd, StreamSide, TlsVersion,
 };
+pub use mesh::{MeshBytes, MeshMetrics};
 pub use process::{register_build, register_process};
 pub use streams::{StreamBytes, StreamRouteMetrics, StreamRouterMetrics};
 
@@ -92,6 +95,7 @@ struct Families {
     health_checks: Family<HealthCheckLabels, Counter>,
     streams: StreamFamilies,
     datagrams: DatagramFamilies,
+    mesh: MeshMetrics,
 }
 
 impl Metrics {
@@ -168,8 +172,12 @@ impl Metrics {
     pub fn stream_router(&self, router: &TcpRouter) -> StreamRouterMetrics {
         let name = Name::new(&router.spec.name);
         let service = Name::new(router.spec.target.name());
+        let mesh = Name(crate::mesh::NAME.into());
         let on = |id: &EntryPointId| {
-            let entry_point = self.entry_point_names.get(usize::from(id.0))?;
+            let entry_point = match *id {
+                crate::mesh::ENTRY_POINT => &mesh,
+                id => self.entry_point_names.get(usize::from(id.0))?,
+            };
             Some((*id, self.families.streams.route(entry_point, &name, &service)))
         };
         StreamRouterMetrics {
@@ -278,6 +286,11 @@ impl Metrics {
         families
             .health_checks
             .retain(|l| endpoint(&l.service, &l.endpoint));
+    }
+
+    /// What is counted between nodes.
+    pub fn mesh(&self) -> &MeshMetrics {
+        &self.families.mesh
     }
 
     /// A configuration was published at `when`.
@@ -399,6 +412,7 @@ impl Families {
         self.failover.register(registry);
         self.streams.register(registry);
         self.datagrams.register(registry);
+        self.mesh.register(registry);
         registry.register(
             "constellation_endpoint_health_checks",
             "Active health checks that ended, by outcome",

@@ -91,7 +91,10 @@ impl StreamFamilies {
     /// Drops the series of routers and services that `snapshot` does not have.
     pub(super) fn retire(&self, snapshot: &Snapshot) {
         let service = |name: &Name| snapshot.service(&name.0).is_some();
-        let router = |name: &Name| snapshot.all_tcp_routers().iter().any(|r| r.spec.name == name.0);
+        // What other nodes send has no router of this one.
+        let router = |name: &Name| {
+            &*name.0 == crate::mesh::NAME || snapshot.all_tcp_routers().iter().any(|r| r.spec.name == name.0)
+        };
         self.connections.retain(|l| router(&l.router));
         let targets: Vec<_> = snapshot
             .all_tcp_routers()

@@ -31,6 +31,7 @@ fn service(name: &str, endpoints: &[(&str, Condition)]) -> Arc<Service> {
             condition: condition.clone(),
             url_as_written: "".into(),
             locality: Default::default(),
+            peer: None,
         }))
     };
     let spec = ServiceSpec {

@@ -115,6 +115,37 @@ pub fn decide<'s>(snapshot: &'s Snapshot, request: &RequestMeta<'_>) -> Decision
     }
 }
 
+/// The service of that name with those of its endpoints that are this node's own, for what another node sends on:
+/// endpoints of other nodes are never among them, so that nothing goes round in circles. `None`: there is no such service.
+pub fn decide_here<'s>(
+    snapshot: &'s Snapshot,
+    service: &str,
+    request: &RequestMeta<'_>,
+) -> Option<(&'s Arc<Service>, Candidates<'s>)> {
+    let service = snapshot.service(service)?;
+    let mut candidates = service.candidates(request, service.endpoints.len(), Standing::First);
+    candidates
+        .order
+        .retain(|candidate| candidate.endpoint.peer.is_none());
+    candidates.order.truncate(MAX_CANDIDATES);
+    candidates
+        .excluded
+        .retain(|(endpoint, _)| endpoint.peer.is_none());
+    Some((service, candidates))
+}
+
+/// The same for a stream, of which only the client is known.
+pub fn decide_stream_here<'s>(
+    snapshot: &'s Snapshot,
+    service: &str,
+    client: std::net::IpAddr,
+    now: std::time::Instant,
+) -> Option<(&'s Arc<Service>, Candidates<'s>)> {
+    let nowhere = crate::EntryPointId(u16::MAX);
+    let request = crate::stream::connection_request(nowhere, client, now, crate::Turn::Take);
+    decide_here(snapshot, service, &request)
+}
+
 /// Sees the routers of a walk go by.
 pub(crate) trait Observer<'s, R> {
     /// A router was asked and said whether it matches. `Break` ends the walk.

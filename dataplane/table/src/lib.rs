@@ -22,7 +22,7 @@ mod target;
 mod text;
 mod view;
 
-pub use decide::{Candidate, Candidates, Choice, Decision, decide};
+pub use decide::{Candidate, Candidates, Choice, Decision, decide, decide_here, decide_stream_here};
 pub use explain::{
     AskedConnection, AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation,
     FurtherLine, HttpsLine, MiddlewareLine, MiddlewareVerdict, MirrorLine, NearMiss, Outcome, Precedence,
@@ -37,7 +37,7 @@ pub use policy::Policy;
 pub use request::{RequestMeta, Turn};
 pub use rule::{Rule, RuleError, TcpRule};
 pub use service::{
-    Carried, Condition, Departure, Endpoint, EndpointSpec, Locality, Pem, ProxyProtocolVersion, Reach,
+    Carried, Condition, Departure, Endpoint, EndpointSpec, Locality, Peer, Pem, ProxyProtocolVersion, Reach,
     Scheme, Service, ServiceSpec, Slot, StreamTransport, Timeouts, Transport,
 };
 pub use snapshot::{Action, EntryPointId, Redirect, Router, RouterSpec, Snapshot};

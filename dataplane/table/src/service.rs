@@ -85,7 +85,11 @@ impl Service {
             ),
             sticky: spec.policy.sticky.as_ref().map(|cookie| {
                 let urls = endpoints.iter().map(|endpoint| &*endpoint.url_as_written);
-                Box::new(Sticky::new(cookie, urls))
+                let peers = endpoints.iter().enumerate().filter_map(|(place, endpoint)| {
+                    let peer = endpoint.peer.as_ref()?;
+                    Some(peer.instances.iter().map(move |url| (&**url, place)))
+                });
+                Box::new(Sticky::new(cookie, urls).with_aliases(peers.flatten()))
             }),
             identities: match spec.policy.balance {
                 Balance::Hash { .. } => identities(&endpoints),
@@ -105,7 +109,8 @@ impl Service {
     /// The value of `Set-Cookie` to be added when `endpoint` answers a request whose candidates said `carried`; `None`:
     /// the service has no sticky cookie, or the request carries the right one.
     pub fn set_cookie(&self, endpoint: &Endpoint, carried: Carried) -> Option<HeaderValue> {
-        let sticky = self.sticky.as_ref()?;
+        // The node that has the instances sets it.
+        let sticky = self.sticky.as_ref().filter(|_| endpoint.peer.is_none())?;
         let own = |own: &Arc<Endpoint>| std::ptr::eq(&raw const **own, endpoint);
         sticky.set_cookie(self.endpoints.iter().position(own)?, carried.0)
     }
@@ -136,6 +141,8 @@ pub struct Endpoint {
     pub url_as_written: Box<str>,
     /// Where it is, seen from this node.
     pub locality: Locality,
+    /// The node that has it, when it is reached through that node: `host` is the node's name then, and `port` 0.
+    pub peer: Option<Arc<Peer>>,
     /// What is known of it from moment to moment; shared with the same endpoint of other generations.
     pub live: Arc<Live>,
     /// What the data plane hangs on this endpoint (peer template, counters), kept across generations with it.
@@ -163,6 +170,19 @@ pub struct EndpointSpec {
     pub url_as_written: Box<str>,
     /// See [`Endpoint::locality`].
     pub locality: Locality,
+    /// See [`Endpoint::peer`].
+    pub peer: Option<Arc<Peer>>,
+}
+
+/// The instances of a service at another node, which are one endpoint here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The service as that node names it, `NAME@PROVIDER`.
+    pub service: Arc<str>,
+    /// The URLs of its instances, as their definitions write them: what sticky cookies that it sets are made of.
+    pub instances: Box<[Box<str>]>,
 }
 
 /// Where an endpoint is, seen from this node: smaller is nearer, and the nearest that can serve do.
@@ -357,6 +377,7 @@ impl Endpoint {
             condition: spec.condition,
             url_as_written: spec.url_as_written,
             locality: spec.locality,
+            peer: spec.peer,
             live,
             slot: Slot::default(),
         };
@@ -367,7 +388,12 @@ impl Endpoint {
     }
 
     /// The endpoint as a URL: scheme, host (an IPv6 address in brackets), port, base path.
+    ///
+    /// That of another node's instances names the node and the service.
     pub fn url(&self) -> String {
+        if let Some(peer) = &self.peer {
+            return format!("mesh://{}/{}", peer.node, peer.service);
+        }
         let (open, close) = if self.host.contains(':') {
             ("[", "]")
         } else {
@@ -389,6 +415,7 @@ impl Endpoint {
             && self.weight == spec.weight
             && self.condition == spec.condition
             && self.locality == spec.locality
+            && self.peer == spec.peer
             && match &*spec.url_as_written {
                 "" => *self.url_as_written == *self.url(),
                 written => &*self.url_as_written == written,
@@ -409,6 +436,7 @@ impl Endpoint {
             condition: self.condition.clone(),
             url_as_written: self.url_as_written.clone(),
             locality: self.locality,
+            peer: self.peer.clone(),
         };
         Self::living(spec, live)
     }

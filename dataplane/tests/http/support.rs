@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use constellation_dataplane::access_log::AccessLog;
 use constellation_dataplane::gate::Gate;
+use constellation_dataplane::mesh::Mesh;
 use constellation_dataplane::metrics::Metrics;
 use constellation_dataplane::offence::Offences;
 use constellation_dataplane::settings::{
@@ -54,6 +55,7 @@ pub(crate) struct Plan {
     pub(crate) access_log: AccessLog,
     pub(crate) gate: Gate,
     pub(crate) offences: Offences,
+    pub(crate) mesh: Mesh,
 }
 
 impl Default for Plan {
@@ -69,6 +71,7 @@ impl Default for Plan {
             access_log: AccessLog::off(),
             gate: Gate::default(),
             offences: Offences::default(),
+            mesh: Mesh::default(),
         }
     }
 }
@@ -121,6 +124,7 @@ impl Plan {
                 .collect(),
             gate: self.gate,
             offences: self.offences,
+            mesh: self.mesh,
         };
         let published = Published::new(generation(1, self.routes));
         let plane = DataPlane::start(
@@ -230,6 +234,7 @@ pub(crate) fn endpoint(scheme: Scheme, host: &str, port: u16, base_path: &str) -
         condition: Condition::Ready,
         url_as_written: "".into(),
         locality: Default::default(),
+        peer: None,
     }))
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use constellation_dataplane::access_log::{self, AccessLog, AccessLogWriter};
 use constellation_dataplane::gate::Gate;
+use constellation_dataplane::mesh::Mesh;
 use constellation_dataplane::metrics::Metrics;
 use constellation_dataplane::offence::Offences;
 use constellation_dataplane::settings::{
@@ -158,6 +159,7 @@ impl Plan {
             served_by_for: Vec::new(),
             gate: Gate::default(),
             offences: Offences::default(),
+            mesh: Mesh::default(),
         };
         let (generation, services) = generation(1, self.streams, self.http, self.tls);
         let published = Published::new(generation);
@@ -305,6 +307,7 @@ fn endpoint(scheme: Scheme, address: SocketAddr) -> Arc<Endpoint> {
         condition: Condition::Ready,
         url_as_written: "".into(),
         locality: Default::default(),
+        peer: None,
     }))
 }
 

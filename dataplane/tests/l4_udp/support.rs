@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use constellation_dataplane::access_log::AccessLog;
 use constellation_dataplane::gate::Gate;
+use constellation_dataplane::mesh::Mesh;
 use constellation_dataplane::metrics::Metrics;
 use constellation_dataplane::offence::Offences;
 use constellation_dataplane::settings::{
@@ -90,6 +91,7 @@ impl Plan {
             served_by_for: Vec::new(),
             gate: Gate::default(),
             offences: Offences::default(),
+            mesh: Mesh::default(),
         };
         let published = Published::new(generation(1, self.service));
         let plane = DataPlane::start(
@@ -216,6 +218,7 @@ pub(crate) fn endpoint(host: &str, port: u16, condition: Condition) -> Arc<Endpo
         condition,
         url_as_written: "".into(),
         locality: Default::default(),
+        peer: None,
     }))
 }
 

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use constellation_config::dynamic::{Dynamic, SectionExtensions, Tcp, Udp};
-use constellation_table::{Service, Target, TcpRouter, TcpRule, Transport, UdpRouter};
+use constellation_table::{EndpointSpec, Service, Target, TcpRouter, TcpRule, Transport, UdpRouter};
 
 use super::pem::PemFiles;
 use super::statics::Statics;
@@ -89,6 +89,8 @@ struct Input {
     udp_options: SectionExtensions,
     tls_options: Vec<String>,
     origins: BTreeMap<String, BTreeMap<String, ServerOrigin>>,
+    /// Endpoints of other nodes.
+    peers: BTreeMap<String, Vec<EndpointSpec>>,
 }
 
 impl Input {
@@ -117,6 +119,12 @@ impl Input {
                 .iter()
                 .filter(|(name, _)| ours(name))
                 .map(|(name, origins)| (name.clone(), origins.clone()))
+                .collect(),
+            peers: contribution
+                .peers
+                .iter()
+                .filter(|(name, _)| ours(name))
+                .map(|(name, peers)| (name.clone(), peers.clone()))
                 .collect(),
         }
     }

@@ -256,6 +256,12 @@ impl<'a> Of<'a> {
         if endpoints.is_empty() && !wrong.is_empty() {
             return Err(wrong.join("; "));
         }
+        let peers = self.input.peers.get(&origin_key(self.section, self.name));
+        for spec in peers.into_iter().flatten() {
+            let mut known = old.iter().flat_map(|old| &old.endpoints);
+            let known = known.find(|known| known.matches(spec)).cloned();
+            endpoints.push(known.unwrap_or_else(|| Arc::new(Endpoint::new(spec.clone()))));
+        }
         for error in wrong {
             self.warn(compiled, error);
         }
@@ -316,6 +322,7 @@ fn endpoint(address: &str, scheme: Scheme, origin: Option<&ServerOrigin>) -> Res
         condition: origin.map_or(Condition::Ready, |origin| origin.condition.clone()),
         url_as_written: address.into(),
         locality: Default::default(),
+        peer: None,
     })
 }
 

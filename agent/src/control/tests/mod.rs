@@ -169,6 +169,7 @@ fn table() -> Snapshot {
             condition,
             url_as_written: "".into(),
             locality: Default::default(),
+            peer: None,
         }))
     };
     let endpoint = |name: &str, condition| endpoint_of(Scheme::Http, name, condition);

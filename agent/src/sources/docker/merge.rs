@@ -218,6 +218,7 @@ impl Merger {
             dynamic,
             origins: self.shared.origins,
             problems,
+            peers: BTreeMap::new(),
             revision: 0,
         }
     }

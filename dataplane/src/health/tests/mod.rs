@@ -76,6 +76,7 @@ fn named(name: &str, scheme: Scheme, host: &str, port: u16, condition: Condition
         condition,
         url_as_written: "".into(),
         locality: Default::default(),
+        peer: None,
     }))
 }
 

@@ -30,6 +30,7 @@ use super::body::Body;
 use super::budget::Token;
 use super::exchange::{Candidate, Exchange};
 use super::forwarded::Upgrade;
+use super::meshed;
 use super::outgoing::{self, Towards};
 use super::proxy::App;
 use super::response;
@@ -148,9 +149,19 @@ impl App {
             };
             Body::new(limit, self.edge.kept.clone())
         });
+        let told = exchange
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.deadline);
+        let told = told.map(Instant::from_std);
         let mut race = Race {
             app: self,
-            deadline: retry.total.map(|total| Instant::now() + total),
+            deadline: retry
+                .total
+                .map(|total| Instant::now() + total)
+                .into_iter()
+                .chain(told)
+                .min(),
             service,
             runtime,
             running: SmallVec::new(),
@@ -384,12 +395,23 @@ impl Race<'_> {
         exchange.candidate = candidate;
         let manner = Manner {
             impatient: others,
-            h1_only: exchange.upgrade != Upgrade::None,
+            h1_only: exchange.upgrade != Upgrade::None
+                || (endpoint.peer.is_some() && !meshed::fits_http2(session.req_header())),
             fresh,
             surely: !exchange.repeatable,
         };
         let phase = match attempt::idle(&self.app.pool, &service, &endpoint, manner) {
             Some(upstream) => self.ask(upstream, candidate, session, exchange),
+            None if let (Some(peer), Some(connection)) = (&endpoint.peer, &exchange.connection) => {
+                Phase::Connecting(Box::pin(attempt::connect_to_node(
+                    self.app.pool.clone(),
+                    self.app.links.clone(),
+                    endpoint.clone(),
+                    peer.clone(),
+                    [connection.client, connection.local],
+                    manner,
+                )))
+            }
             None => Phase::Connecting(Box::pin(attempt::connect(
                 self.app.pool.clone(),
                 self.app.names.clone(),
@@ -446,7 +468,15 @@ impl Race<'_> {
                     state,
                     http2: upstream.is_http2(),
                 };
-                outgoing::head(session, exchange.upgrade, towards)
+                let mut head = outgoing::head(session, exchange.upgrade, towards)?;
+                if let (Some(peer), Some(connection)) = (&endpoint.peer, &exchange.connection) {
+                    let whole = self
+                        .deadline
+                        .map(|at| at.saturating_duration_since(Instant::now()));
+                    let deadline = [whole, limit].into_iter().flatten().min();
+                    meshed::introduce(&mut head, peer, connection, deadline)?;
+                }
+                Ok(head)
             });
         match head {
             Ok(head) => Phase::Waiting(Box::pin(attempt::ask(upstream, head, self.body.clone(), limit))),
@@ -478,6 +508,14 @@ impl Race<'_> {
             }
             Moved::Reached(upstream, head) if is_interim(&head) => {
                 self.interim(number, upstream, head, session, exchange).await?;
+                Ok(None)
+            }
+            Moved::Reached(_, head)
+                if let Some(failed) = self
+                    .endpoint_of(number, exchange)
+                    .and_then(|endpoint| meshed::refusal_of(&endpoint, &head)) =>
+            {
+                self.failed(number, failed, exchange);
                 Ok(None)
             }
             Moved::Reached(upstream, mut head) => match response::check(&mut head, exchange.upgrade) {

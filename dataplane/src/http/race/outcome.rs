@@ -52,6 +52,7 @@ impl Race<'_> {
         self.record(number, AttemptOutcome::Answered { status, latency }, exchange);
         self.count_answer(number, exchange);
         exchange.origin_status = Some(status);
+        exchange.reached = true;
         let candidate = self.running.get(number).map_or(0, |running| running.candidate);
         let left_to_next = exchange.leg_of(candidate).is_some_and(|leg| leg.moves_on(status));
         let bad = self.policy().retry.statuses.contains(&status);
@@ -92,6 +93,10 @@ impl Race<'_> {
     /// An attempt failed without a response.
     pub(super) fn failed(&mut self, number: usize, failed: Failed, exchange: &mut Exchange) {
         let Failed { failure, error } = failed;
+        exchange.reached |= !matches!(
+            failure,
+            Failure::Connect { .. } | Failure::Departed | Failure::NotProcessed
+        );
         let why = reason(failure, &error);
         if let Some(endpoint) = self.endpoint_of(number, exchange) {
             tracing::debug!(endpoint = %endpoint.name, ?failure, %error, "an attempt failed");

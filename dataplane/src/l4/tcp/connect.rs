@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use constellation_table::{AttemptOutcome, Candidates, Endpoint, Probe, Running, Service};
+use constellation_table::{AttemptOutcome, Candidates, Endpoint, Peer, Probe, Running, Service};
 use nix::errno::Errno;
 use smallvec::SmallVec;
 use socket2::{SockRef, TcpKeepalive};
@@ -26,6 +26,8 @@ use crate::http::{IMPATIENT, MAX_ATTEMPTS, ServiceRuntime, pause, runtime_of};
 use crate::l4::postgres;
 use crate::l4::proxy_protocol::Tlvs;
 use crate::l4::socket::Socket;
+use crate::mesh::head::Refusal;
+use crate::mesh::{self, Refused};
 use crate::metrics::{EndpointFailure, GaveUp, InFlight, StreamEnd};
 
 /// Stands for a limit that there is not.
@@ -41,11 +43,11 @@ struct Candidate {
 }
 
 /// The endpoints that may be tried, in that order.
-pub(super) struct Line(SmallVec<[Candidate; 4]>);
+pub(crate) struct Line(SmallVec<[Candidate; 4]>);
 
 impl Line {
     /// Those of a decision.
-    pub(super) fn new<'s>(legs: impl Iterator<Item = (&'s Arc<Service>, Candidates<'s>)>) -> Self {
+    pub(crate) fn new<'s>(legs: impl Iterator<Item = (&'s Arc<Service>, Candidates<'s>)>) -> Self {
         let candidate = |(service, candidates): (&'s Arc<Service>, Candidates<'s>)| {
             candidates.order.into_iter().map(|candidate| Candidate {
                 service: service.clone(),
@@ -296,6 +298,15 @@ impl Attempt<'_> {
         let now = Instant::now();
         let dial = self.service.transport.timeouts.dial.unwrap_or(FAR);
         let deadline = self.until.map_or(now + dial, |until| until.min(now + dial));
+        if let Some(peer) = &self.endpoint.peer {
+            let socket = self.reach_node(peer, deadline).await?;
+            // The client's TLS goes through: its own back end is asked for it. All else is that node's business.
+            let asks = self.preface.postgres && self.preface.encrypted;
+            let socket = timeout_at(deadline, preface(socket, None, asks))
+                .await
+                .map_err(|_| Failed::late(EndpointFailure::Timeout))??;
+            return Ok((Socket::new(socket), None, asks));
+        }
         let tls = self
             .backend
             .tls()
@@ -317,6 +328,17 @@ impl Attempt<'_> {
             .map_err(|_| Failed::late(EndpointFailure::Tls))?
             .map_err(Failed::tls)?;
         Ok((socket, Some(Box::new(stream)), prefaced))
+    }
+
+    /// A connection that another node has made with a back end, which that node has told all that is to be said.
+    async fn reach_node(&self, peer: &Peer, deadline: Instant) -> Result<TcpStream, Failed> {
+        let Preface { client, local, .. } = self.preface;
+        let reaching = mesh::tcp_stream(self.scene.links, peer, client, local);
+        match timeout_at(deadline, reaching).await {
+            Ok(Ok(socket)) => Ok(socket),
+            Ok(Err(refused)) => Err(Failed::refused(&refused)),
+            Err(_) => Err(Failed::late(EndpointFailure::ConnectTimeout)),
+        }
     }
 
     /// Connects to the first address that answers.
@@ -410,6 +432,18 @@ impl Failed {
             reason: EndpointFailure::Closed,
             outcome: AttemptOutcome::Broken,
             error,
+        }
+    }
+
+    fn refused(refused: &Refused) -> Self {
+        let busy = matches!(refused, Refused::Refusal(Refusal::Busy));
+        Self {
+            reason: EndpointFailure::Connect,
+            outcome: match busy {
+                true => AttemptOutcome::Abandoned,
+                false => AttemptOutcome::ConnectFailed,
+            },
+            error: io::Error::other(refused.to_string()),
         }
     }
 

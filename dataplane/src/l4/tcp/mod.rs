@@ -30,15 +30,17 @@ use constellation_table::{
     decide_tcp,
 };
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::hello::ClientHello;
 use super::proxy_protocol::{self, Addresses, ProxyHeader, Tlvs};
 use crate::http::{Edge, EntryPointState, Names, Proxy, last_call};
+use crate::mesh::Links;
 use crate::metrics::StreamEnd;
 use account::Account;
-use connect::{Line, Preface};
+pub(crate) use connect::Line;
+use connect::Preface;
 use opening::{Opened, Opening};
 use session::Session;
 
@@ -77,6 +79,7 @@ pub(crate) enum Entered {
 struct Scene<'a> {
     edge: &'a Arc<Edge>,
     names: &'a Arc<Names>,
+    links: &'a Arc<Links>,
     entry_point: &'a Arc<EntryPointState>,
 }
 
@@ -86,7 +89,42 @@ pub(crate) struct Stream {
     verdict: Verdict,
     arrival: Arrival,
     opening: Opening,
+    /// Who waits for a back end to take it.
+    waiting: Option<oneshot::Sender<()>>,
 }
+
+impl Stream {
+    /// A connection that another node has decided about, to the local instances of its service. `ends`: the client's
+    /// address, and where it connected to. `waiting` is told when a back end has taken it, and dropped when none has.
+    pub(crate) fn tunnelled(
+        router: Arc<TcpRouter>,
+        (service, line): Route,
+        socket: TcpStream,
+        ends: [SocketAddr; 2],
+        stopping: watch::Receiver<bool>,
+        waiting: oneshot::Sender<()>,
+    ) -> Self {
+        Self {
+            router,
+            verdict: Verdict::Forward { service, line },
+            arrival: Arrival {
+                socket,
+                first: Vec::new(),
+                client: ends[0],
+                local: ends[1],
+                peer: ends[0].ip(),
+                tlvs: Tlvs::default(),
+                deadline: Instant::now(),
+                stopping,
+            },
+            opening: Opening::default(),
+            waiting: Some(waiting),
+        }
+    }
+}
+
+/// A service, and its endpoints in the order to try.
+pub(crate) type Route = (Arc<Service>, Line);
 
 type Decided = (Arc<TcpRouter>, Verdict);
 
@@ -108,6 +146,7 @@ pub(crate) async fn enter(
             verdict,
             arrival,
             opening: Opening::default(),
+            waiting: None,
         }));
     }
     let stopping = arrival.stopping.clone();
@@ -133,6 +172,7 @@ pub(crate) async fn enter(
             verdict,
             arrival,
             opening,
+            waiting: None,
         })),
         // HTTP does not speak PostgreSQL's preamble, so that the client would not know what it hears.
         None if opening.postgres => {
@@ -151,6 +191,7 @@ pub(crate) async fn serve(proxy: &Proxy, entry_point: &Arc<EntryPointState>, str
         verdict,
         arrival,
         opening,
+        waiting,
     } = *stream;
     let Some(mut account) = Account::open(&scene, &router, &arrival, &opening) else {
         return;
@@ -164,7 +205,7 @@ pub(crate) async fn serve(proxy: &Proxy, entry_point: &Arc<EntryPointState>, str
         Ok(place) => place,
         Err(guard::Full) => return account.close(StreamEnd::InFlight),
     };
-    let mut session = Box::new(Session::new(router, service, line, arrival, opening));
+    let mut session = Box::new(Session::new(router, service, line, arrival, opening, waiting));
     let end = session.run(&scene, &mut account).await;
     // Before the client learns of the end: it may come again at once.
     drop(place);
@@ -190,6 +231,7 @@ impl<'a> Scene<'a> {
         Self {
             edge: &proxy.edge,
             names: proxy.names(),
+            links: proxy.links(),
             entry_point,
         }
     }

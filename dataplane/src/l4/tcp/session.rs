@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use constellation_table::{AttemptOutcome, Service, TcpRouter, TcpTls};
 use tokio::io::Interest;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
@@ -43,6 +44,8 @@ pub(super) struct Session {
     preface: Preface,
     line: Line,
     client: Client,
+    /// Who waits for a back end to take it.
+    waiting: Option<oneshot::Sender<()>>,
 }
 
 impl Session {
@@ -52,6 +55,7 @@ impl Session {
         line: Line,
         arrival: Arrival,
         opening: Opening,
+        waiting: Option<oneshot::Sender<()>>,
     ) -> Self {
         let mut tlvs = arrival.tlvs;
         let name = opening
@@ -72,6 +76,7 @@ impl Session {
             router,
             service,
             line,
+            waiting,
             client: Client {
                 socket: Socket::new(arrival.socket),
                 tls: None,
@@ -138,6 +143,11 @@ impl Session {
                     return end;
                 }
             };
+            if let Some(waiting) = self.waiting.take()
+                && waiting.send(()).is_err()
+            {
+                return StreamEnd::ClientLeft;
+            }
             let forgiving = search.has_more(account);
             let exchanging = exchange(
                 scene,

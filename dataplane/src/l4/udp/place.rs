@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use constellation_table::{
-    AttemptOutcome, Candidate, Choice, Condition, Endpoint, Live, Service, Turn, UdpDecision, UdpRouter,
-    decide_udp,
+    AttemptOutcome, Candidate, Choice, Condition, Endpoint, Live, Peer, Service, Turn, UdpDecision,
+    UdpRouter, decide_udp,
 };
 
 use super::names::Address;
@@ -18,6 +18,7 @@ use super::socket;
 use super::table::{Id, Standing};
 use crate::Generation;
 use crate::departure::{self, Running};
+use crate::mesh;
 use crate::metrics::{DatagramDrop, EndpointFailure, EndpointMetrics, Metrics, SessionEnd};
 
 /// Back ends that are tried for one datagram, and moves of a session without a reply in between.
@@ -59,6 +60,7 @@ impl Pump {
         now: Instant,
     ) -> Result<(Arc<UdpRouter>, Place), DatagramDrop> {
         let entry_point = self.entrance.settings.id;
+        let whole = client;
         let client = client.ip().to_canonical();
         let decision = decide_udp(&generation.table, entry_point, client, now, Turn::Take);
         let UdpDecision::Forward { router, choice } = decision else {
@@ -83,7 +85,7 @@ impl Pump {
                     return Err(DatagramDrop::Unavailable);
                 }
                 tries += 1;
-                if let Some(place) = self.try_place(service, candidate, now)? {
+                if let Some(place) = self.try_place(service, candidate, whole, now)? {
                     return Ok((router.clone(), place));
                 }
             }
@@ -96,10 +98,11 @@ impl Pump {
         &mut self,
         service: &Arc<Service>,
         candidate: Candidate<'_>,
+        client: SocketAddr,
         now: Instant,
     ) -> Result<Option<Place>, DatagramDrop> {
         let endpoint = candidate.endpoint;
-        let upstream = match self.way(endpoint, now) {
+        let upstream = match self.way(endpoint, client, now) {
             Way::Open(upstream) => upstream,
             Way::Shortage => return Err(DatagramDrop::Shortage),
             Way::None => {
@@ -121,7 +124,10 @@ impl Pump {
     }
 
     /// The way to an endpoint, as far as it goes now.
-    fn way(&mut self, endpoint: &Endpoint, now: Instant) -> Way {
+    fn way(&mut self, endpoint: &Endpoint, client: SocketAddr, now: Instant) -> Way {
+        if let Some(peer) = &endpoint.peer {
+            return self.way_to_node(peer, client);
+        }
         self.turn = self.turn.wrapping_add(1);
         let ip = match self.names.address(&endpoint.host, self.turn, now) {
             Address::Known(ip) => ip,
@@ -142,6 +148,27 @@ impl Pump {
             Err(error) if socket::is_shortage(&error) => Way::Shortage,
             Err(error) => {
                 tracing::debug!(%error, %address, "there is no way to a back end");
+                Way::None
+            }
+        }
+    }
+
+    /// The way to another node that has the endpoint: a socket of this process stands for it.
+    fn way_to_node(&self, peer: &Arc<Peer>, client: SocketAddr) -> Way {
+        let local = self.bound.first().copied().unwrap_or(client);
+        // The session is over by then, as it has counted the same silence.
+        let idle = self.entrance.settings.udp.timeout + LOOK;
+        let opened =
+            mesh::bridge_datagrams(&self.links, peer, [client, local], idle).and_then(|(to, begin)| {
+                let socket = socket::connect(to)?;
+                begin(socket.local_addr()?)?;
+                Ok(socket)
+            });
+        match opened {
+            Ok(socket) => Way::Open(Upstream::Socket(socket)),
+            Err(error) if socket::is_shortage(&error) => Way::Shortage,
+            Err(error) => {
+                tracing::debug!(%error, node = %peer.node, "there is no way to another node");
                 Way::None
             }
         }
@@ -281,14 +308,15 @@ impl Pump {
     /// A look-up has ended: sessions that waited for it get on.
     pub(super) fn names_answered(&mut self, now: Instant) {
         for id in std::mem::take(&mut self.waiting) {
-            let Some((_, _, session)) = self.table.get(id) else {
+            let Some((key, _, session)) = self.table.get(id) else {
                 continue;
             };
+            let client = key.client;
             if !matches!(session.place.upstream, Upstream::Waiting) {
                 continue;
             }
             let (service, endpoint) = (session.place.service.clone(), session.place.endpoint.clone());
-            let arrived = match self.way(&endpoint, now) {
+            let arrived = match self.way(&endpoint, client, now) {
                 Way::Open(Upstream::Waiting) => {
                     self.waiting.push(id);
                     continue;

@@ -25,6 +25,7 @@ use super::session::{Key, Session};
 use super::socket::{BATCH, ROOM};
 use super::table::{Id, Table};
 use crate::http::Edge;
+use crate::mesh::Links;
 use crate::metrics::SessionEnd;
 
 /// Messages that are carried before other tasks have a turn: less than a millisecond.
@@ -38,6 +39,8 @@ const FAR: Duration = Duration::from_secs(3600);
 /// What carries the datagrams.
 pub(super) struct Pump {
     pub(super) edge: Arc<Edge>,
+    /// Connections to other nodes.
+    pub(super) links: Arc<Links>,
     pub(super) entrance: Arc<Entrance>,
     pub(super) sockets: Vec<UdpSocket>,
     /// What they are bound to.
@@ -68,6 +71,7 @@ pub(super) struct Pump {
 /// are until they are over, or until told to `cut`. Returns how many were cut.
 pub(crate) async fn serve(
     edge: Arc<Edge>,
+    links: Arc<Links>,
     entrance: Arc<Entrance>,
     sockets: Vec<UdpSocket>,
     close: CancellationToken,
@@ -83,6 +87,7 @@ pub(crate) async fn serve(
     let pump = Pump {
         table: Table::new(entrance.share, entrance.settings.udp.timeout),
         edge,
+        links,
         entrance,
         sockets,
         bound,

@@ -57,6 +57,21 @@ impl Sticky {
         }
     }
 
+    /// Members that stand for others: their cookies lead to this place too. A member's own cookie goes before.
+    pub(crate) fn with_aliases<'m>(mut self, aliases: impl IntoIterator<Item = (&'m str, usize)>) -> Self {
+        let mut places = Vec::from(std::mem::take(&mut self.places));
+        let own = places.len();
+        for (member, place) in aliases {
+            let hash = hash(member.as_bytes());
+            if find(places.get(..own).unwrap_or_default(), hash).is_none() {
+                places.push((hash, place));
+            }
+        }
+        places.sort_unstable();
+        self.places = places.into();
+        self
+    }
+
     /// The member that the request's cookie names.
     pub(crate) fn held(&self, headers: &HeaderMap) -> Option<Held> {
         let value = cookie::value(headers, &self.name)?;

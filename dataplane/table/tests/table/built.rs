@@ -27,6 +27,7 @@ pub(crate) fn endpoint(name: &str, weight: u32, down: Option<&str>) -> Arc<Endpo
         condition: down.map_or(Condition::Ready, |reason| Condition::Unavailable(reason.into())),
         url_as_written: "".into(),
         locality: Default::default(),
+        peer: None,
     }))
 }
 
@@ -47,6 +48,7 @@ pub(crate) fn endpoint_at(name: &str, reach: Reach, priority: u32, down: bool) -
         condition,
         url_as_written: "".into(),
         locality: Locality { reach, priority },
+        peer: None,
     }))
 }
 

@@ -209,6 +209,7 @@ fn generation(endpoints: &[(&str, u32, Condition)], previous: Option<&Service>) 
             condition: condition.clone(),
             url_as_written: "".into(),
             locality: Default::default(),
+            peer: None,
         }))
     };
     let spec = ServiceSpec {

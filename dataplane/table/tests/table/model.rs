@@ -166,6 +166,7 @@ fn spec(index: usize, condition: Condition) -> EndpointSpec {
         condition,
         url_as_written: "".into(),
         locality: Default::default(),
+        peer: None,
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) fn server(name: &str, scheme: Scheme, down: Option<&str>) -> Arc<Endp
         condition: down.map_or(Condition::Ready, |reason| Condition::Unavailable(reason.into())),
         url_as_written: "".into(),
         locality: Default::default(),
+        peer: None,
     }))
 }
 

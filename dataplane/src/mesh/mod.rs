@@ -1,0 +1,150 @@
+//! Between nodes: what a node has no instance of is served by one that has.
+//!
+//! A connection between two nodes is TCP, TLS with certificates on both sides, and HTTP/2 in it, with prior knowledge. Each
+//! stream is a request with the name of its service ([`head`]), or a tunnel that carries a connection or datagrams
+//! ([`tunnel`]). [`links`] keeps a worker's connections to other nodes; [`inlet`] serves those of other nodes, and only by
+//! instances that are this node's own, so that nothing ever goes round in circles. [`relay`] carries whole connections of
+//! an entry point to the node that holds the edge.
+//!
+//! Who belongs to the cluster, with which certificates and at which addresses, is told from outside: [`View`].
+
+mod datagrams;
+pub mod head;
+mod inlet;
+mod io;
+mod links;
+mod outlet;
+mod pair;
+mod relay;
+mod tunnel;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::{ClientConfig, CommonState, ServerConfig};
+use tokio::sync::{Mutex, mpsc};
+
+pub(crate) use datagrams::{bridge as bridge_datagrams, serve as serve_datagrams};
+pub(crate) use inlet::{ENTRY_POINT, Inlet, NAME, entry_point};
+pub(crate) use links::Links;
+pub(crate) use outlet::{Refused, request_stream, tcp_stream, upgrade_stream};
+pub(crate) use relay::relay;
+
+/// The protocol between nodes, as TLS names it.
+pub const ALPN: &[u8] = b"constellation-mesh/1";
+/// Connections of other nodes that wait for a worker.
+const WAITING: usize = 256;
+
+/// Says which node a TLS session is with, from the certificate that the handshake has checked; `None`: of none that
+/// belongs here.
+pub type Admits = dyn Fn(&CommonState) -> Option<Arc<str>> + Send + Sync;
+
+/// The other nodes, as of now.
+#[derive(Clone)]
+pub struct View {
+    /// TLS towards nodes that connect; asks for certificates, and offers [`ALPN`].
+    pub server: Arc<ServerConfig>,
+    /// Whom it was.
+    pub admits: Arc<Admits>,
+    /// The nodes that can be connected to, by name.
+    pub nodes: HashMap<Arc<str>, Node>,
+}
+
+/// Another node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// TLS towards this node and no other; offers [`ALPN`].
+    pub client: Arc<ClientConfig>,
+    /// `HOST:PORT` of its port for other nodes, in the order to try.
+    pub addresses: Arc<[String]>,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("nodes", &self.nodes).finish()
+    }
+}
+
+/// What connections at public entry points are for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// This node serves them.
+    #[default]
+    Serve,
+    /// That node serves them: each new TCP connection is carried there as it is.
+    Relay {
+        /// The node's name.
+        node: Arc<str>,
+    },
+    /// Nobody: new connections are closed.
+    Refuse,
+}
+
+/// This node's place among the others. Clones share it. Alone, and serving what comes, until something else is said.
+#[derive(Clone)]
+pub struct Mesh(Arc<Shared>);
+
+struct Shared {
+    view: ArcSwapOption<View>,
+    role: ArcSwap<Role>,
+    arrivals: mpsc::Sender<TcpStream>,
+    /// Workers take turns at waiting here.
+    waiting: Mutex<mpsc::Receiver<TcpStream>>,
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        let (arrivals, waiting) = mpsc::channel(WAITING);
+        Self(Arc::new(Shared {
+            view: ArcSwapOption::empty(),
+            role: ArcSwap::default(),
+            arrivals,
+            waiting: Mutex::new(waiting),
+        }))
+    }
+}
+
+impl fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mesh")
+            .field("view", &*self.0.view.load())
+            .field("role", &*self.0.role.load())
+            .finish()
+    }
+}
+
+impl Mesh {
+    /// Goes by this view from now on; `None`: there are no others. Connections that are open stay open while their node
+    /// is in the view.
+    pub fn set_view(&self, view: Option<View>) {
+        self.0.view.store(view.map(Arc::new));
+    }
+
+    /// Goes by this role from now on; connections that are open stay where they are.
+    pub fn set_role(&self, role: Role) {
+        self.0.role.store(Arc::new(role));
+    }
+
+    /// Where connections of other nodes are handed in, before TLS. The workers take turns. A full queue means that none
+    /// of them keeps up: what doesn't fit is better closed than kept.
+    pub fn inlet(&self) -> mpsc::Sender<TcpStream> {
+        self.0.arrivals.clone()
+    }
+
+    pub(crate) fn view(&self) -> Option<Arc<View>> {
+        self.0.view.load_full()
+    }
+
+    /// What connections at public entry points are for now.
+    pub fn role(&self) -> Arc<Role> {
+        self.0.role.load_full()
+    }
+
+    /// The next connection of another node, for one of the workers. Cancel safe.
+    pub(crate) async fn arrival(&self) -> Option<TcpStream> {
+        self.0.waiting.lock().await.recv().await
+    }
+}
