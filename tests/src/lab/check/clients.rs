@@ -54,7 +54,11 @@ pub(super) fn observe(node: LabNode<'_>, shared: &Shared) -> Vec<Seen> {
         if let Ok(leases) = leases
             && shared.life(node.number()) == life
         {
-            let lease = leases.as_array().into_iter().flatten().find(|lease| lease["key"] == LEASE);
+            let lease = leases
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|lease| lease["key"] == LEASE);
             let told = lease.and_then(|lease| Some((lease["token"].as_u64()?, lease["holder"].as_str()?)));
             if let Some((token, holder)) = told {
                 let seen = Seen {
@@ -81,7 +85,12 @@ pub(super) fn transfer(lab: &Lab, seed: u64, shared: &Shared) -> Vec<Transfer> {
         let (by, to) = (random.usize(1..=lab.size()), random.usize(1..=lab.size()));
         let called = now();
         let path = format!("/api/v1/leases/{LEASE}/transfer");
-        let done = ask(lab.node(by), "POST", &path, &json!({ "to": name(to) }).to_string());
+        let done = ask(
+            lab.node(by),
+            "POST",
+            &path,
+            &json!({ "to": name(to) }).to_string(),
+        );
         all.push(Transfer {
             called,
             returned: done.is_ok().then(now),

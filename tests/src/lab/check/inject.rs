@@ -119,14 +119,22 @@ fn finish(lab: &Lab, settings: &Settings, end: End, shared: &Shared) -> Result<(
 
 /// The control group of a node of this lab.
 fn group(lab: &Lab, node: usize) -> PathBuf {
-    let lab = lab.base().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let lab = lab
+        .base()
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     PathBuf::from(BLKIO).join(format!("{lab}-n{node}"))
 }
 
 /// Has the kernel take few writes of a node's process. Where there are no such control groups nothing is slow: a run is a run
 /// without it, too.
 fn throttle(lab: &Lab, node: usize) -> Result<()> {
-    if !PathBuf::from(BLKIO).join("blkio.throttle.write_iops_device").exists() {
+    if !PathBuf::from(BLKIO)
+        .join("blkio.throttle.write_iops_device")
+        .exists()
+    {
         return Ok(());
     }
     let group = group(lab, node);

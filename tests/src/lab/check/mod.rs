@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use constellation_boot_time::BootTime;
 use serde_json::{Value, json};
 
@@ -143,7 +143,10 @@ fn held(lab: &Lab) -> Result<()> {
         }
         let report = lab.node(1).cluster()?;
         let all: Vec<String> = members(&report).map(ToString::to_string).collect();
-        anyhow::bail!("nobody does; n1 says of leases {}, of nodes {all:#?}", report["leases"])
+        anyhow::bail!(
+            "nobody does; n1 says of leases {}, of nodes {all:#?}",
+            report["leases"]
+        )
     })
 }
 
@@ -236,19 +239,4 @@ impl fmt::Display for Report {
             None => Ok(()),
         }
     }
-}
-
-/// Several runs, from one seed on; stops at the first that can't be done.
-///
-/// # Errors
-/// When one can't be done.
-pub fn runs(settings: &Settings, seed: u64, count: u64, mut each: impl FnMut(&Report)) -> Result<u64> {
-    ensure!(settings.nodes >= 2, "{} nodes: expected 2 to 9", settings.nodes);
-    let mut broken = 0;
-    for seed in seed..seed + count {
-        let report = run(settings, seed)?;
-        broken += u64::from(!report.holds());
-        each(&report);
-    }
-    Ok(broken)
 }

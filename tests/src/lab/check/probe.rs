@@ -80,6 +80,8 @@ fn connects(to: SocketAddr) -> bool {
         return false;
     };
     // Thousands of them would wait for two minutes each otherwise.
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap_or_default();
+    SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap_or_default();
     true
 }

@@ -147,7 +147,9 @@ fn between(random: &mut Rng, least: u64, most: u64) -> Duration {
 
 /// Around the life of a lease, where it is decided, as often as long beyond it.
 fn stop(random: &mut Rng, limits: &Limits) -> Duration {
-    let most = u64::try_from(limits.max_stop.as_millis()).unwrap_or(u64::MAX).max(50);
+    let most = u64::try_from(limits.max_stop.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(50);
     let most = if random.bool() { most.min(1500) } else { most };
     between(random, 50, most)
 }

@@ -92,7 +92,10 @@ pub fn judge(record: &Record) -> Judgement {
     let mut proven = Vec::new();
     for (at, probes) in record.probes.iter().enumerate() {
         let node = at + 1;
-        let readings: Vec<Reading> = probes.iter().flat_map(|probe| [probe.first, probe.second]).collect();
+        let readings: Vec<Reading> = probes
+            .iter()
+            .flat_map(|probe| [probe.first, probe.second])
+            .collect();
         grows(node, &readings, &mut violations);
         proven.extend(in_force(node, &readings));
         let without = probes.iter().filter(|probe| probe.accepted && refuses(probe));
@@ -108,7 +111,9 @@ pub fn judge(record: &Record) -> Judgement {
     one_order(&proven, &record.transfers, &mut violations);
     let counts = count(record, &proven);
     if counts.tokens == 0 {
-        violations.push("no kernel was seen to let anything in under a lease: nothing was put to the proof".to_owned());
+        violations.push(
+            "no kernel was seen to let anything in under a lease: nothing was put to the proof".to_owned(),
+        );
     }
     Judgement { violations, counts }
 }
@@ -220,7 +225,12 @@ fn told(seen: &[Vec<Seen>], violations: &mut Vec<String>) {
                 ));
             }
             if let Some(last) = last.filter(|last| last.life == one.life && last.token > one.token) {
-                violations.push(format!("n{} tells of token {} after {}", at + 1, one.token, last.token));
+                violations.push(format!(
+                    "n{} tells of token {} after {}",
+                    at + 1,
+                    one.token,
+                    last.token
+                ));
             }
             last = Some(one);
         }
@@ -232,8 +242,8 @@ fn told(seen: &[Vec<Seen>], violations: &mut Vec<String>) {
 enum Look {
     /// A kernel let connections in.
     InForce { node: usize, token: u64 },
-    /// It was confirmed that the lease has gone to another node: its token is over.
-    Moved,
+    /// It was confirmed that the lease is at this node: another one's token is over.
+    Moved { to: usize },
 }
 
 impl Object for Look {
@@ -242,10 +252,12 @@ impl Object for Look {
 
     fn next(&self, (last, whose, over): &Self::State) -> Option<Self::State> {
         match self {
-            Self::InForce { node, token } if token == last => (!over && node == whose).then_some((*last, *whose, false)),
+            Self::InForce { node, token } if token == last => {
+                (!over && node == whose).then_some((*last, *whose, false))
+            }
             // Grants and expiries happen without being seen from outside.
             Self::InForce { node, token } => (token > last).then_some((*token, *node, false)),
-            Self::Moved => Some((*last, *whose, true)),
+            Self::Moved { to } => Some((*last, *whose, *over || to != whose)),
         }
     }
 }
@@ -265,16 +277,34 @@ fn one_order(proven: &[Proven], transfers: &[Transfer], violations: &mut Vec<Str
         transfer.returned.map(|returned| Operation {
             called: transfer.called,
             returned: Some(returned),
-            what: Look::Moved,
+            what: Look::Moved { to: transfer.to },
         })
     });
     let history: Vec<Operation<Look>> = looks.chain(moves).collect();
     match check(&history, 2_000_000) {
         Verdict::Linearizable => {}
-        Verdict::Not => violations.push(format!(
-            "what was seen has no order in which confirmed transfers end a token: {} operations",
-            history.len()
-        )),
+        Verdict::Not => {
+            violations.push(format!(
+                "what was seen has no order in which confirmed transfers end a token: {} operations",
+                history.len()
+            ));
+            // Most often it is as plain as that.
+            let over = |transfer: &&Transfer, one: &Proven| {
+                let within = transfer.called >= one.from;
+                transfer.to != one.node
+                    && within
+                    && transfer.returned.is_some_and(|returned| returned <= one.to)
+            };
+            for one in proven {
+                let during = transfers.iter().filter(|transfer| over(transfer, one));
+                violations.extend(during.map(|transfer| {
+                    format!(
+                        "n{} lets connections in under token {} from {} to {}, and {transfer:?}",
+                        one.node, one.token, one.from, one.to
+                    )
+                }));
+            }
+        }
         Verdict::Undecided => violations.push("the search for an order was given up".to_owned()),
     }
 }
@@ -287,7 +317,11 @@ fn count(record: &Record, proven: &[Proven]) -> Counts {
         .map(|probe| probe.second.before)
         .collect();
     accepts.sort_unstable();
-    let gap = accepts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
+    let gap = accepts
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .max()
+        .unwrap_or_default();
     let mut tokens: Vec<u64> = proven.iter().map(|one| one.token).collect();
     tokens.sort_unstable();
     tokens.dedup();
@@ -295,7 +329,11 @@ fn count(record: &Record, proven: &[Proven]) -> Counts {
         probes: probes.count(),
         accepted: accepts.len(),
         tokens: tokens.len(),
-        transfers: record.transfers.iter().filter(|transfer| transfer.returned.is_some()).count(),
+        transfers: record
+            .transfers
+            .iter()
+            .filter(|transfer| transfer.returned.is_some())
+            .count(),
         gap: gap / 1_000_000,
     }
 }
@@ -341,14 +379,26 @@ mod tests {
     }
 
     fn broken(judgement: &Judgement, word: &str) -> bool {
-        judgement.violations.iter().any(|violation| violation.contains(word))
+        judgement
+            .violations
+            .iter()
+            .any(|violation| violation.contains(word))
     }
 
     #[test]
     fn one_after_the_other_is_fine() {
         let record = Record {
-            seen: vec![vec![Seen { life: 1, token: 5, holder: "n1".into() }]],
-            transfers: vec![Transfer { called: 110, returned: Some(150), by: 1, to: 2 }],
+            seen: vec![vec![Seen {
+                life: 1,
+                token: 5,
+                holder: "n1".into(),
+            }]],
+            transfers: vec![Transfer {
+                called: 110,
+                returned: Some(150),
+                by: 1,
+                to: 2,
+            }],
             ..of(vec![
                 vec![probe(100, grant(5, 900), true), probe(200, grant(5, 100), false)],
                 vec![probe(100, grant(3, 50), false), probe(200, grant(7, 1200), true)],
@@ -366,7 +416,10 @@ mod tests {
             vec![probe(150, grant(7, 1200), true)],
         ]);
         assert!(broken(&judge(&record), "us together"), "{:?}", judge(&record));
-        let same = of(vec![vec![probe(100, grant(5, 900), true)], vec![probe(300, grant(5, 900), true)]]);
+        let same = of(vec![
+            vec![probe(100, grant(5, 900), true)],
+            vec![probe(300, grant(5, 900), true)],
+        ]);
         assert!(broken(&judge(&same), "both let connections in under token 5"));
     }
 
@@ -377,13 +430,19 @@ mod tests {
             vec![probe(200, grant(7, 250), true)],
         ]);
         assert!(broken(&judge(&record), "us together"));
-        let own = of(vec![vec![probe(100, grant(5, 190), true), probe(300, grant(4, 900), true)]]);
+        let own = of(vec![vec![
+            probe(100, grant(5, 190), true),
+            probe(300, grant(4, 900), true),
+        ]]);
         assert!(broken(&judge(&own), "token 4"));
     }
 
     #[test]
     fn nothing_is_let_in_without_a_grant() {
-        let record = of(vec![vec![probe(100, grant(5, 900), true), probe(1000, grant(5, 900), true)]]);
+        let record = of(vec![vec![
+            probe(100, grant(5, 900), true),
+            probe(1000, grant(5, 900), true),
+        ]]);
         assert!(broken(&judge(&record), "lets a connection in"));
         // It was granted and taken back in between: nobody knows.
         let mut between = probe(1000, grant(5, 900), true);
@@ -394,7 +453,11 @@ mod tests {
 
     #[test]
     fn what_the_apis_say_is_checked_against_each_other() {
-        let seen = |life, token, holder: &str| Seen { life, token, holder: holder.into() };
+        let seen = |life, token, holder: &str| Seen {
+            life,
+            token,
+            holder: holder.into(),
+        };
         let record = |seen: Vec<Vec<Seen>>| Record {
             seen,
             ..of(vec![vec![probe(100, grant(5, 900), true)]])
@@ -411,8 +474,16 @@ mod tests {
     #[test]
     fn a_confirmed_transfer_ends_a_token() {
         let record = Record {
-            transfers: vec![Transfer { called: 150, returned: Some(160), by: 1, to: 2 }],
-            ..of(vec![vec![probe(100, grant(5, 900), true), probe(200, grant(5, 900), true)]])
+            transfers: vec![Transfer {
+                called: 150,
+                returned: Some(160),
+                by: 1,
+                to: 2,
+            }],
+            ..of(vec![vec![
+                probe(100, grant(5, 900), true),
+                probe(200, grant(5, 900), true),
+            ]])
         };
         assert!(broken(&judge(&record), "no order"), "{:?}", judge(&record));
     }
