@@ -218,7 +218,7 @@ impl Node {
             Arc::clone(&metrics),
             &drains,
         );
-        let publisher = match cluster.exchange(&config) {
+        let publisher = match cluster.exchange(&config, &mesh) {
             Some(exchange) => publisher.with_exchange(exchange),
             None => publisher,
         };

@@ -2,7 +2,7 @@
 //!
 //! [`app`] is the composition root. Data moves one way: [`sources`] -> [`compile`] -> [`publish`] -> data plane; the
 //! control server reads the [`report`] of the last compile and the published generation. [`steering`] has the
-//! kernel give new connections to the data plane's sockets. A library beside the binary,
+//! kernel give new connections to the data plane's sockets, and [`edge`] owns what a cluster's lease is held for. A library beside the binary,
 //! so that benches can reach `compile`.
 
 pub mod app;

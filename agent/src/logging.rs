@@ -43,13 +43,19 @@ fn of_level(level: &str) -> String {
         level => {
             let ours = [
                 "constellation_agent",
+                "constellation_cluster",
                 "constellation_config",
                 "constellation_dataplane",
+                "constellation_gossip",
+                "constellation_link",
+                "constellation_node",
                 "constellation_table",
             ];
             let ours = ours.map(|name| format!("{name}={level}")).join(",");
             let others = if level == "debug" { "info" } else { "warn" };
-            format!("{others},{ours}")
+            // openraft says of a dead member every 50 ms that it is dead; what matters of it is said by our own crates.
+            let raft = if level == "debug" { "info" } else { "off" };
+            format!("{others},openraft={raft},{ours}")
         }
     }
 }
@@ -63,6 +69,7 @@ mod tests {
         let mut log = Log::default();
         let text = |log: &Log, rust_log| filter(log, rust_log).unwrap().to_string();
         assert!(text(&log, None).contains("constellation_dataplane=info"));
+        assert!(text(&log, None).contains("openraft=off"));
         log.filter = Some("debug".to_owned());
         assert_eq!(text(&log, None), "debug");
         assert_eq!(text(&log, Some("")), "debug");

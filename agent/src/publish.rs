@@ -136,12 +136,11 @@ impl Publisher {
     async fn publish_all(&mut self) {
         self.refresh_report(|_| {});
         let patience = Instant::now() + FIRST_READING;
-        while !self.sources.iter_mut().all(Source::was_heard) {
+        while !self.silent().is_empty() {
             tokio::select! {
                 () = self.change() => self.refresh_report(|_| {}),
                 () = tokio::time::sleep_until(patience) => {
-                    let silent = self.sources.iter_mut().filter_map(|s| (!s.was_heard()).then_some(s.provider));
-                    let silent: Vec<_> = silent.collect();
+                    let silent = self.silent();
                     tracing::warn!(sources = ?silent, "serving without a first reading of every source");
                     break;
                 }
@@ -154,6 +153,15 @@ impl Publisher {
                 () = self.departure() => {}
             }
         }
+    }
+
+    /// The sources that have said nothing yet.
+    fn silent(&mut self) -> Vec<&'static str> {
+        let peers = self.exchanging.as_ref().filter(|peers| !peers.was_heard());
+        let peers = peers.map(|_| "peers");
+        let sources = self.sources.iter_mut();
+        let silent = sources.filter_map(|source| (!source.was_heard()).then_some(source.provider));
+        silent.chain(peers).collect()
     }
 
     /// Waits until a source says something new or a recompile is asked for. Cancellation safe.

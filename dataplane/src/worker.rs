@@ -238,6 +238,7 @@ async fn serve(
     if drain {
         let over = async {
             connections.wait().await;
+            proxy.links().settle().await;
             sessions += cut_sessions(&mut datagrams).await;
         };
         if tokio::time::timeout(edge.settings.drain, over).await.is_ok() {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use constellation_config::Config;
-use constellation_dataplane::mesh::{ALPN, Mesh, Node as MeshNode, View};
+use constellation_dataplane::mesh::{ALPN, Admits, Mesh, Node as MeshNode, View};
 use constellation_identity::NodeName;
 use constellation_identity::tls::{Credentials, peer};
-use constellation_node::{Node, PeerNode};
+use constellation_node::{Home, Identity, Node, PeerNode};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,13 +21,30 @@ const GRACE: Duration = Duration::from_secs(600);
 
 /// What ties the publisher to the cluster, before and after the node of the cluster starts.
 pub(super) struct Ties {
-    peers: watch::Sender<Arc<Vec<Peer>>>,
+    peers: watch::Sender<Option<Arc<Vec<Peer>>>>,
     exported: watch::Receiver<Option<Exported>>,
+    read: HashMap<NodeName, Read>,
 }
 
-/// The two ends: one for the publisher, one for [`run`].
-pub(super) fn tie(config: &Config) -> (Exchange, Ties) {
-    let (peers, peers_seen) = watch::channel(Arc::default());
+/// The two ends: one for the publisher, one for [`run`]. Until that runs, the others are as the process before this one knew
+/// them: the first generation has their routes, and the mesh the way there.
+pub(super) fn tie(config: &Config, identity: &Identity, mesh: &Mesh) -> (Exchange, Ties) {
+    let home = Home::below(&config.node.data_dir);
+    let remembered = home.remembered();
+    let shown = home.shown(identity).map_err(|error| error.to_string());
+    let view = shown.and_then(|shown| {
+        view(&shown, &remembered, Arc::new(|_: &rustls::CommonState| None)).map_err(|error| error.to_string())
+    });
+    match view {
+        Ok(view) => mesh.set_view(Some(view)),
+        Err(error) => tracing::error!(
+            error,
+            "other nodes can't be reached before this one takes part in the cluster"
+        ),
+    }
+    let mut read = HashMap::new();
+    let told = remembered.iter().map(|peer| of(peer, &mut read)).collect();
+    let (peers, peers_seen) = watch::channel(Some(Arc::new(told)));
     let (export, exported) = watch::channel(None);
     let text = |text: &str| Arc::<str>::from(text);
     let exchange = Exchange {
@@ -40,7 +57,12 @@ pub(super) fn tie(config: &Config) -> (Exchange, Ties) {
         export,
         grace: GRACE,
     };
-    (exchange, Ties { peers, exported })
+    let ties = Ties {
+        peers,
+        exported,
+        read,
+    };
+    (exchange, ties)
 }
 
 /// What was read of a node's export, so that it is read once.
@@ -52,27 +74,33 @@ struct Read {
 /// Carries both ways until it is stopped.
 pub(super) async fn run(node: Node, mesh: Mesh, mut ties: Ties, stop: CancellationToken) {
     let (mut peers, mut credentials) = (node.peers(), node.credentials());
-    let mut read: HashMap<NodeName, Read> = HashMap::new();
+    let members = node.clone();
+    let admits: Arc<Admits> = Arc::new(move |connection| {
+        let identity = peer(connection).ok().flatten()?;
+        members.admits(&identity).then(|| identity.node.as_str().into())
+    });
+    // What the node tells first is what it remembers, which is here already.
     loop {
         let (now, shown) = (
             peers.borrow_and_update().clone(),
             credentials.borrow_and_update().clone(),
         );
-        match view(&node, &shown, &now) {
+        match view(&shown, &now, Arc::clone(&admits)) {
             Ok(view) => mesh.set_view(Some(view)),
             Err(error) => {
                 tracing::error!(%error, "the other nodes' data planes can't be reached, nor can they reach this one")
             }
         }
-        let told: Vec<Peer> = now.iter().map(|peer| of(peer, &mut read)).collect();
+        let told: Vec<Peer> = now.iter().map(|peer| of(peer, &mut ties.read)).collect();
         ties.peers.send_if_modified(|before| {
-            let changed = **before != told;
+            let changed = before.as_ref().is_none_or(|before| **before != told);
             if changed {
-                *before = Arc::new(told);
+                *before = Some(Arc::new(told));
             }
             changed
         });
-        read.retain(|name, _| now.iter().any(|peer| peer.name == *name));
+        ties.read
+            .retain(|name, _| now.iter().any(|peer| peer.name == *name));
         let exported = ties.exported.borrow_and_update().clone();
         if let Some(exported) = exported
             && let Err(error) = node.export(exported.bytes)
@@ -88,7 +116,7 @@ pub(super) async fn run(node: Node, mesh: Mesh, mut ties: Ties, stop: Cancellati
     }
 }
 
-fn view(node: &Node, credentials: &Credentials, peers: &[PeerNode]) -> Result<View, rustls::Error> {
+fn view(credentials: &Credentials, peers: &[PeerNode], admits: Arc<Admits>) -> Result<View, rustls::Error> {
     let server = Arc::new(credentials.server(&[ALPN])?);
     let nodes = peers
         .iter()
@@ -101,13 +129,9 @@ fn view(node: &Node, credentials: &Credentials, peers: &[PeerNode]) -> Result<Vi
             Ok((Arc::<str>::from(peer.name.as_str()), node))
         })
         .collect::<Result<_, rustls::Error>>()?;
-    let members = node.clone();
     Ok(View {
         server,
-        admits: Arc::new(move |connection| {
-            let identity = peer(connection).ok().flatten()?;
-            members.admits(&identity).then(|| identity.node.as_str().into())
-        }),
+        admits,
         nodes,
     })
 }

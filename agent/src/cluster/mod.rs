@@ -132,9 +132,8 @@ impl Cluster {
 
     /// The publisher's end of what nodes tell each other; `None`: this node is in no cluster.
     #[must_use]
-    pub fn exchange(&self, config: &WholeConfig) -> Option<Exchange> {
-        self.identity()?;
-        let (exchange, ties) = mesh::tie(config);
+    pub fn exchange(&self, config: &WholeConfig, mesh: &Mesh) -> Option<Exchange> {
+        let (exchange, ties) = mesh::tie(config, &self.identity()?, mesh);
         *self.0.ties.lock().unwrap_or_else(PoisonError::into_inner) = Some(ties);
         Some(exchange)
     }

@@ -71,8 +71,9 @@ pub struct Own {
 pub struct Exchange {
     /// This node.
     pub own: Own,
-    /// The others as they are now.
-    pub peers: watch::Receiver<Arc<Vec<Peer>>>,
+    /// The others as they are now; `None` until somebody knows. The first generation waits for it as for the sources, as
+    /// a table without the routes of others would answer 404 for them.
+    pub peers: watch::Receiver<Option<Arc<Vec<Peer>>>>,
     /// Where it is told what this node serves, `None` until all sources were heard. It changes only when that does.
     pub export: watch::Sender<Option<Exported>>,
     /// How long the routes of a node that is gone stay, with 503 where no other node has them.

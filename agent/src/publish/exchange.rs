@@ -78,10 +78,17 @@ impl Exchanging {
         }
     }
 
+    /// Whether it is known who the others are.
+    pub(super) fn was_heard(&self) -> bool {
+        self.ended || self.exchange.peers.borrow().is_some()
+    }
+
     /// The peers now, and whether they are others than the last time.
     pub(super) fn peers(&mut self, now: Instant) -> (Arc<Vec<Peer>>, bool) {
         let listed = self.exchange.peers.borrow_and_update().clone();
-        self.roster.observe(&listed, now);
+        if let Some(listed) = listed {
+            self.roster.observe(&listed, now);
+        }
         let peers = self.roster.peers(self.exchange.grace, now);
         let changed = *self.peers != peers;
         if changed {

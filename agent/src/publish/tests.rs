@@ -289,7 +289,7 @@ async fn an_operator_drains_an_endpoint_and_takes_it_back() {
 
 #[tokio::test(start_paused = true)]
 async fn other_nodes_routes_are_served_and_this_nodes_are_told() {
-    let (listed, peers) = watch::channel(Arc::new(Vec::new()));
+    let (listed, peers) = watch::channel(None);
     let (export, mut told) = watch::channel(None);
     let grace = Duration::from_secs(20);
     let own = Own {
@@ -305,17 +305,8 @@ async fn other_nodes_routes_are_served_and_this_nodes_are_told() {
     }));
     fixture.docker.send_replace(reading("docker", &["here.test"]));
     fixture.file.send_replace(reading("file", &[]));
-    fixture.report(|report| report.generation == 1).await;
-    let exported = told.wait_for(Option::is_some).await.unwrap().clone().unwrap();
-    let export = Export::decode(&exported.bytes).unwrap();
-    assert!(
-        export.providers["docker"]
-            .dynamic
-            .http
-            .routers
-            .contains_key("here.test")
-    );
-
+    let connected = |report: &Arc<Report>| report.sources.iter().all(|(_, status)| status.connected);
+    fixture.report(connected).await;
     let theirs = reading("docker", &["there.test"]).contribution.unwrap();
     let peer = Peer {
         node: "b".into(),
@@ -326,18 +317,22 @@ async fn other_nodes_routes_are_served_and_this_nodes_are_told() {
         export: Arc::new(Export::of(&[theirs])),
         fit: Default::default(),
     };
-    listed.send_replace(Arc::new(vec![peer]));
-    fixture.report(|report| report.generation == 2).await;
+    listed.send_replace(Some(Arc::new(vec![peer])));
+    // The first generation has waited for them.
+    fixture.report(|report| report.generation == 1).await;
     assert_eq!(fixture.routers(), ["here.test@docker", "there.test@docker"]);
-    // What others have is not told as this node's, so nothing is news.
-    assert!(!told.has_changed().unwrap());
+    let exported = told.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+    let export = Export::decode(&exported.bytes).unwrap();
+    let routers = &export.providers["docker"].dynamic.http.routers;
+    assert_eq!(routers.keys().collect::<Vec<_>>(), ["here.test"], "its own alone");
 
     let gone = tokio::time::Instant::now();
-    listed.send_replace(Arc::new(Vec::new()));
-    fixture.report(|report| report.generation == 3).await;
+    listed.send_replace(Some(Arc::default()));
+    fixture.report(|report| report.generation == 2).await;
     assert_eq!(fixture.routers(), ["here.test@docker", "there.test@docker"]);
-    fixture.report(|report| report.generation == 4).await;
+    fixture.report(|report| report.generation == 3).await;
     assert!(gone.elapsed() >= grace);
     assert_eq!(fixture.routers(), ["here.test@docker"]);
+    assert!(!told.has_changed().unwrap());
     fixture.stop().await;
 }

@@ -12,6 +12,7 @@ mod frame;
 mod message;
 mod netlink;
 mod report;
+mod settled;
 mod stray;
 mod usher;
 mod wire;
@@ -199,6 +200,9 @@ impl VirtualIps {
         self.here.until(held.deadline());
         state.vanishes = now + Duration::from_secs(seconds.into());
         if !were_here {
+            for (net, device) in &self.addresses {
+                settled::wait(net.addr(), &device.name);
+            }
             self.end_aside(&mut state);
             state.announcer = None;
             state.usher = None;
@@ -336,6 +340,9 @@ impl VirtualIps {
             let alone = IpNet::from(net.addr());
             netlink::tell(&message::put(alone, lo, seconds(time), true))
                 .map_err(VipError::kernel(format!("keeping {alone} to this host")))?;
+        }
+        for (net, _) in &self.addresses {
+            settled::wait(net.addr(), "lo");
         }
         Ok(())
     }

@@ -19,9 +19,10 @@ const PATIENCE: TimeVal = TimeVal::new(2, 0);
 /// Does what the message says.
 pub(super) fn tell(message: &[u8]) -> io::Result<()> {
     let mut outcome = None;
-    ask(message, |reply| match reply {
-        Reply::Error(code) => outcome = Some(code),
-        _ => {}
+    ask(message, |reply| {
+        if let Reply::Error(code) = reply {
+            outcome = Some(code);
+        }
     })?;
     match outcome {
         Some(0) => Ok(()),

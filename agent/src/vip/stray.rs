@@ -1,6 +1,6 @@
 //! What to do with frames that come while the network may not know yet that an address has moved on. Pure.
 //!
-//! A [`Porter`] keeps what begins a connection to one of the addresses, which this host leaves without an answer, until
+//! A [`Porter`] keeps what begins a connection to one of the addresses, unless this host has answered it, until
 //! another host announces the address; then that one gets it, and whatever strays here after it. It reads frames of
 //! anybody: whatever it can't read in full it leaves alone, and what it keeps has its bounds.
 
@@ -30,7 +30,16 @@ pub struct Porter {
     own: Mac,
     /// Each with where it is now, once that is known.
     addresses: BTreeMap<IpAddr, Option<Mac>>,
-    waiting: Vec<(IpAddr, Vec<u8>)>,
+    waiting: Vec<Opening>,
+}
+
+/// What begins a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Opening {
+    to: IpAddr,
+    /// Both addresses and both ports, the client's first.
+    ends: Vec<u8>,
+    frame: Vec<u8>,
 }
 
 /// What a frame says.
@@ -39,7 +48,9 @@ enum Seen {
     /// This address is there now.
     Announced(IpAddr, Mac),
     /// Somebody begins a connection; the checksum is made right.
-    Opening(IpAddr, Vec<u8>),
+    Opening(Opening),
+    /// This host has answered a client, by both ends.
+    Answered(Vec<u8>),
 }
 
 impl Porter {
@@ -58,23 +69,25 @@ impl Porter {
         match self.read(frame) {
             Some(Seen::Announced(address, mac)) => {
                 self.addresses.insert(address, Some(mac));
-                let (gone, waiting) = std::mem::take(&mut self.waiting)
-                    .into_iter()
-                    .partition(|(to, _)| *to == address);
+                let all = std::mem::take(&mut self.waiting).into_iter();
+                let (gone, waiting): (Vec<Opening>, Vec<Opening>) = all.partition(|one| one.to == address);
                 self.waiting = waiting;
-                let gone: Vec<(IpAddr, Vec<u8>)> = gone;
                 gone.into_iter()
-                    .map(|(_, frame)| self.addressed(frame, mac))
+                    .map(|one| self.addressed(one.frame, mac))
                     .collect()
             }
-            Some(Seen::Opening(address, frame)) => match self.addresses.get(&address) {
-                Some(Some(mac)) => vec![self.addressed(frame, *mac)],
+            Some(Seen::Opening(opening)) => match self.addresses.get(&opening.to) {
+                Some(Some(mac)) => vec![self.addressed(opening.frame, *mac)],
                 Some(None) if self.waiting.len() < MOST => {
-                    self.waiting.push((address, frame));
+                    self.waiting.push(opening);
                     Vec::new()
                 }
                 _ => Vec::new(),
             },
+            Some(Seen::Answered(ends)) => {
+                self.waiting.retain(|one| one.ends != ends);
+                Vec::new()
+            }
             None => Vec::new(),
         }
     }
@@ -85,20 +98,21 @@ impl Porter {
     }
 
     fn read(&self, frame: &[u8]) -> Option<Seen> {
-        let (to, packet) = (frame.get(..6)?, frame.get(ETHERNET..)?);
+        let (to, from, packet) = (frame.get(..6)?, frame.get(6..12)?, frame.get(ETHERNET..)?);
+        let (is_for_us, is_ours) = (to == self.own, from == self.own);
         let seen = match u16_at(frame, 12)? {
             ARP => announced4(packet),
-            IPV4 if to == self.own => opening4(frame, packet),
-            IPV6 if to == self.own => opening6(frame, packet),
+            IPV4 if is_for_us || is_ours => handshake4(frame, packet),
+            IPV6 if is_for_us || is_ours => handshake6(frame, packet).or_else(|| announced6(packet)),
             IPV6 => announced6(packet),
             _ => None,
         }?;
         match &seen {
             // Said by this host itself.
             Seen::Announced(_, mac) if *mac == self.own => None,
-            Seen::Announced(address, _) | Seen::Opening(address, _) => {
-                self.addresses.contains_key(address).then_some(seen)
-            }
+            Seen::Announced(address, _) => self.addresses.contains_key(address).then_some(seen),
+            Seen::Opening(opening) => (is_for_us && self.addresses.contains_key(&opening.to)).then_some(seen),
+            Seen::Answered(_) => is_ours.then_some(seen),
         }
     }
 }
@@ -135,7 +149,7 @@ fn host(bytes: &[u8]) -> Option<Mac> {
     (mac[0] & 1 == 0 && mac != [0; 6]).then_some(mac)
 }
 
-fn opening4(frame: &[u8], packet: &[u8]) -> Option<Seen> {
+fn handshake4(frame: &[u8], packet: &[u8]) -> Option<Seen> {
     let first = *packet.first()?;
     let (header, total) = (usize::from(first & 0xf) * 4, usize::from(u16_at(packet, 2)?));
     let is_whole = u16_at(packet, 6)? & 0x3fff == 0;
@@ -144,7 +158,7 @@ fn opening4(frame: &[u8], packet: &[u8]) -> Option<Seen> {
     }
     let addresses = packet.get(12..20)?;
     let address = Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(16..20)?).ok()?);
-    opening(
+    handshake(
         frame,
         address.into(),
         addresses,
@@ -153,13 +167,13 @@ fn opening4(frame: &[u8], packet: &[u8]) -> Option<Seen> {
     )
 }
 
-fn opening6(frame: &[u8], packet: &[u8]) -> Option<Seen> {
+fn handshake6(frame: &[u8], packet: &[u8]) -> Option<Seen> {
     if *packet.first()? >> 4 != 6 || *packet.get(6)? != TCP {
         return None;
     }
     let total = 40 + usize::from(u16_at(packet, 4)?);
     let address = Ipv6Addr::from(<[u8; 16]>::try_from(packet.get(24..40)?).ok()?);
-    opening(
+    handshake(
         frame,
         address.into(),
         packet.get(8..40)?,
@@ -168,12 +182,22 @@ fn opening6(frame: &[u8], packet: &[u8]) -> Option<Seen> {
     )
 }
 
-/// A frame whose TCP segment, at this place in it, begins a connection.
-fn opening(frame: &[u8], to: IpAddr, addresses: &[u8], segment: &[u8], at: usize) -> Option<Seen> {
+/// A frame whose TCP segment, at this place in it, begins a connection, or answers what did.
+fn handshake(frame: &[u8], to: IpAddr, addresses: &[u8], segment: &[u8], at: usize) -> Option<Seen> {
     let end = at + segment.len();
-    if segment.len() < 20 || segment.get(13)? & (SYN | ACK) != SYN || end > LONGEST {
+    if segment.len() < 20 {
         return None;
     }
+    match segment.get(13)? & (SYN | ACK) {
+        SYN if end <= LONGEST => {}
+        both if both == SYN | ACK => {
+            let (server, client) = addresses.split_at_checked(addresses.len() / 2)?;
+            let ends = [client, server, segment.get(2..4)?, segment.get(..2)?].concat();
+            return Some(Seen::Answered(ends));
+        }
+        _ => return None,
+    }
+    let ends = [addresses, segment.get(..4)?].concat();
     // What a card would have put in may not be there yet.
     let mut segment = segment.to_vec();
     segment[16..18].fill(0);
@@ -181,7 +205,7 @@ fn opening(frame: &[u8], to: IpAddr, addresses: &[u8], segment: &[u8], at: usize
     segment[16..18].copy_from_slice(&sum.to_be_bytes());
     let mut frame = frame.get(..at)?.to_vec();
     frame.extend(segment);
-    Some(Seen::Opening(to, frame))
+    Some(Seen::Opening(Opening { to, ends, frame }))
 }
 
 /// RFC 9293, section 3.1, and RFC 8200, section 8.1: the sum is the same.
@@ -279,6 +303,25 @@ mod tests {
             assert_eq!(checksum(&sent[0][addresses], &sent[0][at..]), 0);
             assert_eq!(sent[0].len(), at + 20, "without what pads it");
         }
+    }
+
+    #[test]
+    fn whom_this_host_has_answered_is_not_passed_on() {
+        let mut porter = porter();
+        let opening = v4([192, 0, 2, 10], SYN);
+        porter.saw(&opening);
+        let mut other = opening.clone();
+        other[35] ^= 1;
+        porter.saw(&other);
+        // The answer: everything the other way round.
+        let mut answer = v4([192, 0, 2, 10], SYN | ACK);
+        answer[..12].rotate_left(6);
+        answer[26..34].rotate_left(4);
+        answer[34..38].rotate_left(2);
+        porter.saw(&answer);
+        let sent = porter.saw(&announced("192.0.2.10", NEXT));
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0][35], other[35], "the one without an answer");
     }
 
     #[test]

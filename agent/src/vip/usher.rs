@@ -51,15 +51,14 @@ impl Ready {
         ready.collect::<io::Result<Vec<_>>>().map(Self)
     }
 
-    /// Sees what comes from now on, until that time. To be called as soon as nobody is answered here any more: who was before
-    /// has a connection, and must not get another one from the next holder, so that what has waited is forgotten.
+    /// Looks at what has come and comes, until that time. To be called once nobody is answered here any more. Who was answered
+    /// before has a connection, and gets none from the next holder: the answer was seen, too.
     pub(super) fn begin(self, until: BootTime) -> io::Result<Usher> {
         let mut usher = Usher {
             stop: Vec::new(),
             done: Vec::new(),
         };
         for (wire, porter) in self.0 {
-            wire.forget_waiting()?;
             let (stop, stopped) = UnixStream::pair()?;
             let (says_done, done) = mpsc::channel::<()>();
             std::thread::Builder::new()
@@ -135,7 +134,7 @@ const fn equal(value: u32, then: u8, otherwise: u8) -> SockFilter {
 const KEEP: SockFilter = SockFilter::new(0x06, 0, 0, 2048);
 const LEAVE: SockFilter = SockFilter::new(0x06, 0, 0, 0);
 
-/// Passes ARP, SYNs without ACK, and neighbour advertisements: all else is many times more, and of no use here.
+/// Passes ARP, SYNs and what answers them, and neighbour advertisements: all else is many times more, and of no use here.
 /// [`Porter`] reads for itself.
 const FILTER: [SockFilter; 20] = [
     load_half(12),
@@ -146,7 +145,7 @@ const FILTER: [SockFilter; 20] = [
     equal(6, 0, 14),
     SockFilter::new(0xb1, 0, 0, 14),
     SockFilter::new(0x50, 0, 0, 27),
-    SockFilter::new(0x54, 0, 0, 0x12),
+    SockFilter::new(0x54, 0, 0, 0x02),
     equal(0x02, 9, 10),
     equal(0x86dd, 0, 9),
     // IPv6 without extensions: ICMP, or TCP's flags.
@@ -154,7 +153,7 @@ const FILTER: [SockFilter; 20] = [
     equal(58, 4, 0),
     equal(6, 0, 6),
     load_byte(67),
-    SockFilter::new(0x54, 0, 0, 0x12),
+    SockFilter::new(0x54, 0, 0, 0x02),
     equal(0x02, 2, 3),
     load_byte(54),
     equal(136, 0, 1),

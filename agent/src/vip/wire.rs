@@ -8,10 +8,9 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use nix::errno::Errno;
 use nix::libc::{AF_PACKET, sockaddr_ll, socklen_t};
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike as _, bind, recv, sendto, socket,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike as _, bind, sendto, socket,
 };
 
 /// `ETH_P_ALL`.
@@ -40,17 +39,6 @@ impl Wire {
     /// Gets all frames of the device from now on, as far as the socket's filter lets them pass.
     pub(super) fn listen(&self) -> io::Result<()> {
         Ok(bind(self.socket.as_raw_fd(), &self.all)?)
-    }
-
-    /// Forgets the frames that have come until now.
-    pub(super) fn forget_waiting(&self) -> io::Result<()> {
-        loop {
-            match recv(self.socket.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_DONTWAIT) {
-                Ok(_) => {}
-                Err(Errno::EAGAIN) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 
     pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {

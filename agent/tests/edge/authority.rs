@@ -19,8 +19,10 @@ const ADDRESS: &str = "127.0.0.1:8000";
 const LONG: Duration = Duration::from_secs(600);
 
 fn config(mode: SteeringMode) -> Config {
-    let mut config = Config::default();
-    config.entry_points = vec![EntryPoint::new("web", vec![ADDRESS.parse().unwrap()])];
+    let mut config = Config {
+        entry_points: vec![EntryPoint::new("web", vec![ADDRESS.parse().unwrap()])],
+        ..Config::default()
+    };
     config.edge.steering = mode;
     config
 }

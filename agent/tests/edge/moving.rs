@@ -139,9 +139,13 @@ fn twenty_moves_in_a_row_refuse_and_reset_nobody() {
         measured.extend(gaps);
     }
     measured.sort_unstable();
-    eprintln!("release and gain: {calls:?}");
+    let slow = measured
+        .iter()
+        .filter(|gap| **gap > Duration::from_millis(500))
+        .count();
     eprintln!(
-        "between the last answer of one and the first of the next, of {}: half within {:?}, all within {:?}; lookups refused: {refusals}",
+        "between the last answer of one and the first of the next, of {}: half within {:?}, {slow} over 500 ms, all within \
+         {:?}; release and gain took {calls:?}; lookups refused: {refusals}",
         measured.len(),
         measured[measured.len() / 2],
         measured[measured.len() - 1]

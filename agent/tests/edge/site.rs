@@ -27,11 +27,11 @@ pub(crate) fn targets() -> [SocketAddr; 2] {
 }
 
 pub(crate) fn config() -> Config {
-    let mut config = Config::default();
-    config.entry_points = vec![EntryPoint::new(
-        "tcp",
-        vec![SocketAddr::new("::".parse().unwrap(), PORT)],
-    )];
+    let any = SocketAddr::new("::".parse().unwrap(), PORT);
+    let mut config = Config {
+        entry_points: vec![EntryPoint::new("tcp", vec![any])],
+        ..Config::default()
+    };
     config.edge.steering = SteeringMode::Ebpf;
     config.edge.chase.devices = vec!["edge".to_owned()];
     config.edge.virtual_ips = VIPS.map(|vip| vip.parse().unwrap()).to_vec();

@@ -6,6 +6,7 @@
 //! cluster/authorities.crt  whom it believes
 //! cluster/life             the number of its last life
 //! cluster/heir             the number of the next one, where the process before this one has left it something
+//! cluster/peers            what other nodes told last, for the next start
 //! cluster/recovered        that this node went on alone, and the others are still to be taken out
 //! raft/                    the replicated log
 //! ```
@@ -284,6 +285,20 @@ impl Home {
 
     fn next_life(&self) -> Result<u64, HomeError> {
         Ok(next_generation(&self.cluster.join(LIFE), SystemTime::now())?)
+    }
+
+    /// What other nodes told before this process, for who serves before it has heard of anybody.
+    #[must_use]
+    pub fn remembered(&self) -> Vec<crate::PeerNode> {
+        crate::memory::load(&self.cluster)
+    }
+
+    /// What this node shows to others, for who talks to them before it runs.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn shown(&self, identity: &Identity) -> Result<Credentials, HomeError> {
+        self.credentials(identity.cluster)
     }
 
     /// Puts everything aside: the node is in no cluster any more. Says where to.

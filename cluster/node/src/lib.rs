@@ -16,6 +16,7 @@ mod home;
 mod joining;
 mod lease;
 mod membership;
+mod memory;
 mod node;
 mod pull;
 mod quorum;

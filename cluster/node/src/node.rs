@@ -204,7 +204,8 @@ impl Node {
         let (gossipers_tell, gossipers) = watch::channel(Arc::new(Gossipers::anybody()));
         let (removed_tell, removed) = watch::channel(false);
         let (views_tell, views) = watch::channel(Arc::new(View::default()));
-        let (peers_tell, peers) = watch::channel(Arc::default());
+        let remembered = home.remembered();
+        let (peers_tell, peers) = watch::channel(Arc::new(remembered.clone()));
         let (quorum_tell, quorum) = watch::channel(false);
         let (own, nudges, orders) = (
             Arc::new(Own::default()),
@@ -258,7 +259,14 @@ impl Node {
             nudges,
             tell: peers_tell,
         };
-        tasks.spawn(pull::follow(Arc::clone(&core), heard, stop.clone()));
+        let folder = home.folder().to_owned();
+        tasks.spawn(pull::follow(
+            Arc::clone(&core),
+            heard,
+            remembered,
+            folder,
+            stop.clone(),
+        ));
         let node = Self(Arc::new(Inner {
             core,
             home,

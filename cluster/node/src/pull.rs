@@ -4,6 +4,7 @@
 //! A change is also said directly to everybody who is there, since gossip takes a round or two.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,11 +15,14 @@ use constellation_gossip::{Bulk, Label, Standing, View};
 use constellation_identity::NodeName;
 use constellation_link::{LinkError, Membership, Service};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ask::{Ask, Pull, encode};
 use crate::core::Core;
+use crate::expiry::wait;
+use crate::memory;
 
 /// The longest that is told or taken, in bytes.
 pub const MAX_EXPORT: usize = 16 * 1024 * 1024 - 1024;
@@ -26,6 +30,10 @@ pub const MAX_EXPORT: usize = 16 * 1024 * 1024 - 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait after one that failed.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Between two times that it is written down what others told.
+const REMEMBER: Duration = Duration::from_secs(2);
+/// How long a node of which there is a memory is taken for alive without being heard of: longer than gossip takes to speak of it.
+const TRUST: Duration = Duration::from_secs(5);
 /// How long saying that there is another one may take.
 const NOTE: Duration = Duration::from_secs(2);
 
@@ -165,21 +173,32 @@ pub(crate) async fn announce(core: Arc<Core>, own: Arc<Own>, changed: Arc<Notify
     }
 }
 
-/// Keeps what the others tell, until it is stopped.
-pub(crate) async fn follow(core: Arc<Core>, mut heard: Heard, stop: CancellationToken) {
-    let mut exports: BTreeMap<NodeName, Export> = BTreeMap::new();
+/// Keeps what the others tell, until it is stopped; `remembered` is what they told the process before this one.
+pub(crate) async fn follow(
+    core: Arc<Core>,
+    mut heard: Heard,
+    remembered: Vec<PeerNode>,
+    folder: PathBuf,
+    stop: CancellationToken,
+) {
+    let mut known = Known::of(remembered);
     let mut pulling: BTreeSet<NodeName> = BTreeSet::new();
     let mut pulls = JoinSet::new();
+    let mut writing: Option<JoinHandle<()>> = None;
+    let mut unwritten = false;
     loop {
         let view = Arc::clone(&heard.views.borrow_and_update());
         heard.members.borrow_and_update();
-        exports.retain(|name, _| core.read(|state| state.roster().get(name).is_some()));
-        let peers = peers(&core, &view, &exports);
+        let peers = if known.observe(&core, &view) {
+            known.peers(&core, &view)
+        } else {
+            heard.tell.borrow().to_vec()
+        };
         for peer in &peers {
             let announced = view.peers.get(&peer.name).and_then(|of| announced(of));
             let wanted = announced.max(heard.nudges.latest(&peer.name));
-            let known = peer.export.as_ref().map(|export| export.version);
-            if wanted > known && pulling.insert(peer.name.clone()) {
+            let have = peer.export.as_ref().map(|export| export.version);
+            if wanted > have && pulling.insert(peer.name.clone()) {
                 let (core, name, addresses) = (Arc::clone(&core), peer.name.clone(), peer.addresses.clone());
                 pulls.spawn(async move {
                     let pulled = pull(&core, &name, &addresses).await;
@@ -197,27 +216,106 @@ pub(crate) async fn follow(core: Arc<Core>, mut heard: Heard, stop: Cancellation
             }
             changed
         });
+        if unwritten && writing.as_ref().is_none_or(JoinHandle::is_finished) {
+            unwritten = false;
+            let (folder, peers) = (folder.clone(), heard.tell.borrow().clone());
+            writing = Some(tokio::task::spawn_blocking(move || {
+                memory::store(&folder, &peers);
+                // No more often than this, however much changes.
+                std::thread::sleep(REMEMBER);
+            }));
+        }
         tokio::select! {
-            () = stop.cancelled() => return,
-            changed = heard.views.changed() => if changed.is_err() { return },
-            changed = heard.members.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => break,
+            changed = heard.views.changed() => if changed.is_err() { break },
+            changed = heard.members.changed() => if changed.is_err() { break },
             () = heard.nudges.wait() => {}
+            () = wait(known.trust_ends()) => known.trust_is_over(),
+            () = written(&mut writing), if unwritten => writing = None,
             Some(pulled) = pulls.join_next() => match pulled {
                 Ok((name, pulled)) => {
                     pulling.remove(&name);
                     match pulled {
-                        Ok(export) => {
-                            let known = exports.get(&name).map(|known| known.version);
-                            if Some(export.version) > known {
-                                exports.insert(name, export);
-                            }
-                        }
+                        Ok(export) => unwritten |= known.told(name, export),
                         Err(error) => tracing::debug!(node = %name, %error, "what runs there can't be asked"),
                     }
                 }
                 Err(error) => tracing::error!(%error, "a pull ended badly"),
             },
         }
+    }
+    if unwritten {
+        memory::store(&folder, &heard.tell.borrow().clone());
+    }
+}
+
+/// Waits until what is being written is.
+async fn written(writing: &mut Option<JoinHandle<()>>) {
+    if let Some(writing) = writing {
+        drop(writing.await);
+    }
+}
+
+/// What is known of the others.
+struct Known {
+    exports: BTreeMap<NodeName, Export>,
+    /// Nodes that told the process before this one something, and that gossip has not spoken of yet: taken for alive until
+    /// it has had its time.
+    trusted: BTreeSet<NodeName>,
+    trust_ends: Option<Instant>,
+}
+
+impl Known {
+    fn of(remembered: Vec<PeerNode>) -> Self {
+        let trusted: BTreeSet<NodeName> = remembered.iter().map(|peer| peer.name.clone()).collect();
+        let exports = remembered
+            .into_iter()
+            .filter_map(|peer| Some((peer.name, peer.export?)));
+        Self {
+            exports: exports.collect(),
+            trust_ends: (!trusted.is_empty()).then(|| Instant::now() + TRUST),
+            trusted,
+        }
+    }
+
+    /// Says whether the members are known, which they are not before this node has applied anything.
+    fn observe(&mut self, core: &Core, view: &View) -> bool {
+        let exports = &mut self.exports;
+        let known = core.read(|state| {
+            let roster = state.roster();
+            let known = roster.nodes().next().is_some();
+            if known {
+                exports.retain(|name, _| roster.get(name).is_some());
+            }
+            known
+        });
+        // From now on gossip alone says how they are.
+        self.trusted.retain(|name| !view.peers.contains_key(name));
+        known
+    }
+
+    fn trust_ends(&self) -> Option<Instant> {
+        self.trust_ends.filter(|_| !self.trusted.is_empty())
+    }
+
+    fn trust_is_over(&mut self) {
+        for name in std::mem::take(&mut self.trusted) {
+            tracing::warn!(node = %name, "is not heard of since this process started");
+        }
+    }
+
+    /// Takes what a node told; says whether it is news.
+    fn told(&mut self, name: NodeName, export: Export) -> bool {
+        let known = self.exports.get(&name).map(|known| known.version);
+        let news = Some(export.version) > known;
+        if news {
+            self.exports.insert(name, export);
+        }
+        news
+    }
+
+    fn peers(&self, core: &Core, view: &View) -> Vec<PeerNode> {
+        peers(core, view, &self.exports, &self.trusted)
     }
 }
 
@@ -248,7 +346,12 @@ async fn pull(core: &Core, name: &NodeName, addresses: &[String]) -> Result<Expo
     })
 }
 
-fn peers(core: &Core, view: &View, exports: &BTreeMap<NodeName, Export>) -> Vec<PeerNode> {
+fn peers(
+    core: &Core,
+    view: &View,
+    exports: &BTreeMap<NodeName, Export>,
+    trusted: &BTreeSet<NodeName>,
+) -> Vec<PeerNode> {
     let members: Vec<_> = core.read(|state| {
         let nodes = state.roster().nodes();
         nodes
@@ -264,7 +367,7 @@ fn peers(core: &Core, view: &View, exports: &BTreeMap<NodeName, Export>) -> Vec<
             generation: live.map_or(0, |peer| peer.generation),
             priority: metadata.map_or(u32::MAX, |metadata| metadata.priority),
             region: metadata.and_then(|metadata| metadata.region.as_ref().map(ToString::to_string)),
-            online: live.is_some(),
+            online: live.is_some() || trusted.contains(&name),
             serving: wish == Wish::Serve
                 && metadata.is_some_and(|metadata| metadata.standing == Standing::Serving),
             export: exports.get(&name).cloned(),

@@ -17,14 +17,14 @@ use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backlog::{Backlog, Patient};
 use super::body::{Body, Piece};
 use super::meshed;
 use super::pool::{Key, Pool};
 use super::retry::Failure;
-use super::upstream::{Names, ServiceState};
+use super::upstream::{IMPATIENT, Names, ServiceState};
 use crate::departure;
 use crate::mesh::{self, Links};
 
@@ -33,6 +33,9 @@ const MAX_INTERIM: u8 = 16;
 /// How long a connect to an endpoint that left goes on when there is no other. One that only lost its place in the
 /// configuration still takes the connection at once.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// How long the way to another node may take: a connection, and its answer to a tunnel.
+const LONGEST_OPENING: Duration = Duration::from_secs(10);
 
 /// A connection to a back end with a request on it.
 pub(super) struct Upstream {
@@ -139,9 +142,22 @@ pub(super) async fn connect_to_node(
         let (session, reused) = mesh::request_stream(&links, &peer).await?;
         Ok((HttpSession::H2(session), reused))
     };
+    let limit = match manner.impatient {
+        true => IMPATIENT,
+        // The links have limits of their own.
+        false => LONGEST_OPENING,
+    };
     let opened = tokio::select! {
         biased;
-        opened = opening => opened,
+        opened = timeout(limit, opening) => match opened {
+            Ok(opened) => opened,
+            Err(_) => {
+                return Err(Failed {
+                    failure: Failure::Connect { timed_out: true },
+                    error: Error::explain(ErrorType::ConnectTimedout, "no stream to the node in time").into_up(),
+                });
+            }
+        },
         () = left(&endpoint.live, manner.impatient) => {
             return Err(Failed {
                 failure: Failure::Departed,

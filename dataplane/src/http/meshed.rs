@@ -51,6 +51,7 @@ pub(super) fn fits_http2(request: &RequestHeader) -> bool {
     request.raw_path_is_utf8()
         && request.raw_path().starts_with(b"/")
         && !authority.is_empty()
+        && !authority.contains('@')
         && Authority::try_from(authority).is_ok()
 }
 

@@ -4,7 +4,7 @@
 //! its [`io`] and hands it to pingora, which parses requests. The life of a request: [`io`] checks its bytes by [`framing`] ([`head`], [`chunked`]);
 //! [`routing`] takes one generation and asks the routing core; [`admission`] lets it in; [`race`] gets a response by as many
 //! attempts ([`attempt`], over connections of [`pool`]) as [`retry`] and [`budget`] allow, sending the [`body`] again where
-//! it was kept; [`relay`] hands the response on; [`mirror`] sends copies; [`accounting`] counts and logs. [`proxy`] holds
+//! it was kept; [`relay`] hands the response on; [`mirror`] sends copies; [`meshed`] is what other nodes send and get; [`accounting`] counts and logs. [`proxy`] holds
 //! them together.
 
 mod accounting;

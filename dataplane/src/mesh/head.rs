@@ -271,4 +271,39 @@ mod tests {
             assert_eq!(StreamHead::read(&fields), Err(HeadError(name)), "{value}");
         }
     }
+
+    proptest::proptest! {
+        /// Whatever is read is written so that it is read again.
+        #[test]
+        fn nothing_is_read_that_is_not_written_alike(
+            service in "[ -~]{0,40}",
+            tunnel in proptest::option::of("(http|tcp|udp|entry-point|[a-z]{0,4})"),
+            client in "([0-9a-f.:\\[\\]]{0,30}|192\\.0\\.2\\.[0-9]{1,3}:[0-9]{1,5}|\\[::[0-9a-f]{0,4}\\]:[0-9]{1,5})",
+            deadline in proptest::option::of("[0-9]{1,12}"),
+        ) {
+            let mut fields = HeaderMap::new();
+            let mut put = |name: HeaderName, text: &str| {
+                if let Ok(value) = HeaderValue::from_str(text) {
+                    fields.insert(name, value);
+                }
+            };
+            put(SERVICE, &service);
+            put(ENTRY_POINT, &service);
+            put(CLIENT, &client);
+            put(LOCAL, "192.0.2.1:443");
+            if let Some(tunnel) = &tunnel {
+                put(TUNNEL, tunnel);
+            }
+            if let Some(deadline) = &deadline {
+                put(DEADLINE, deadline);
+            }
+            if let Ok(head) = StreamHead::read(&fields) {
+                let mut written = HeaderMap::new();
+                head.write(|name, value| {
+                    written.insert(name, value);
+                });
+                proptest::prop_assert_eq!(StreamHead::read(&written), Ok(head));
+            }
+        }
+    }
 }

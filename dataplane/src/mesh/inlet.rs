@@ -1,38 +1,29 @@
 //! Serves what other nodes send: requests and tunnels, by instances that are this node's own and by no others.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use constellation_table::{EntryPointId, TcpRouter, TcpRouterSpec, TcpRule, decide_stream_here};
-use h2::SendStream;
+use constellation_table::EntryPointId;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::HttpSession;
-use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::server::ShutdownWatch;
-use pingora_http::ResponseHeader;
 use tokio::net::TcpStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::ALPN;
+use super::arrival::{Arrival, refuse};
 use super::head::{Kind, Refusal, StreamHead};
 use super::io::{Counted, MeshIo};
 use super::links::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS};
-use super::pair::{carry, pair};
-use super::tunnel::Tunnel;
-use super::{ALPN, serve_datagrams};
-use crate::http::{EntryPointState, Proxy, serve_relayed, serve_tunnelled};
-use crate::l4::tcp;
-use crate::metrics::{MeshConnectionOutcome, MeshDirection, MeshKind, MeshMetrics, MeshOutcome};
+use crate::http::Proxy;
+use crate::metrics::{MeshConnectionOutcome, MeshDirection, MeshKind, MeshOutcome};
 use crate::settings::{
     EntryPoint, ForwardedHeaders, Limits, Protocol, ProxyProtocolTrust, TcpSettings, UdpSettings,
 };
 use crate::tenure::Tenure;
-use crate::worker::OpenConnection;
 
 /// The TLS handshake of another node.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -40,6 +31,9 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const HEADERS: u32 = 1 << 20;
 /// Response bytes of one stream that wait for the other node.
 const SEND_BUFFER: usize = 256 * 1024;
+/// Streams that were given up before they were looked at: the clients behind another node are many, and it keeps count of
+/// what each may do.
+const RESETS: usize = 10_000;
 /// The place of nodes among the entry points; no configured one has it.
 pub(crate) const ENTRY_POINT: EntryPointId = EntryPointId(u16::MAX);
 /// Its name in metrics and logs.
@@ -88,6 +82,8 @@ impl Inlet {
             .max_header_list_size(HEADERS)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_pending_accept_reset_streams(RESETS)
+            .max_local_error_reset_streams(None)
             .max_send_buffer_size(SEND_BUFFER);
         let app = StreamApp {
             proxy: proxy.clone(),
@@ -214,182 +210,4 @@ impl HttpServerApp for StreamApp {
     fn server_options(&self) -> Option<&HttpServerOptions> {
         Some(&self.options)
     }
-}
-
-fn refuse(session: &mut HttpSession, refusal: Refusal) {
-    let sent = ResponseHeader::build(503, Some(1)).and_then(|mut head| {
-        let (name, value) = refusal.field();
-        head.insert_header(name, value)?;
-        session.write_response_header(Box::new(head), true)
-    });
-    if let Err(error) = sent {
-        tracing::debug!(%error, "the other node was gone before the refusal");
-    }
-}
-
-/// A tunnel that another node asks for.
-struct Arrival<'a> {
-    proxy: &'a Arc<Proxy>,
-    session: HttpSession,
-    handle: Arc<ProxyDigest>,
-    stopping: watch::Receiver<bool>,
-    metrics: &'a MeshMetrics,
-    kind: MeshKind,
-}
-
-impl Arrival<'_> {
-    fn refuse(mut self, refusal: Refusal) {
-        self.metrics
-            .stream(MeshDirection::In, self.kind, MeshOutcome::of(refusal));
-        refuse(&mut self.session, refusal);
-    }
-
-    /// Says that the tunnel is taken.
-    fn accept(mut self) -> Option<Tunnel> {
-        let accepted = ResponseHeader::build(200, Some(0))
-            .and_then(|head| self.session.write_response_header(Box::new(head), false));
-        let writer: Option<SendStream<Bytes>> = match accepted {
-            Ok(()) => self.session.take_response_body_writer(),
-            Err(error) => {
-                tracing::debug!(%error, "the other node was gone before its tunnel was taken");
-                None
-            }
-        };
-        let outcome = match writer {
-            Some(_) => MeshOutcome::Taken,
-            None => MeshOutcome::Broken,
-        };
-        self.metrics.stream(MeshDirection::In, self.kind, outcome);
-        Some(Tunnel::accepted(Box::new(self.session), writer?))
-    }
-
-    async fn serve(self, head: StreamHead) {
-        match &head.kind {
-            // Served where it was read.
-            Kind::Request(_) => {}
-            Kind::Http => {
-                let (proxy, handle) = (self.proxy.clone(), self.handle.clone());
-                if let Some(tunnel) = self.accept() {
-                    let io = MeshIo::http1(tunnel, Some(handle));
-                    serve_tunnelled(&proxy, Box::new(io)).await;
-                }
-            }
-            Kind::Tcp(service) => self.tcp(service, &head).await,
-            Kind::Udp(service) => self.udp(service, &head).await,
-            Kind::EntryPoint(name) => self.relayed(name, &head).await,
-        }
-    }
-
-    async fn tcp(self, service: &str, head: &StreamHead) {
-        let proxy = self.proxy.clone();
-        let Some((router, line)) = line_to(&proxy, service, head.client) else {
-            return self.refuse(Refusal::NoInstance);
-        };
-        let (near, far) = match pair().await {
-            Ok(pair) => pair,
-            Err(error) => {
-                tracing::warn!(%error, "no sockets for a tunnel; check the limit on open files of this process");
-                return self.refuse(Refusal::Busy);
-            }
-        };
-        let (tell, told) = oneshot::channel();
-        let stream = tcp::Stream::tunnelled(
-            router,
-            line,
-            near,
-            [head.client, head.local],
-            self.stopping.clone(),
-            tell,
-        );
-        let entry_point = proxy.edge.mesh.clone();
-        let serving = tcp::serve(&proxy, &entry_point, Box::new(stream));
-        let carrying = async move {
-            // Dropped untold when there is no back end that takes the connection.
-            match told.await {
-                Ok(()) => {
-                    if let Some(tunnel) = self.accept() {
-                        carry(far, tunnel).await;
-                    }
-                }
-                Err(_) => self.refuse(Refusal::Unreachable),
-            }
-        };
-        tokio::join!(serving, carrying);
-    }
-
-    async fn udp(self, service: &str, head: &StreamHead) {
-        let proxy = self.proxy.clone();
-        let generation = proxy.edge.published.load_full();
-        let client = head.client.ip();
-        let found = decide_stream_here(&generation.table, service, client, std::time::Instant::now());
-        let Some((service, candidates)) = found.filter(|(_, found)| !found.order.is_empty()) else {
-            return self.refuse(Refusal::NoInstance);
-        };
-        let names = proxy.names();
-        for candidate in candidates.order {
-            match super::datagrams::reach(service, candidate.endpoint, names).await {
-                Ok(socket) => {
-                    let _running = candidate.endpoint.live.begin();
-                    let live = candidate.endpoint.live.clone();
-                    drop(candidate.probe);
-                    if let Some(tunnel) = self.accept() {
-                        serve_datagrams(socket, tunnel, &live).await;
-                    }
-                    return;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, endpoint = %candidate.endpoint.name, "there is no way to a back end")
-                }
-            }
-        }
-        self.refuse(Refusal::Unreachable);
-    }
-
-    async fn relayed(self, name: &str, head: &StreamHead) {
-        let proxy = self.proxy.clone();
-        let named = |state: &&Arc<EntryPointState>| {
-            *state.settings.name == *name && state.settings.protocol == Protocol::Tcp
-        };
-        let Some(entry_point) = proxy.edge.entry_points.iter().find(named).cloned() else {
-            return self.refuse(Refusal::NoInstance);
-        };
-        let metrics = proxy.edge.metrics.entry_point(entry_point.settings.id);
-        let Ok(_open) = OpenConnection::count(&entry_point, head.client, metrics) else {
-            return self.refuse(Refusal::Busy);
-        };
-        let (near, far) = match pair().await {
-            Ok(pair) => pair,
-            Err(error) => {
-                tracing::warn!(%error, "no sockets for a relayed connection; check the limit on open files of this process");
-                return self.refuse(Refusal::Busy);
-            }
-        };
-        let stopping = self.stopping.clone();
-        if let Some(tunnel) = self.accept() {
-            let serving = serve_relayed(proxy, entry_point, near, head.client, head.local, stopping);
-            tokio::join!(serving, carry(far, tunnel));
-        }
-    }
-}
-
-/// The local instances of a TCP service, and what stands for the router that the other node has asked; `None`: there is
-/// no instance that could serve.
-fn line_to(proxy: &Proxy, service: &str, client: SocketAddr) -> Option<(Arc<TcpRouter>, tcp::Route)> {
-    let generation = proxy.edge.published.load();
-    let (service, candidates) =
-        decide_stream_here(&generation.table, service, client.ip(), std::time::Instant::now())?;
-    if candidates.order.is_empty() {
-        return None;
-    }
-    let router = TcpRouter::new(TcpRouterSpec {
-        name: NAME.into(),
-        entry_points: vec![ENTRY_POINT],
-        tls: None,
-        rule: Arc::new(TcpRule::parse("HostSNI(`*`)").ok()?),
-        priority: 0,
-        target: service.clone().into(),
-        middlewares: Vec::new(),
-    });
-    let line = tcp::Line::new([(service, candidates)].into_iter());
-    Some((Arc::new(router), (service.clone(), line)))
 }

@@ -3,7 +3,7 @@
 //!
 //! Requests and tunnels have connections of their own: the streams of a connection share its window, and tunnels stay for
 //! as long as somebody likes. A connection answers pings, or it is closed; so a node that is gone without a word is found
-//! out within ten seconds also where nothing is sent.
+//! out within seven seconds also where nothing is sent.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::task::TaskTracker;
 
 use super::io::Counted;
 use super::{ALPN, Mesh, Node};
@@ -40,7 +41,7 @@ const DIAL: Duration = Duration::from_secs(5);
 /// How long one of several addresses may take.
 const IMPATIENT: Duration = Duration::from_secs(1);
 /// Between two pings.
-const PING: Duration = Duration::from_secs(5);
+const PING: Duration = Duration::from_secs(2);
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub(crate) struct Links {
     mesh: Mesh,
     pub(super) metrics: MeshMetrics,
     nodes: Mutex<HashMap<Arc<str>, Arc<Neighbour>>>,
+    /// What carries bytes between sockets and tunnels.
+    pub(super) carrying: TaskTracker,
 }
 
 impl fmt::Debug for Links {
@@ -138,12 +141,19 @@ impl Links {
             mesh,
             metrics,
             nodes: Mutex::default(),
+            carrying: TaskTracker::new(),
         }
     }
 
     fn neighbour(&self, node: &Arc<str>) -> Arc<Neighbour> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.entry(node.clone()).or_default().clone()
+    }
+
+    /// Waits until what is in tunnels has been carried. To be called when nothing opens further ones.
+    pub(crate) async fn settle(&self) {
+        self.carrying.close();
+        self.carrying.wait().await;
     }
 
     /// Closes connections to nodes that are none any more, once their streams are over. To be called now and then.

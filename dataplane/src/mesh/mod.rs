@@ -2,12 +2,13 @@
 //!
 //! A connection between two nodes is TCP, TLS with certificates on both sides, and HTTP/2 in it, with prior knowledge. Each
 //! stream is a request with the name of its service ([`head`]), or a tunnel that carries a connection or datagrams
-//! ([`tunnel`]). [`links`] keeps a worker's connections to other nodes; [`inlet`] serves those of other nodes, and only by
+//! ([`tunnel`]). [`links`] keeps a worker's connections to other nodes; [`inlet`] and [`arrival`] serve those of other nodes, and only by
 //! instances that are this node's own, so that nothing ever goes round in circles. [`relay`] carries whole connections of
 //! an entry point to the node that holds the edge.
 //!
 //! Who belongs to the cluster, with which certificates and at which addresses, is told from outside: [`View`].
 
+mod arrival;
 mod datagrams;
 pub mod head;
 mod inlet;

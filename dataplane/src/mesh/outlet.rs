@@ -100,8 +100,8 @@ pub(crate) async fn tcp_stream(
     let kind = Kind::Tcp((*peer.service).into());
     let open = open(links, &peer.node, kind, client, local).await?;
     let (near, far) = pair().await?;
-    // Ends with either side, and with this worker at the latest.
-    tokio::spawn(carry(far, open));
+    // Ends when both sides have.
+    links.carrying.spawn(carry(far, open));
     Ok(near)
 }
 

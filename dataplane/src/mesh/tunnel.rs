@@ -1,7 +1,7 @@
 //! A stream of HTTP/2 as a stream of bytes in both directions, with back-pressure.
 //!
-//! The end of a direction is the end of its half of the stream. Dropped before that, it resets the stream, which the
-//! other end reads as an error.
+//! The end of a direction is the end of its half of the stream. Dropped before that, the library resets the stream once
+//! what was written is on its way, and the other end reads that as an error.
 
 use std::io;
 use std::pin::Pin;
@@ -131,13 +131,5 @@ impl AsyncWrite for Tunnel {
             return Poll::Ready(Ok(()));
         }
         Poll::Ready(this.to.send_data(Bytes::new(), true).map_err(broken))
-    }
-}
-
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.to.send_reset(h2::Reason::CANCEL);
-        }
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use constellation_dataplane::settings::Limits;
-use constellation_dataplane::tenure::Tenure;
 use constellation_dataplane::table::{InFlightConn, IpAllowList, Slot, TcpMiddleware, TcpTls};
+use constellation_dataplane::tenure::Tenure;
 use tokio::io::AsyncWriteExt;
 
 use super::support::{Backend, Plan, Stream, exact, exchange, rest, until};
@@ -192,7 +192,10 @@ async fn past_the_end_of_a_tenure_nobody_is_taken() {
     let mut late = node.connect().await;
     let error = rest(&mut late).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-    assert_eq!(node.metric("constellation_refused_total{entry_point=\"web\",reason=\"no_lease\"}"), 1.0);
+    assert_eq!(
+        node.metric("constellation_refused_total{entry_point=\"web\",reason=\"no_lease\"}"),
+        1.0
+    );
     open.write_all(b"after").await.unwrap();
     assert_eq!(exact(&mut open, 5).await, b"after");
     tenure.set_endless();

@@ -16,8 +16,8 @@ use constellation_dataplane::settings::{
 };
 use constellation_dataplane::table::{
     Action, Condition, Endpoint, EndpointSpec, EntryPointId, Locality, Mirror, Mirroring, MirroringSpec,
-    Peer, Policy, Reach, Router, RouterSpec, Rule, Scheme, Service, ServiceSpec, Snapshot, Target, TcpRouter,
-    TcpRouterSpec, TcpRule, Transport, UdpRouter, UdpRouterSpec,
+    Peer, Policy, ProxyProtocolVersion, Reach, Router, RouterSpec, Rule, Scheme, Service, ServiceSpec,
+    Snapshot, Target, TcpRouter, TcpRouterSpec, TcpRule, Transport, UdpRouter, UdpRouterSpec,
 };
 use constellation_dataplane::tls::TlsView;
 use constellation_dataplane::{DataPlane, Generation, Inherited, Published};
@@ -356,6 +356,27 @@ pub(crate) fn h2c(number: u64, address: SocketAddr) -> Generation {
     let web = service("app@test", Scheme::H2c, &Policy::default(), &[At::Here(address)]);
     Generation {
         table: Snapshot::build(number, 3, Vec::new(), vec![Arc::new(web)]),
+        tls: TlsView::default(),
+        published: SystemTime::now(),
+    }
+}
+
+/// A generation whose TCP service is this back end, which is told whose connections it gets.
+pub(crate) fn told(number: u64, address: SocketAddr) -> Generation {
+    let parts = [At::Here(address)];
+    let plain = service("tcp/db@test", Scheme::Tcp, &Policy::default(), &parts);
+    let mut transport = Transport::default();
+    transport.stream.proxy_protocol = Some(ProxyProtocolVersion::V1);
+    let spec = ServiceSpec {
+        name: plain.name,
+        endpoints: plain.endpoints,
+        pass_host_header: true,
+        transport: Arc::new(transport),
+        retry_after: 7,
+        policy: plain.policy,
+    };
+    Generation {
+        table: Snapshot::build(number, 3, Vec::new(), vec![Arc::new(Service::new(spec, None))]),
         tls: TlsView::default(),
         published: SystemTime::now(),
     }

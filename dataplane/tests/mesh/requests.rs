@@ -99,6 +99,34 @@ async fn many_requests_share_a_connection() {
 }
 
 #[tokio::test]
+async fn more_requests_than_a_connection_carries_open_another_one() {
+    const MANY: usize = 205;
+    let backend = Backend::start(|_, seen| match seen.head.starts_with("GET /hang") {
+        true => Act::Hang,
+        false => Act::Send(ok(b"served")),
+    })
+    .await;
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let near = cluster.start("a", &[At::Node("b")], &[], &[]);
+    let far = cluster.start("b", &[At::Here(backend.address)], &[], &[]);
+    let mut hanging = Vec::new();
+    for _ in 0..MANY {
+        let mut client = near.connect().await;
+        client.send("GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        hanging.push(client);
+    }
+    let all = async {
+        while backend.seen().len() < MANY {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("all requests", all).await;
+    assert_eq!(near.connect().await.get("/").await.text(), "served");
+    let made = far.metric("constellation_mesh_connections_total", &["outcome=\"made\""]);
+    assert_eq!(made, 2);
+}
+
+#[tokio::test]
 async fn a_websocket_passes() {
     let backend = Backend::start(|_, _| Act::Echo(SWITCHED.to_vec())).await;
     let mut cluster = Cluster::new(&["a", "b"]);

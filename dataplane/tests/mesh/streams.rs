@@ -120,3 +120,21 @@ async fn nodes_that_point_at_each_other_reset_the_client() {
     );
     assert_eq!(refused, 1);
 }
+
+#[tokio::test]
+async fn a_back_end_is_told_whose_connection_it_is() {
+    let address = reader().await;
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let near = cluster.start("a", &[], &[At::Node("b")], &[]);
+    let far = cluster.start("b", &[], &[], &[]);
+    far.published.publish(super::cluster::told(2, address));
+    let mut client = near.connect_db().await;
+    let port = client.0.local_addr().unwrap().port();
+    client.send("some").await;
+    client.0.shutdown().await.unwrap();
+    let expected = format!(
+        "PROXY TCP4 127.0.0.1 127.0.0.1 {port} {}\r\nsome, all of it",
+        near.db.port()
+    );
+    assert_eq!(String::from_utf8(client.rest().await).unwrap(), expected);
+}

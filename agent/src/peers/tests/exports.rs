@@ -142,3 +142,24 @@ fn what_is_no_export_is_refused() {
         ExportError::TooMany(_)
     ));
 }
+
+proptest::proptest! {
+    /// Bytes of another node with an accident in them: read or refused, and what is read is told alike.
+    #[test]
+    fn broken_bytes_are_read_alike_or_refused(
+        at in proptest::prelude::any::<proptest::sample::Index>(),
+        by in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..4),
+        out in 0usize..40,
+    ) {
+        let mut bytes = Export::of(&[secretive()]).encode().unwrap().bytes.to_vec();
+        let at = at.index(bytes.len());
+        let end = (at + out).min(bytes.len());
+        bytes.splice(at..end, by);
+        if let Ok(read) = Export::decode(&bytes) {
+            let told = read.encode().unwrap();
+            let again = Export::decode(&told.bytes).unwrap();
+            proptest::prop_assert_eq!(&again.providers, &read.providers);
+            proptest::prop_assert_eq!(again.encode().unwrap(), told);
+        }
+    }
+}

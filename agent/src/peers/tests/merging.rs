@@ -203,17 +203,17 @@ fn routes_of_a_node_that_is_gone_stay_for_a_while() {
         roster.observe(listed, now);
         asked(&table(&own("a"), &[], &roster.peers(GRACE, now)), "web.d.test")
     };
-    assert_eq!(at(&[b.clone()], 0), "mesh://b/web@docker");
+    assert_eq!(at(std::slice::from_ref(&b), 0), "mesh://b/web@docker");
     assert_eq!(at(&[], 1), "503");
     assert_eq!(at(&[], 600), "503");
     assert_eq!(at(&[], 601), "404");
-    assert_eq!(at(&[b.clone()], 700), "mesh://b/web@docker");
+    assert_eq!(at(std::slice::from_ref(&b), 700), "mesh://b/web@docker");
     let gone = Peer {
         standing: Standing::Gone,
         ..b.clone()
     };
-    assert_eq!(at(&[gone.clone()], 701), "503");
-    assert_eq!(at(&[gone.clone()], 1300), "503");
+    assert_eq!(at(std::slice::from_ref(&gone), 701), "503");
+    assert_eq!(at(std::slice::from_ref(&gone), 1300), "503");
     assert_eq!(at(&[gone], 1301), "404");
     assert_eq!(at(&[b], 1302), "mesh://b/web@docker");
 }

@@ -334,9 +334,14 @@ impl Attempt<'_> {
     async fn reach_node(&self, peer: &Peer, deadline: Instant) -> Result<TcpStream, Failed> {
         let Preface { client, local, .. } = self.preface;
         let reaching = mesh::tcp_stream(self.scene.links, peer, client, local);
-        match timeout_at(deadline, reaching).await {
+        let limit = match self.impatient {
+            // It may have to try several of its instances.
+            true => deadline.min(Instant::now() + 3 * IMPATIENT),
+            false => deadline,
+        };
+        match timeout_at(limit, reaching).await {
             Ok(Ok(socket)) => Ok(socket),
-            Ok(Err(refused)) => Err(Failed::refused(&refused)),
+            Ok(Err(refused)) => Err(Failed::refused(refused)),
             Err(_) => Err(Failed::late(EndpointFailure::ConnectTimeout)),
         }
     }
@@ -435,15 +440,19 @@ impl Failed {
         }
     }
 
-    fn refused(refused: &Refused) -> Self {
-        let busy = matches!(refused, Refused::Refusal(Refusal::Busy));
+    fn refused(refused: Refused) -> Self {
+        let refusal = match refused {
+            Refused::Connect(error) => return Self::connect(error),
+            Refused::Refusal(refusal) => refusal,
+        };
         Self {
             reason: EndpointFailure::Connect,
-            outcome: match busy {
-                true => AttemptOutcome::Abandoned,
-                false => AttemptOutcome::ConnectFailed,
+            outcome: match refusal {
+                // It has too much to do, which is no fault.
+                Refusal::Busy => AttemptOutcome::Abandoned,
+                _ => AttemptOutcome::ConnectFailed,
             },
-            error: io::Error::other(refused.to_string()),
+            error: io::Error::other(refusal.as_str()),
         }
     }
 
