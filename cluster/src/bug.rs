@@ -19,8 +19,6 @@ pub(crate) enum Bug {
     ExpiryIgnoresRenewal,
     /// The leader waits for half of a lease's life.
     ExpiresEarly,
-    /// The holder counts from when the answer came.
-    DeadlineFromAnswer,
     /// The holder takes a lease for five times as long as it is.
     LongDeadline,
 }
@@ -40,7 +38,6 @@ pub(crate) fn is(bug: Bug) -> bool {
     let name = match bug {
         Bug::ExpiryIgnoresRenewal => "expiry-ignores-renewal",
         Bug::ExpiresEarly => "expires-early",
-        Bug::DeadlineFromAnswer => "deadline-from-answer",
         Bug::LongDeadline => "long-deadline",
     };
     NAMED.as_deref() == Some(name)

@@ -264,9 +264,6 @@ impl Holder {
 
     /// Until when this process acts by what it asked for at `asked` and got.
     fn deadline(&self, asked: BootTime) -> BootTime {
-        if bug::is(Bug::DeadlineFromAnswer) {
-            return BootTime::now() + self.timing.held_for();
-        }
         if bug::is(Bug::LongDeadline) {
             return asked + self.timing.held_for() * 5;
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
-use constellation_tests::lab::{self, Delay, Lab, LabNode, Plan, check};
+use constellation_tests::lab::{self, Delay, Lab, LabNode, Plan, bench, check};
 use constellation_tests::node;
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -87,6 +87,15 @@ enum Verb {
     },
     /// Random faults to clusters of real nodes, judged by what their kernels let in.
     Faults(FaultsArgs),
+    /// Figures: forming, failover, hand-over under load, what an idle cluster costs.
+    Bench {
+        /// How often what can be repeated is.
+        #[arg(long, default_value_t = 20)]
+        times: usize,
+        /// Only idle, failover, handover, spread or form.
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// What carries late frames.
     #[command(hide = true)]
     DelayFrames {
@@ -116,7 +125,7 @@ struct FaultsArgs {
     /// What nodes do with clients that do not hold the edge: closed or relay.
     #[arg(long, default_value = "closed")]
     standby: String,
-    /// A rule that the nodes leave out, if they were built to: expiry-ignores-renewal, expires-early, deadline-from-answer,
+    /// A rule that the nodes leave out, if they were built to: expiry-ignores-renewal, expires-early,
     /// long-deadline. The first broken run ends it, and then all is well.
     #[arg(long)]
     bug: Option<String>,
@@ -195,6 +204,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
             open()?.delay(node, Delay { milliseconds, loss })?;
         }
         Verb::Faults(args) => return faults(&args),
+        Verb::Bench { times, only } => {
+            let settings = bench::Settings {
+                binary: node::binary(),
+                times,
+                only,
+            };
+            bench::run(&settings, |figure| println!("{figure}"))?;
+        }
         Verb::DelayFrames {
             near,
             far,

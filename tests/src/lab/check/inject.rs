@@ -53,7 +53,7 @@ pub(super) fn run(lab: &Lab, settings: &Settings, events: &[Event], shared: &Sha
                 finish(lab, settings, end, shared)?;
             }
         } else if let Some(event) = events.next()
-            && let Some((long, end)) = begin(lab, &event.fault, shared)?
+            && let Some((long, end)) = begin(lab, &event.fault, shared, &troubled(&ends))?
         {
             // Not before it has begun: a machine may be slow.
             ends.push(Reverse((event.at.max(began.elapsed()) + long, end)));
@@ -61,17 +61,46 @@ pub(super) fn run(lab: &Lab, settings: &Settings, events: &[Event], shared: &Sha
     }
 }
 
-fn begin(lab: &Lab, fault: &Fault, shared: &Shared) -> Result<Option<(Duration, End)>> {
+/// The nodes whose process has trouble that is not over.
+fn troubled(ends: &BinaryHeap<Reverse<(Duration, End)>>) -> Vec<usize> {
+    let nodes = ends.iter().flat_map(|Reverse((_, end))| match end {
+        End::Start(node) | End::Fast(node) => vec![*node],
+        End::Go(nodes) => nodes.clone(),
+        End::Heal => Vec::new(),
+    });
+    nodes.collect()
+}
+
+/// Begins a fault; says when it is over, and what is to be done then. One to a process that has trouble already is none: where
+/// a machine is slow, or the holder was hit in place of another, troubles come later than they were drawn.
+fn begin(lab: &Lab, fault: &Fault, shared: &Shared, troubled: &[usize]) -> Result<Option<(Duration, End)>> {
+    let victim = |node: usize, holder: bool| {
+        let instead = shared.holder.load(Ordering::Relaxed);
+        let chosen = if holder && !troubled.contains(&instead) {
+            instead
+        } else {
+            node
+        };
+        Some(chosen).filter(|chosen| !troubled.contains(chosen))
+    };
     let end = match fault {
-        Fault::Kill { node, down } => {
-            shared.lives[*node - 1].fetch_add(1, Ordering::SeqCst);
-            lab.node(*node).kill()?;
-            (*down, End::Start(*node))
+        Fault::Kill { node, holder, down } => {
+            let Some(node) = victim(*node, *holder) else {
+                return Ok(None);
+            };
+            shared.lives[node - 1].fetch_add(1, Ordering::SeqCst);
+            lab.node(node).kill()?;
+            (*down, End::Start(node))
         }
-        Fault::Stop { node, frozen } => {
-            lab.node(*node).signal(Signal::SIGSTOP)?;
-            (*frozen, End::Go(vec![*node]))
+        Fault::Stop { node, holder, frozen } => {
+            let Some(node) = victim(*node, *holder) else {
+                return Ok(None);
+            };
+            lab.node(node).signal(Signal::SIGSTOP)?;
+            (*frozen, End::Go(vec![node]))
         }
+        Fault::StopAll { .. } if !troubled.is_empty() => return Ok(None),
+        Fault::SlowDisk { node, .. } if troubled.contains(node) => return Ok(None),
         Fault::StopAll { frozen } => {
             for node in lab.nodes() {
                 node.signal(Signal::SIGSTOP)?;

@@ -12,7 +12,7 @@ pub mod verdict;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) stop: AtomicBool,
     /// How often each node's process was started or is about to be.
     pub(crate) lives: Vec<AtomicU64>,
+    /// The node whose kernel has let somebody in last under a lease.
+    pub(crate) holder: AtomicUsize,
 }
 
 impl Shared {
@@ -155,6 +157,7 @@ fn watch(lab: &Lab, settings: &Settings, seed: u64, events: &[Event]) -> Result<
     let shared = Shared {
         stop: AtomicBool::new(false),
         lives: lab.nodes().map(|_| AtomicU64::new(1)).collect(),
+        holder: AtomicUsize::new(1),
     };
     let shared = &shared;
     std::thread::scope(|scope| {

@@ -2,6 +2,7 @@
 //! was told before and after.
 
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -53,6 +54,13 @@ pub(super) fn probe(node: LabNode<'_>, shared: &Shared) -> Result<Vec<Probe>> {
             let first = read(namespace.as_ref());
             let accepted = connects(to);
             let second = read(namespace.as_ref());
+            if accepted
+                && second
+                    .grant
+                    .is_some_and(|grant| grant.issuer.is_cluster() && !grant.stands_by)
+            {
+                shared.holder.store(node.number(), Ordering::Relaxed);
+            }
             probes.push(Probe {
                 first,
                 accepted,

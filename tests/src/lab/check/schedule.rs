@@ -11,6 +11,8 @@ pub enum Fault {
     Kill {
         /// Whose.
         node: usize,
+        /// That of whoever is let in by then instead, if it has no trouble.
+        holder: bool,
         /// Until it is started.
         down: Duration,
     },
@@ -18,6 +20,8 @@ pub enum Fault {
     Stop {
         /// Whose.
         node: usize,
+        /// That of whoever is let in by then instead, if it has no trouble.
+        holder: bool,
         /// For how long.
         frozen: Duration,
     },
@@ -100,12 +104,20 @@ pub fn draw(seed: u64, limits: &Limits) -> Vec<Event> {
             0..4 if free => {
                 let down = between(&mut random, 100, 3000);
                 busy[node] = at + down;
-                Fault::Kill { node, down }
+                Fault::Kill {
+                    node,
+                    holder: random.bool(),
+                    down,
+                }
             }
             4..8 if free => {
                 let frozen = stop(&mut random, limits);
                 busy[node] = at + frozen;
-                Fault::Stop { node, frozen }
+                Fault::Stop {
+                    node,
+                    holder: random.bool(),
+                    frozen,
+                }
             }
             8..10 if busy.iter().all(|until| *until <= at) => {
                 let frozen = stop(&mut random, limits);
@@ -180,8 +192,8 @@ mod tests {
             let text = format!("{:?}", event.fault);
             kinds.insert(text.split(' ').next().unwrap().to_owned());
             let (nodes, long): (Vec<usize>, _) = match event.fault {
-                Fault::Kill { node, down } => (vec![node], down),
-                Fault::Stop { node, frozen } => (vec![node], frozen),
+                Fault::Kill { node, down, .. } => (vec![node], down),
+                Fault::Stop { node, frozen, .. } => (vec![node], frozen),
                 Fault::SlowDisk { node, slow } => (vec![node], slow),
                 Fault::StopAll { frozen } => (vec![1, 2, 3], frozen),
                 Fault::Partition { side, .. } => {
