@@ -22,7 +22,7 @@ const SOCKETS: usize = 1000;
 const DOWNLOADS: usize = 20;
 /// Bytes of each.
 const SIZE: usize = 40_000_000;
-/// The host of the back end that has them.
+/// The host of the back end that has them, and echoes WebSockets.
 const BIG: &str = "big.test";
 /// Between two hand-overs.
 const PAUSE: Duration = Duration::from_millis(1000);
@@ -144,7 +144,7 @@ fn streams(to: SocketAddr, times: usize) -> Result<(usize, usize)> {
         }
         let mut sockets = Vec::new();
         for _ in 0..SOCKETS {
-            let url = format!("ws://{HOST}/ws");
+            let url = format!("ws://{BIG}/ws");
             sockets.push(WebSocket::over(TcpStream::connect(to).await?, &url).await?);
         }
         let broken = downloads
