@@ -152,6 +152,7 @@ impl Node {
         let outdated = sockets.names().into_iter().map(str::to_owned).collect();
         let kernel = Kernel::new(sockets.take_kernel_lock());
         let cluster = Cluster::prepare(&config.node.data_dir)?;
+        cluster.bind(&config.cluster, sockets.take_links(), predecessor.is_some())?;
         let steering = steering::prepare(&config, &kernel, cluster.authority(config.edge.serve))?;
         let guard = guard::prepare(&config, &kernel)?;
         let chase = Chase::new(&config, &kernel);

@@ -36,7 +36,7 @@ const SERVING: &str = "serving ";
 /// What it is told then: it is the main process of the service.
 const YOURS: &str = "yours";
 
-/// Listening sockets, and the lock of what is pinned, with names that tell what they are for.
+/// Listening sockets, also that of the links between nodes, and the lock of what is pinned, with names that tell what they are for.
 #[derive(Debug, Default)]
 pub struct Sockets(Vec<(String, OwnedFd)>);
 
@@ -45,6 +45,7 @@ impl Sockets {
     pub fn of_node(
         control: OwnedFd,
         kernel_lock: Option<OwnedFd>,
+        links: Option<OwnedFd>,
         entry_points: Vec<(Arc<str>, OwnedFd)>,
     ) -> Self {
         let named = entry_points
@@ -53,6 +54,7 @@ impl Sockets {
         Self(
             std::iter::once((CONTROL.to_owned(), control))
                 .chain(kernel_lock.map(|lock| (KERNEL_LOCK.to_owned(), lock)))
+                .chain(links.map(|links| (LINKS.to_owned(), links)))
                 .chain(named)
                 .collect(),
         )
@@ -90,6 +92,12 @@ impl Sockets {
         Some(self.0.remove(position).1)
     }
 
+    /// Takes out the listener of the links between nodes, if it came along.
+    pub fn take_links(&mut self) -> Option<TcpListener> {
+        let position = self.0.iter().position(|(name, _)| name == LINKS)?;
+        Some(TcpListener::from(self.0.remove(position).1))
+    }
+
     /// The control listener, if there is one at `control`, and what entry points can use. The rest is closed.
     pub fn sort(self, control: SocketAddr) -> (Option<TcpListener>, Inherited) {
         let (mut listener, mut entry_points) = (None, Vec::new());
@@ -112,5 +120,7 @@ impl Sockets {
 const CONTROL: &str = "control";
 /// Name of the lock of what is pinned, by the program that needed it first.
 const KERNEL_LOCK: &str = "steering-lock";
+/// Name of the listener of the links between nodes.
+const LINKS: &str = "links";
 /// Begins the name of every listener of an entry point. No colon: systemd's list of names is separated by them.
 const ENTRY_POINT: &str = "entry-point.";

@@ -78,6 +78,7 @@ impl Node {
         Ok(Sockets::of_node(
             control,
             self.kernel.descriptor()?,
+            self.cluster.listener()?,
             self.data_plane.sockets()?,
         ))
     }

@@ -55,7 +55,11 @@ pub(super) fn tie(config: &Config, identity: &Identity, mesh: &Mesh) -> (Exchang
         },
         peers: peers_seen,
         export,
-        grace: GRACE,
+        grace: config
+            .providers
+            .docker
+            .as_ref()
+            .map_or(GRACE, |docker| docker.removed_grace_period),
     };
     let ties = Ties {
         peers,

@@ -16,8 +16,9 @@ mod tailscale;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use constellation_cluster::lease::LeaseKey;
@@ -40,6 +41,8 @@ use crate::edge::Edge;
 use crate::peers::Exchange;
 use crate::steering::{Authority, Steering};
 
+/// Connections of other nodes that wait to be accepted, also while one process replaces another.
+const BACKLOG: i32 = 128;
 /// How long the process before this one may take to close the log.
 const PREDECESSOR: Duration = Duration::from_secs(10);
 /// How often to look whether it has.
@@ -58,6 +61,14 @@ struct Shared {
     stop: CancellationToken,
     /// Until the node starts.
     ties: Mutex<Option<Ties>>,
+    /// Of the links.
+    listener: Mutex<Option<std::net::TcpListener>>,
+}
+
+impl Shared {
+    fn listener(&self) -> MutexGuard<'_, Option<std::net::TcpListener>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the cluster acts upon here.
@@ -99,6 +110,7 @@ impl Cluster {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             ties: Mutex::default(),
+            listener: Mutex::default(),
         })))
     }
 
@@ -119,6 +131,70 @@ impl Cluster {
             State::Running(node) => Some(node),
             _ => None,
         }
+    }
+
+    /// Binds the port of the links, where this is a member, or takes it from the process before this one: what comes waits there
+    /// until the node runs. With a `predecessor` that did not leave it, it is bound when that one has let go.
+    ///
+    /// # Errors
+    /// When it is taken, or the address is not this host's.
+    pub fn bind(
+        &self,
+        config: &Config,
+        inherited: Option<std::net::TcpListener>,
+        predecessor: bool,
+    ) -> Result<(), Failure> {
+        let State::Waiting(identity) = self.state() else {
+            return Ok(());
+        };
+        let address = config.raft.or(config.advertise.unwrap_or(identity.advertise));
+        let fits =
+            |listener: &std::net::TcpListener| listener.local_addr().is_ok_and(|local| local == address);
+        if let Some(listener) = inherited.filter(fits) {
+            *self.0.listener() = Some(listener);
+            return Ok(());
+        }
+        match self.listen(address) {
+            Ok(_) => Ok(()),
+            Err(error) if predecessor && error.kind() == std::io::ErrorKind::AddrInUse => Ok(()),
+            Err(error) => Err(cannot_listen(config.raft, address, &error)),
+        }
+    }
+
+    /// The listener of the links once more, to be left to the next process.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn listener(&self) -> std::io::Result<Option<OwnedFd>> {
+        let listener = self.0.listener();
+        let copy = listener
+            .as_ref()
+            .map(std::net::TcpListener::try_clone)
+            .transpose()?;
+        Ok(copy.map(OwnedFd::from))
+    }
+
+    /// The listener, bound now if it was not before. It stays open when the node of the cluster ends, until this process does.
+    fn listen(&self, address: SocketAddr) -> std::io::Result<TcpListener> {
+        let mut kept = self.0.listener();
+        let listener = match &*kept {
+            Some(listener) => listener.try_clone()?,
+            None => {
+                let socket = socket2::Socket::new(
+                    socket2::Domain::for_address(address),
+                    socket2::Type::STREAM,
+                    Some(socket2::Protocol::TCP),
+                )?;
+                socket.set_reuse_address(true)?;
+                socket.bind(&address.into())?;
+                socket.listen(BACKLOG)?;
+                let listener = std::net::TcpListener::from(socket);
+                *kept = Some(listener.try_clone()?);
+                listener
+            }
+        };
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
     }
 
     /// Who decides whether this node may answer at the entry points.
@@ -203,9 +279,9 @@ impl Cluster {
         let settings = settings::of(config, advertise, traits);
         let started = tokio::time::Instant::now();
         let node = loop {
-            // The process before this one closes its port and its log when this one says that it serves.
+            // The process before this one closes its log, and its port if it did not leave it, when this one says that it serves.
             let patient = started.elapsed() < PREDECESSOR;
-            let listener = match TcpListener::bind(config.raft.or(advertise)).await {
+            let listener = match self.listen(config.raft.or(advertise)) {
                 Ok(listener) => listener,
                 Err(error) if patient && error.kind() == std::io::ErrorKind::AddrInUse => {
                     tokio::time::sleep(LOOK).await;
@@ -227,11 +303,13 @@ impl Cluster {
         Ok(Some(node))
     }
 
-    /// Ends the node: leases are let go of first.
+    /// Ends the node: leases are let go of first. `leaving`: the others are told; else another process of this node goes on.
     pub async fn stop(&self, leaving: bool) {
         if let State::Running(node) = self.state() {
-            // The leases first: who follows them is to see them go.
-            node.let_go().await;
+            if leaving {
+                // The leases first: who follows them is to see them go.
+                node.let_go().await;
+            }
             self.0.stop.cancel();
             self.0.tasks.close();
             self.0.tasks.wait().await;

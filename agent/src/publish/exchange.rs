@@ -71,7 +71,8 @@ impl Exchanging {
         };
         tokio::select! {
             changed = change => if changed.is_err() {
-                tracing::warn!("nobody tells any more what other nodes serve; what is known of them stays");
+                // This process has left the cluster to another one, or the node stops.
+                tracing::debug!("nobody tells any more what other nodes serve; what is known of them stays");
                 self.ended = true;
             },
             () = expiry => {}

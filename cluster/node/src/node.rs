@@ -173,7 +173,6 @@ impl Node {
         if let Err(error) = credentials.check(UnixSeconds::now()) {
             tracing::error!(%error, "the other nodes will not accept this one");
         }
-        let life = home.begin_life()?;
         let (credentials_tell, credentials) = watch::channel(Arc::new(credentials));
         let counters = Arc::new(Counters::default());
         let (members_tell, members) = watch::channel(Membership::AnyOfTheCluster);
@@ -196,9 +195,10 @@ impl Node {
             failed,
         )
         .await?;
+        // Not before the log is this process's: another one of this node may be about to end.
         let client = ClientId {
             node: identity.id,
-            incarnation: life,
+            incarnation: home.begin_life()?,
         };
         let core = Arc::new(Core::new(identity, client, raft, links, Arc::clone(&seen)));
         let (gossipers_tell, gossipers) = watch::channel(Arc::new(Gossipers::anybody()));
@@ -758,6 +758,10 @@ impl Node {
     pub async fn let_go(&self) {
         self.set_ready(false).await;
         self.step_down().await;
+        self.end_leases().await;
+    }
+
+    async fn end_leases(&self) {
         self.0.letting_go.cancel();
         self.0.leases.close();
         self.0.leases.wait().await;
@@ -797,11 +801,22 @@ impl Node {
             .map_err(|_| "the cluster did not answer in time".to_owned())
     }
 
-    /// Ends everything: leases first, gossip (`leaving`: the others are told that this node will be back or not, and need
-    /// not find it dead), links, and the log last. Returns when its files are closed.
+    /// Ends everything: leases first, gossip, links, and the log last. Returns when its files are closed.
+    ///
+    /// `leaving`: the others are told first that this node takes nothing new, and then that it has gone. Else they are told nothing,
+    /// as another process of this node goes on; after [`Node::bequeath`].
     pub async fn stop(&self, leaving: bool) {
-        self.let_go().await;
+        if leaving {
+            self.let_go().await;
+        } else {
+            self.step_down().await;
+            self.end_leases().await;
+        }
         let inner = &self.0;
+        if !leaving {
+            // Nobody is to look into why gossip ends.
+            inner.stop.cancel();
+        }
         if let Some(handle) = inner.core.gossip.get()
             && let Some(gossip) = handle.gossip.write().await.take()
         {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use constellation_cluster::raft::Role;
 use constellation_cluster::state::{NodeId, Wish};
-use constellation_gossip::{Bulk, Label, Standing, View};
+use constellation_gossip::{Bulk, Label, Metadata, Standing, View};
 use constellation_identity::NodeName;
 use constellation_link::{LinkError, Membership, Service};
 use tokio::sync::{Notify, watch};
@@ -263,6 +263,8 @@ struct Known {
     /// it has had its time.
     trusted: BTreeSet<NodeName>,
     trust_ends: Option<Instant>,
+    /// What each said of itself last: a process that has just started is heard of before it has said anything.
+    said: BTreeMap<NodeName, Metadata>,
 }
 
 impl Known {
@@ -275,6 +277,7 @@ impl Known {
             exports: exports.collect(),
             trust_ends: (!trusted.is_empty()).then(|| Instant::now() + TRUST),
             trusted,
+            said: BTreeMap::new(),
         }
     }
 
@@ -289,8 +292,14 @@ impl Known {
             }
             known
         });
-        // From now on gossip alone says how they are.
-        self.trusted.retain(|name| !view.peers.contains_key(name));
+        for (name, peer) in &view.peers {
+            if let Some(metadata) = &peer.metadata {
+                self.said.insert(name.clone(), metadata.clone());
+                // From now on gossip alone says how it is.
+                self.trusted.remove(name);
+            }
+        }
+        self.said.retain(|name, _| view.peers.contains_key(name));
         known
     }
 
@@ -315,7 +324,7 @@ impl Known {
     }
 
     fn peers(&self, core: &Core, view: &View) -> Vec<PeerNode> {
-        peers(core, view, &self.exports, &self.trusted)
+        peers(core, view, self)
     }
 }
 
@@ -346,12 +355,7 @@ async fn pull(core: &Core, name: &NodeName, addresses: &[String]) -> Result<Expo
     })
 }
 
-fn peers(
-    core: &Core,
-    view: &View,
-    exports: &BTreeMap<NodeName, Export>,
-    trusted: &BTreeSet<NodeName>,
-) -> Vec<PeerNode> {
+fn peers(core: &Core, view: &View, known: &Known) -> Vec<PeerNode> {
     let members: Vec<_> = core.read(|state| {
         let nodes = state.roster().nodes();
         nodes
@@ -361,16 +365,16 @@ fn peers(
     });
     let peer = |(name, id, wish): (NodeName, NodeId, Wish)| {
         let live = view.peers.get(&name);
-        let metadata = live.and_then(|peer| peer.metadata.as_ref());
+        let said = known.said.get(&name);
+        let trusted = known.trusted.contains(&name);
         let (_, addresses) = core.whereabouts(id)?;
         Some(PeerNode {
             generation: live.map_or(0, |peer| peer.generation),
-            priority: metadata.map_or(u32::MAX, |metadata| metadata.priority),
-            region: metadata.and_then(|metadata| metadata.region.as_ref().map(ToString::to_string)),
-            online: live.is_some() || trusted.contains(&name),
-            serving: wish == Wish::Serve
-                && metadata.is_some_and(|metadata| metadata.standing == Standing::Serving),
-            export: exports.get(&name).cloned(),
+            priority: said.map_or(u32::MAX, |said| said.priority),
+            region: said.and_then(|said| said.region.as_ref().map(ToString::to_string)),
+            online: live.is_some() || trusted,
+            serving: wish == Wish::Serve && said.map_or(trusted, |said| said.standing == Standing::Serving),
+            export: known.exports.get(&name).cloned(),
             name,
             id,
             addresses,

@@ -273,11 +273,11 @@ async fn nodes_form_agree_hand_over_and_go() {
         holder(&c).filter(|holder| holder != "b")
     })
     .await;
-    let refused = a
-        .hand_over(&LeaseKey::LbLeader, &"b".parse().unwrap())
-        .await
-        .unwrap_err();
-    assert!(refused.contains("cordoned"), "{refused}");
+    eventually("the refusal", async || {
+        let refused = to_b(&a).await.unwrap_err();
+        refused.contains("cordoned").then_some(())
+    })
+    .await;
     a.wish(&"b".parse().unwrap(), Wish::Serve).await.unwrap();
 
     // The holder stops in order: another one has it, and nobody's lease ran out.

@@ -43,7 +43,10 @@ async fn nodes_that_point_at_each_other_answer_at_once() {
     let far = cluster.start("b", &[At::Node("a")], &[], &[]);
     for node in [&near, &far] {
         let response = node.connect().await.get("/").await;
-        assert_eq!(response.status, 502);
+        assert_eq!(
+            (response.status, response.header("retry-after")),
+            (503, Some("7"))
+        );
         assert_eq!(response.header("constellation-refusal"), None, "it is for nodes");
     }
     for node in [&near, &far] {
@@ -83,6 +86,13 @@ async fn a_node_that_is_gone_is_passed_over() {
     let response = near.connect().await.get("/").await;
     assert_eq!(response.header("x-constellation-node"), Some("b"));
     drop(far);
+    // What is sent before the end of the connection is known may have been done, and is not repeated.
+    let known = async {
+        while near.metric("constellation_mesh_open_connections", &["direction=\"out\""]) > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the end of the connection", known).await;
     let mut client = near.connect().await;
     client.send(POST).await;
     let response = client.response().await;

@@ -112,7 +112,8 @@ impl Race<'_> {
             Failure::Departed => true,
             Failure::Connect { .. } => self
                 .endpoint_of(number, exchange)
-                .is_some_and(|endpoint| endpoint.live.departed()),
+                // A node that can't be reached, or has no instance, leaves nobody who could serve.
+                .is_some_and(|endpoint| endpoint.live.departed() || endpoint.peer.is_some()),
             _ => false,
         };
         if is_gone && matches!(self.next, Next::Nothing) {
