@@ -180,14 +180,13 @@ async fn download(to: SocketAddr, lasts: Duration) -> bool {
         stream.write_all(head.as_bytes()).await?;
         let (mut count, mut buffer) = (0, vec![0; SIZE / 200]);
         loop {
-            match stream.read(&mut buffer).await? {
-                0 => return std::io::Result::Ok(count),
-                length => count += length,
+            let length = stream.read(&mut buffer).await?;
+            if length == 0 {
+                return std::io::Result::Ok(count);
             }
+            count += length;
             // As much of the time as it is of the whole.
-            let due = lasts.mul_f64((count as f64 / SIZE as f64).min(1.0));
-            let began = lasts.saturating_sub(due);
-            tokio::time::sleep(began.min(lasts / 400)).await;
+            tokio::time::sleep(lasts.mul_f64(length as f64 / SIZE as f64)).await;
         }
     };
     matches!(read.await, Ok(count) if count > SIZE)
