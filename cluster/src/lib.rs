@@ -11,6 +11,7 @@
 //! No wall clock is read anywhere in this crate: the state has no time in it at all, the leader measures with its
 //! monotonic clock, and a holder's deadline is written in the kernel's boot clock.
 
+mod bug;
 pub mod lease;
 pub mod raft;
 pub mod state;

@@ -53,6 +53,9 @@ fn binary(args: &LabArgs) -> Result<PathBuf> {
     if let Some(binary) = &args.binary {
         return Ok(Path::canonicalize(binary)?);
     }
+    if args.arguments.iter().any(|word| word == "--bug") {
+        return broken();
+    }
     let (profile, folder) = if args.release {
         ("release", "release")
     } else {
@@ -65,4 +68,15 @@ fn binary(args: &LabArgs) -> Result<PathBuf> {
         profile,
     ]))?;
     Ok(workspace::target()?.join(folder).join("constellation"))
+}
+
+/// One that can leave out rules. It gets a name of its own, and the name of the product is the product's again.
+fn broken() -> Result<PathBuf> {
+    let build = |more: &[&str]| workspace::run(workspace::cargo(&["build", "--locked"]).args(more));
+    build(&["--features", "deliberate-bugs"])?;
+    let folder = workspace::target()?.join("debug");
+    let broken = folder.join("constellation-with-bugs");
+    std::fs::copy(folder.join("constellation"), &broken)?;
+    build(&[])?;
+    Ok(broken)
 }

@@ -68,6 +68,11 @@ enum Verb {
     Upgrades(proof::ProofArgs),
     /// A cluster of real nodes in network namespaces, and faults for it: up, status, exec, kill, partition, delay, down.
     Lab(lab::LabArgs),
+    /// Random faults to clusters of real nodes, judged by what their kernels let in. With `-- --bug NAME`: of nodes that leave
+    /// out a rule, which has to be noticed.
+    ClusterFaults(lab::LabArgs),
+    /// Figures of clusters of real nodes: forming, failover, hand-over under load, what an idle cluster costs.
+    ClusterBench(lab::LabArgs),
     /// The back end of `bench http`: fixed bodies, one thread.
     #[command(hide = true)]
     BenchBackend(bench::backend::BackendArgs),
@@ -99,6 +104,8 @@ fn main() -> ExitCode {
         Verb::Streams(args) => proof::run("streams", &args),
         Verb::Upgrades(args) => proof::run("upgrades", &args),
         Verb::Lab(args) => lab::run(None, &args),
+        Verb::ClusterFaults(args) => lab::run(Some("faults"), &args),
+        Verb::ClusterBench(args) => lab::run(Some("bench"), &args),
         Verb::BenchBackend(args) => bench::backend::run(&args),
         Verb::BenchStreamBackend(args) => bench::stream::backend::run(&args),
         Verb::BenchStreamLoad(args) => bench::stream::load::run(&args),

@@ -197,6 +197,10 @@ impl Task {
                     return;
                 }
                 Some(order) = self.orders.recv(), if stopping.is_none() => match order {
+                    // Only whoever acts under it knows that it is so: what others have applied may be old.
+                    Order::HandOver(to, answer) if to == me && holder.held(BootTime::now()).is_some() => {
+                        drop(answer.send(Ok(())));
+                    }
                     Order::HandOver(to, answer) => match refusal(&candidates, current, me, to) {
                         Some(refusal) => drop(answer.send(Err(refusal))),
                         None => {
@@ -450,7 +454,7 @@ fn refusal(
         None => return Some("nobody holds it now".to_owned()),
     }
     if to == me {
-        return Some("this node holds it already".to_owned());
+        return Some("this node is about to have it, or to lose it: try again".to_owned());
     }
     match candidates.iter().find(|one| one.client == to) {
         Some(one) if one.standing == Standing::Ready => None,

@@ -633,9 +633,6 @@ impl Node {
             node: entry.id,
             incarnation,
         };
-        if lease.holder == to {
-            return Ok(());
-        }
         if lease.holder.node == core.identity.id {
             return serve::hand_over(&self.0.orders, key, to).await;
         }

@@ -9,9 +9,6 @@
 mod calls;
 mod disk;
 mod faults;
-/// Shared with the simulation, which checks leases with it, too.
-#[path = "../simulation/history.rs"]
-mod history;
 mod leases;
 mod nodes;
 mod recover;

@@ -9,8 +9,8 @@ use constellation_cluster::raft::{Consensus, ProposeError, ReadError, StoreFailu
 use constellation_cluster::state::{DocumentOutcome, NodeId, Outcome};
 use tokio::time::timeout;
 
-use crate::history::{Operation, Register, Verdict, check};
 use crate::testnet::{Cluster, member, soon, value, write};
+use constellation_history::{Operation, Register, Verdict, check};
 
 fn leader_of(node: &impl Consensus) -> NodeId {
     node.watch().borrow().leader.expect("a leader")

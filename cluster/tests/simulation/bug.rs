@@ -1,4 +1,4 @@
-//! Rules left out on purpose, to see that the simulation notices. The crate itself has no such switch.
+//! Rules left out on purpose, to see that the simulation notices.
 
 use std::time::Instant;
 

@@ -9,7 +9,9 @@ use constellation_cluster::state::{ClientId, Command, Outcome, Request};
 use crate::bug::{Bug, stale_due};
 use crate::counts::Violation;
 use crate::event::Event;
-use crate::history::{LeaseOperation, Operation};
+use constellation_history::Operation;
+
+use crate::history::LeaseOperation;
 use crate::network::arrivals;
 use crate::node::{Effect, MARGIN, Node, Waiting};
 use crate::world::World;

@@ -3,8 +3,8 @@
 use constellation_cluster::lease::LeaseCommand;
 
 use crate::counts::Violation;
-use crate::history::{Verdict, check};
 use crate::world::{CALM, World};
+use constellation_history::{Verdict, check};
 
 /// How long an order is searched for.
 const STEPS: usize = 20_000;

@@ -11,7 +11,9 @@ use fastrand::Rng;
 use crate::bug::Bug;
 use crate::counts::{Counts, Violation};
 use crate::event::{Event, Queued};
-use crate::history::{LeaseOperation, Operation};
+use constellation_history::Operation;
+
+use crate::history::LeaseOperation;
 use crate::log::Log;
 use crate::network::MS;
 use crate::node::{Clock, MAX_PPM, Node, Process};

@@ -40,5 +40,5 @@ pub use lock::Lock;
 pub use namespace::Namespace;
 pub use pins::{Origin, remove_orphans, remove_other_versions};
 pub use probe::{Availability, Report, probe, probe_chase, probe_guard, probe_guard_xdp, probe_steering};
-pub use status::{PinnedLink, PinnedMap, Status, detach, detach_without_lock, has_pins, status};
+pub use status::{PinnedLink, PinnedMap, Status, detach, detach_without_lock, granted, has_pins, status};
 pub use steering::Steering;

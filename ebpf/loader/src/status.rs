@@ -100,6 +100,13 @@ pub fn has_pins(namespace: &Namespace) -> Result<bool, Error> {
     Ok(false)
 }
 
+/// The grant in a network namespace, if there is one of this version of the layouts. Takes no lock, changes nothing, and reads
+/// nothing else, so it can be asked often.
+#[must_use]
+pub fn granted(namespace: &Namespace) -> Option<Granted> {
+    grant(&namespace.version(abi::VERSION))
+}
+
 /// What the map of grants says, where there is one that reads like ours.
 fn grant(version: &Path) -> Option<Granted> {
     let data = MapData::from_pin(version.join("maps").join(abi::steer::GRANT)).ok()?;

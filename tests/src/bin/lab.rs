@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
-use constellation_tests::lab::{self, Delay, Lab, LabNode, Plan};
+use constellation_tests::lab::{self, Delay, Lab, LabNode, Plan, bench, check};
 use constellation_tests::node;
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -84,6 +85,17 @@ enum Verb {
         #[arg(default_value = "0%")]
         loss: String,
     },
+    /// Random faults to clusters of real nodes, judged by what their kernels let in.
+    Faults(FaultsArgs),
+    /// Figures: forming, failover, hand-over under load, what an idle cluster costs.
+    Bench {
+        /// How often what can be repeated is.
+        #[arg(long, default_value_t = 20)]
+        times: usize,
+        /// Only idle, failover, handover, spread or form.
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// What carries late frames.
     #[command(hide = true)]
     DelayFrames {
@@ -91,6 +103,32 @@ enum Verb {
         far: String,
         milliseconds: u64,
     },
+}
+
+#[derive(Debug, Args)]
+struct FaultsArgs {
+    /// How many runs, each with a cluster of its own.
+    #[arg(long, default_value_t = 1)]
+    runs: u64,
+    /// Of the first run; each next one has the next.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=9))]
+    nodes: u8,
+    /// For how long faults come.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// The longest time for which a process is frozen, in seconds.
+    #[arg(long, default_value_t = 4.0)]
+    max_stop: f64,
+    /// What nodes do with clients that do not hold the edge: closed or relay.
+    #[arg(long, default_value = "closed")]
+    standby: String,
+    /// A rule that the nodes leave out, if they were built to: expiry-ignores-renewal, expires-early,
+    /// long-deadline. The first broken run ends it, and then all is well.
+    #[arg(long)]
+    bug: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -165,11 +203,52 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 .with_context(|| format!("{loss:?} is no loss: expected 0% to 100%"))?;
             open()?.delay(node, Delay { milliseconds, loss })?;
         }
+        Verb::Faults(args) => return faults(&args),
+        Verb::Bench { times, only } => {
+            let settings = bench::Settings {
+                binary: node::binary(),
+                times,
+                only,
+            };
+            bench::run(&settings, |figure| println!("{figure}"))?;
+        }
         Verb::DelayFrames {
             near,
             far,
             milliseconds,
         } => lab::forward(&near, &far, Duration::from_millis(milliseconds))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn faults(args: &FaultsArgs) -> Result<ExitCode> {
+    let bug = args.bug.iter().cloned();
+    let settings = check::Settings {
+        binary: node::binary(),
+        nodes: args.nodes.into(),
+        during: Duration::from_secs(args.seconds),
+        max_stop: Duration::try_from_secs_f64(args.max_stop).context("--max-stop")?,
+        config: json!({ "edge": { "standby": args.standby } }),
+        environment: bug
+            .map(|bug| ("CONSTELLATION_DELIBERATE_BUG".to_owned(), bug))
+            .collect(),
+    };
+    let mut broken = 0;
+    for seed in args.seed..args.seed + args.runs {
+        let report = check::run(&settings, seed)?;
+        print!("{report}");
+        if !report.holds() {
+            broken += 1;
+            if args.bug.is_some() {
+                break;
+            }
+        }
+    }
+    match (&args.bug, broken) {
+        (None, 0) => println!("{} runs, all promises kept", args.runs),
+        (None, broken) => bail!("{broken} of {} runs broke a promise", args.runs),
+        (Some(bug), 0) => bail!("{bug} was not noticed in {} runs", args.runs),
+        (Some(bug), _) => println!("{bug} was noticed"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,6 +7,9 @@
 //! Whatever the lab starts carries the lab's folder in its environment ([`process`]), and is ended by its id.
 
 mod api;
+mod ask;
+pub mod bench;
+pub mod check;
 pub mod clock;
 mod delay;
 mod network;

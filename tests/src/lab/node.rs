@@ -1,7 +1,6 @@
-//! One node of the lab: its files, its process, its commands, its control API.
+//! One node of the lab: its files, its process, its commands.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -11,8 +10,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::api::{self, CONTROL};
-use super::{HOST, Lab, Place, Reply, TOKEN, address, name, process, until};
+use super::api::CONTROL;
+use super::{HOST, Lab, Place, TOKEN, address, name, process, until};
 use crate::node::{Cli, merge, route};
 
 /// Where each node's demo back end listens, in its namespace.
@@ -357,60 +356,6 @@ impl LabNode<'_> {
                 None => bail!("{} was not started here", self.name()),
             }
         })
-    }
-
-    /// `GET PATH` of its control API.
-    ///
-    /// # Errors
-    /// When no answer comes.
-    pub fn get(&self, path: &str) -> Result<Reply> {
-        api::ask(&self.place()?, CONTROL, "GET", "127.0.0.1", path, "")
-    }
-
-    /// `POST PATH` of its control API.
-    ///
-    /// # Errors
-    /// When no answer comes.
-    pub fn post(&self, path: &str, body: &Value) -> Result<Reply> {
-        api::ask(
-            &self.place()?,
-            CONTROL,
-            "POST",
-            "127.0.0.1",
-            path,
-            &body.to_string(),
-        )
-    }
-
-    /// The cluster as it sees it.
-    ///
-    /// # Errors
-    /// When it is in none, or does not answer.
-    pub fn cluster(&self) -> Result<Value> {
-        self.get("/api/v1/cluster")?.json()
-    }
-
-    /// A lease as it sees it; nothing where it has not heard of it.
-    ///
-    /// # Errors
-    /// When it is in no cluster, or does not answer.
-    pub fn lease(&self, key: &str) -> Result<Value> {
-        let leases = self.get("/api/v1/leases")?.json()?;
-        let found = leases
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|lease| lease["key"] == key);
-        Ok(found.cloned().unwrap_or(Value::Null))
-    }
-
-    /// `GET /` of the demo back ends' host on its entry point, asked from the clients' host.
-    ///
-    /// # Errors
-    /// When no answer comes.
-    pub fn serves(&self) -> Result<Reply> {
-        let to = SocketAddr::new(address(self.number), 80);
-        api::ask(&self.lab.client()?, to, "GET", HOST, "/", "")
     }
 
     /// Its log, over all its lives.

@@ -8,6 +8,7 @@ mod bodies;
 mod certificates;
 mod chase;
 mod cluster;
+mod cluster_checker;
 mod cluster_faults;
 mod cluster_members;
 mod command_line;
