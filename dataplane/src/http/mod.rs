@@ -267,7 +267,7 @@ impl Proxy {
         generation.table.server_may_speak_first(entry_point.settings.id)
     }
 
-    /// Ends idle connections, and the others after their current request.
+    /// Ends connections after their current or next request, and those on which none comes soon.
     pub(crate) fn drain(&self) {
         self.app.draining.cancel();
     }

@@ -22,6 +22,7 @@ use super::mirror;
 use super::pool::Pool;
 use super::race::Lost;
 use super::routing::Outcome;
+use super::serve::LAST_CALL;
 use super::upstream::{Names, text_value};
 use crate::mesh::Links;
 use crate::mesh::head::Refusal as MeshRefusal;
@@ -103,7 +104,7 @@ impl App {
         if !self.read_request(&mut session).await {
             return None;
         }
-        if stopping {
+        if stopping || self.draining.is_cancelled() {
             session.set_keepalive(None);
         }
         session.set_total_drain_timeout(Some(DRAINING));
@@ -133,7 +134,7 @@ impl App {
             // Who has sent a request is heard, also while we drain.
             biased;
             read = session.read_request() => read,
-            () = self.draining.cancelled() => return false,
+            () = self.last_call() => return false,
         };
         match read {
             Ok(read) => read,
@@ -148,6 +149,13 @@ impl App {
                 false
             }
         }
+    }
+
+    /// Waits until we drain, and whoever was told that its connection stays open has had the time to send the next request:
+    /// it may be on its way already, and the answer to it says that the connection ends.
+    async fn last_call(&self) {
+        self.draining.cancelled().await;
+        tokio::time::sleep(LAST_CALL).await;
     }
 
     async fn answer(&self, session: &mut ServerSession, exchange: &mut Exchange) -> End {

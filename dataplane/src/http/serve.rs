@@ -37,8 +37,8 @@ use crate::tls;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// One read of first bytes.
 const FIRST_READ: usize = 4096;
-/// How long a new connection may stay silent while we drain.
-const LAST_CALL: Duration = Duration::from_millis(500);
+/// How long a connection without a request may stay silent while we drain.
+pub(super) const LAST_CALL: Duration = Duration::from_millis(500);
 /// How long a connection is kept for a client that still sends while it should read our answer.
 const LINGER: Duration = Duration::from_secs(2);
 /// How much such a client may still send.
