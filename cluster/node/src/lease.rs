@@ -141,6 +141,8 @@ impl Task {
         let mut stopping: Option<tokio::time::Instant> = None;
         // Until when this node asks for nothing, since it could not act.
         let mut unfit: Option<Instant> = None;
+        // Who gets whatever this process has, once it was named.
+        let mut heir: Option<ClientId> = None;
         loop {
             log.borrow_and_update();
             self.views.borrow_and_update();
@@ -185,12 +187,16 @@ impl Task {
             tokio::select! {
                 () = self.stop.cancelled(), if stopping.is_none() => {
                     stopping = Some(tokio::time::Instant::now() + timing.ttl());
-                    let to = candidates
+                    let best = candidates
                         .iter()
                         .filter(|one| one.standing == Standing::Ready && one.client != me)
                         .min_by_key(|one| (one.priority, one.client))
                         .map(|one| one.client);
-                    self.let_go(&mut holder, &mut *actuator, &mut told, to).await;
+                    if heir.is_some() {
+                        // What acts is the heir's.
+                        told = Told::Nothing;
+                    }
+                    self.let_go(&mut holder, &mut *actuator, &mut told, heir.or(best)).await;
                 }
                 () = wait(stopping) => {
                     tracing::warn!(lease = %self.key, "could not be let go of in time: it ends by itself");
@@ -208,10 +214,13 @@ impl Task {
                             waiting = Some(answer);
                         }
                     },
-                    Order::Bequeath(heir, answer) => {
+                    Order::Bequeath(to, answer) => {
+                        heir = Some(to);
+                        // It may have come a moment ago.
+                        self.core.read(|state| holder.observe(state.leases()));
                         // What acts goes on under the deadline that it has; the heir renews under a token of its own.
                         told = Told::Nothing;
-                        self.let_go(&mut holder, &mut *actuator, &mut told, Some(heir)).await;
+                        self.let_go(&mut holder, &mut *actuator, &mut told, Some(to)).await;
                         waiting = Some(answer);
                     }
                 },

@@ -64,7 +64,7 @@ async fn a_missing_file_a_bad_variable_and_a_bad_flag_are_told_apart() {
     assert_eq!(
         flag.stderr,
         "constellation: flag for a.b: a: unknown key\n    \
-         expected: one of accessLog, control, edge, entryPoints, log, node, providers, proxy, serversTransport, \
+         expected: one of accessLog, cluster, control, edge, entryPoints, log, node, providers, proxy, serversTransport, \
          serviceDefaults, tcpServersTransport\n"
     );
 }
