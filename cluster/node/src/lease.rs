@@ -90,6 +90,9 @@ pub struct LeaseReport {
     pub losses: u64,
 }
 
+/// How many may wait to hear that this node has a lease.
+const MAX_CONFIRMATIONS: usize = 64;
+
 /// An order to a lease loop.
 pub(crate) enum Order {
     /// Hand over to that process.
@@ -137,6 +140,8 @@ impl Task {
         let mut answers = Answers::new();
         let mut log = self.core.raft.watch();
         let mut waiting: Option<oneshot::Sender<Result<(), String>>> = None;
+        // Who wants to know that this node has it: once it may act, which it learns after the grant.
+        let mut confirmations: Vec<oneshot::Sender<Result<(), String>>> = Vec::new();
         let mut previous: Option<ClientId> = None;
         let mut stopping: Option<tokio::time::Instant> = None;
         // Until when this node asks for nothing, since it could not act.
@@ -174,6 +179,17 @@ impl Task {
                 // Whoever asked wants to know that it is the other's.
                 drop(waiting.take().map(|waiting| waiting.send(Ok(()))));
             }
+            let mine = current.is_some_and(|(client, _)| client == me);
+            if holder.held(BootTime::now()).is_some() {
+                confirmations
+                    .drain(..)
+                    .for_each(|answer| drop(answer.send(Ok(()))));
+            } else if !mine {
+                let refused = || Err("that node does not hold it".to_owned());
+                confirmations
+                    .drain(..)
+                    .for_each(|answer| drop(answer.send(refused())));
+            }
             if let Some(proposal) = holder.poll(BootTime::now()) {
                 let core = Arc::clone(&self.core);
                 let within = timing.ttl();
@@ -204,8 +220,8 @@ impl Task {
                 }
                 Some(order) = self.orders.recv(), if stopping.is_none() => match order {
                     // Only whoever acts under it knows that it is so: what others have applied may be old.
-                    Order::HandOver(to, answer) if to == me && holder.held(BootTime::now()).is_some() => {
-                        drop(answer.send(Ok(())));
+                    Order::HandOver(to, answer) if to == me && confirmations.len() < MAX_CONFIRMATIONS => {
+                        confirmations.push(answer);
                     }
                     Order::HandOver(to, answer) => match refusal(&candidates, current, me, to) {
                         Some(refusal) => drop(answer.send(Err(refusal))),
@@ -463,7 +479,7 @@ fn refusal(
         None => return Some("nobody holds it now".to_owned()),
     }
     if to == me {
-        return Some("this node is about to have it, or to lose it: try again".to_owned());
+        return Some("too many ask for the same: try again".to_owned());
     }
     match candidates.iter().find(|one| one.client == to) {
         Some(one) if one.standing == Standing::Ready => None,

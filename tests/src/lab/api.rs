@@ -14,6 +14,9 @@ pub(super) const CONTROL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4
 /// How long an answer may take: orders wait for the log.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -70,9 +73,8 @@ pub(super) fn ask_within(
     body: &str,
     patience: Duration,
 ) -> Result<Reply> {
-    let mut stream = place
-        .connect(to)
-        .with_context(|| format!("{to} can't be reached"))?;
+    let connected = place.connect_in(to, patience.min(CONNECT));
+    let mut stream = connected.with_context(|| format!("{to} can't be reached"))?;
     stream.set_read_timeout(Some(patience))?;
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: \

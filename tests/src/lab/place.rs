@@ -136,7 +136,15 @@ impl Place {
     /// # Errors
     /// When it is refused or takes too long.
     pub fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
-        self.within(|| TcpStream::connect_timeout(&to, CONNECT))?
+        self.connect_in(to, CONNECT)
+    }
+
+    /// A connection from there, within some time.
+    ///
+    /// # Errors
+    /// As [`Place::connect`].
+    pub(super) fn connect_in(&self, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+        self.within(|| TcpStream::connect_timeout(&to, patience))?
     }
 }
 
