@@ -328,7 +328,7 @@ impl Cluster {
         let alone = node.report().nodes.len() == 1;
         if !alone {
             node.let_go().await;
-            node.remove(&identity.node).await.map_err(|error| {
+            node.leave().await.map_err(|error| {
                 format!(
                     "{error}. This node is a member still and holds no lease any more until it is restarted"
                 )

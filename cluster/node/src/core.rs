@@ -94,6 +94,9 @@ pub enum ApplyError {
     /// This node takes part no more.
     #[error("the replicated log of this node has stopped: {0}")]
     Stopped(String),
+    /// Whoever leads does not talk to this node: it was removed, or one of the two does not believe the other's certificate.
+    #[error("the node that leads the cluster refuses this one: {0}")]
+    Refused(String),
     /// A later process of this node has taken over.
     #[error("another process of this node has taken over")]
     Superseded,
@@ -178,7 +181,7 @@ impl Core {
         };
         let mut view = self.raft.watch();
         let mut hint = None;
-        let mut last = "nobody leads".to_owned();
+        let mut last = late("nobody leads");
         while Instant::now() < until {
             let known = view.borrow_and_update().leader;
             let Some(leader) = hint.take().or(known) else {
@@ -196,12 +199,16 @@ impl Core {
                 Err(Missed::Elsewhere(Some(other))) if other != leader => hint = Some(other),
                 Err(Missed::Elsewhere(_)) => tokio::time::sleep(PAUSE).await,
                 Err(Missed::Silent(detail)) => {
-                    last = detail;
+                    last = ApplyError::Late(detail);
                     tokio::time::sleep(PAUSE).await;
+                }
+                Err(Missed::Refused(reason)) => {
+                    last = ApplyError::Refused(reason);
+                    tokio::time::sleep(PAUSE * 5).await;
                 }
             }
         }
-        Err(ApplyError::Late(last))
+        Err(last)
     }
 
     async fn attempt(&self, leader: NodeId, request: &Request, until: Instant) -> Result<Outcome, Missed> {
@@ -227,6 +234,7 @@ impl Core {
             ))),
             Ok(_) => Err(Missed::Silent(format!("node {leader} answered something else"))),
             Err(LinkError::Stopped) => Err(Missed::Stopped("the node stops".to_owned())),
+            Err(error @ LinkError::Refused { .. }) => Err(Missed::Refused(error.to_string())),
             Err(error) => Err(Missed::Silent(error.to_string())),
         }
     }
@@ -253,5 +261,6 @@ fn entry_of(roster: &Roster, id: NodeId) -> Option<constellation_cluster::raft::
 enum Missed {
     Elsewhere(Option<NodeId>),
     Silent(String),
+    Refused(String),
     Stopped(String),
 }

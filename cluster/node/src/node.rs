@@ -552,6 +552,22 @@ impl Node {
         Ok(())
     }
 
+    /// Takes this node out, after [`Node::let_go`].
+    ///
+    /// # Errors
+    /// When the cluster does not agree in time: it is a member still.
+    pub async fn leave(&self) -> Result<(), OrderError> {
+        let node = self.0.core.identity.node.clone();
+        match self.remove(&node).await {
+            // The answer could not come any more: whoever gave it does not talk to those who have left.
+            Err(OrderError::Apply(ApplyError::Refused(reason))) => {
+                tracing::debug!(reason, "has left");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     async fn order(&self, node: &NodeName, command: RosterCommand) -> Result<(), OrderError> {
         match self.0.core.apply(Command::Roster(command), PATIENCE).await? {
             Outcome::Roster(RosterOutcome::Unknown) => Err(OrderError::UnknownNode(node.clone())),
