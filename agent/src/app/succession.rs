@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use constellation_config::Config;
 use constellation_dataplane::DataPlane;
+use constellation_dataplane::mesh::{Mesh, Role};
 use tokio::sync::oneshot;
 
 use super::Node;
@@ -64,6 +65,7 @@ impl Node {
                 &self.config,
                 &self.data_plane,
             )?;
+            serve_on(&self.steering, &self.mesh);
         }
         match self.sockets() {
             Ok(sockets) => systemd::keep(&sockets, &std::mem::take(&mut self.outdated)),
@@ -139,6 +141,14 @@ pub(super) fn engage(
     chase.engage(config, data_plane.bound());
     kernel.settle(steering.is_active() || guard.is_active() || chase.is_active());
     Ok(())
+}
+
+/// What was granted to the process before this one goes on: whoever comes is this node's to serve, before the lease says so
+/// once more.
+pub(super) fn serve_on(steering: &Steering, mesh: &Mesh) {
+    if steering.holds() {
+        mesh.set_role(Role::Serve);
+    }
 }
 
 /// What comes of starting a successor.

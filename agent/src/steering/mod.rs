@@ -247,6 +247,11 @@ impl Steering {
         *self.state() = State::Ended;
     }
 
+    /// Whether the kernel gives this node connections as the holder's, by what was granted here last.
+    pub fn holds(&self) -> bool {
+        matches!(&*self.state(), State::Active(active) if active.record.holds(BootTime::now()))
+    }
+
     /// Whether the program is in force.
     pub fn is_active(&self) -> bool {
         matches!(&*self.state(), State::Active(_))
@@ -279,7 +284,8 @@ impl Steering {
         report
     }
 
-    fn authority(&self) -> Authority {
+    /// Who decides that this node may answer.
+    pub fn authority(&self) -> Authority {
         *self.0.authority.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

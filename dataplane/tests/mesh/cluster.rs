@@ -116,11 +116,11 @@ impl Cluster {
         };
         mesh::View {
             server: Arc::new(credentials.server(&[mesh::ALPN]).unwrap()),
-            admits: Arc::new(move |session| {
+            admits: Some(Arc::new(move |session| {
                 let node = peer(session).ok()??.node;
                 let node = node.as_str();
                 (!removed.lock().unwrap().contains(node)).then(|| node.into())
-            }),
+            })),
             nodes: nodes.map(node).collect(),
         }
     }
