@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use constellation_cluster::lease::BootTime;
 use constellation_config::Config;
 use constellation_dataplane::DataPlane;
 use constellation_dataplane::mesh::{Mesh, Role};
@@ -16,6 +17,10 @@ use crate::handover::{self, Predecessor, Program, ReplaceError, Sockets, Success
 use crate::kernel::Kernel;
 use crate::steering::Steering;
 use crate::{runtime_file, systemd};
+
+/// How long new connections are taken between the processes of a node, until the lease says who serves them. What was taken
+/// waits for that, and for less long.
+const BRIDGE: Duration = Duration::from_secs(3);
 
 /// What an earlier process has left to this one.
 #[derive(Default)]
@@ -50,6 +55,9 @@ impl Inheritance {
 impl Node {
     /// Accepts, tells whoever served until now, and has the service manager keep the sockets.
     pub(super) fn take_over(&mut self) -> Result<(), Failure> {
+        if self.predecessor.is_some() {
+            self.steering.bridge(BootTime::now() + BRIDGE);
+        }
         self.data_plane.accept();
         if let Some(predecessor) = self.predecessor.take() {
             predecessor.serves(VERSION).map_err(|error| {

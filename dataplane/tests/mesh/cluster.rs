@@ -102,7 +102,7 @@ impl Cluster {
     }
 
     /// The others, as a node sees them.
-    fn view(&self, own: &str) -> mesh::View {
+    pub(crate) fn view(&self, own: &str) -> mesh::View {
         let credentials = &self.credentials[own];
         let removed = self.removed.clone();
         let nodes = self.inlets.iter().filter(|(name, _)| **name != own);

@@ -10,6 +10,7 @@ mod chase;
 mod cluster;
 mod cluster_faults;
 mod cluster_members;
+mod cluster_serving;
 mod command_line;
 mod cpu_affinity;
 mod docker;
