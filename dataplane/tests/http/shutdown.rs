@@ -65,7 +65,7 @@ async fn the_next_request_on_an_open_connection_is_answered_and_the_last_one() {
     let backend = Backend::fixed("served").await;
     let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
     let mut client = node.connect().await;
-    assert_eq!(client.get("/").await.header("connection"), None);
+    assert_eq!(client.get("/").await.header("connection"), Some("keep-alive"));
     let drained = tokio::spawn(node.plane.drain());
     loop {
         let response = client.get("/").await;
