@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use constellation_config::{Config, DockerProvider, Loaded, Protocol};
 use constellation_dataplane::access_log::{AccessLog, AccessLogWriter};
-use constellation_dataplane::mesh::Mesh;
+use constellation_dataplane::mesh::{Mesh, Role};
 use constellation_dataplane::metrics::{self, Metrics};
 use constellation_dataplane::tls::{TlsContext, TlsSpec};
 use constellation_dataplane::{DataPlane, Generation, Published};
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::signals::{Signal, Signals};
-use self::succession::{Inheritance, engage, outcome_of};
+use self::succession::{Inheritance, engage, outcome_of, serve_on};
 use crate::chase::{self, Chase};
 use crate::cli::{Exit, Failure, RunArgs, VERSION, print};
 use crate::cluster::{self, Cluster, Parts, Traits};
@@ -42,7 +42,7 @@ use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
 use crate::runtime_file::{RunningNode, RuntimeFile, TokenFile};
 use crate::sources::{self, SourceHandle, SourceState};
-use crate::steering::{self, Steering};
+use crate::steering::{self, Authority, Steering};
 use crate::{compile, demo, logging, settings, systemd, vip};
 
 /// Below this limit on open files a busy afternoon is enough to run out.
@@ -158,6 +158,10 @@ impl Node {
         let chase = Chase::new(&config, &kernel);
         let edge = Arc::new(Edge::prepare(&config, steering.clone(), chase.clone())?);
         let mesh = Mesh::default();
+        if steering.authority() != Authority::Local {
+            // Until the lease says who serves.
+            mesh.set_role(Role::Undecided);
+        }
         let (control_listener, inherited) = sockets.sort(config.control.address);
         let mut registry = Registry::default();
         let names: Vec<Arc<str>> = config
@@ -198,6 +202,7 @@ impl Node {
         if predecessor.is_none() {
             // What waits in queues that were kept goes on waiting, and nobody is refused.
             engage(&kernel, &steering, &guard, &chase, &config, &data_plane)?;
+            serve_on(&steering, &mesh);
             // Those of a predecessor that runs are its own, and become this process's with the lease.
             edge.engage();
         }

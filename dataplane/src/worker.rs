@@ -203,7 +203,8 @@ async fn serve(
             loop {
                 let arrived = tokio::select! {
                     arrived = mesh.arrival() => arrived,
-                    () = close.cancelled() => return,
+                    // Whoever comes last has been accepted already.
+                    () = close.cancelled() => mesh.arrived(),
                 };
                 let Some(socket) = arrived else { return };
                 let taken = socket
@@ -234,6 +235,7 @@ async fn serve(
     while accepting.join_next().await.is_some() {}
     connections.close();
     proxy.drain();
+    proxy.links().leave();
     let mut sessions = 0;
     if drain {
         let over = async {

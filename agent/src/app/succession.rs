@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use constellation_cluster::lease::BootTime;
 use constellation_config::Config;
 use constellation_dataplane::DataPlane;
+use constellation_dataplane::mesh::{Mesh, Role};
 use tokio::sync::oneshot;
 
 use super::Node;
@@ -15,6 +17,10 @@ use crate::handover::{self, Predecessor, Program, ReplaceError, Sockets, Success
 use crate::kernel::Kernel;
 use crate::steering::Steering;
 use crate::{runtime_file, systemd};
+
+/// How long new connections are taken between the processes of a node, until the lease says who serves them. What was taken
+/// waits for that, and for less long.
+const BRIDGE: Duration = Duration::from_secs(3);
 
 /// What an earlier process has left to this one.
 #[derive(Default)]
@@ -49,6 +55,9 @@ impl Inheritance {
 impl Node {
     /// Accepts, tells whoever served until now, and has the service manager keep the sockets.
     pub(super) fn take_over(&mut self) -> Result<(), Failure> {
+        if self.predecessor.is_some() {
+            self.steering.bridge(BootTime::now() + BRIDGE);
+        }
         self.data_plane.accept();
         if let Some(predecessor) = self.predecessor.take() {
             predecessor.serves(VERSION).map_err(|error| {
@@ -64,6 +73,7 @@ impl Node {
                 &self.config,
                 &self.data_plane,
             )?;
+            serve_on(&self.steering, &self.mesh);
         }
         match self.sockets() {
             Ok(sockets) => systemd::keep(&sockets, &std::mem::take(&mut self.outdated)),
@@ -139,6 +149,14 @@ pub(super) fn engage(
     chase.engage(config, data_plane.bound());
     kernel.settle(steering.is_active() || guard.is_active() || chase.is_active());
     Ok(())
+}
+
+/// What was granted to the process before this one goes on: whoever comes is this node's to serve, before the lease says so
+/// once more.
+pub(super) fn serve_on(steering: &Steering, mesh: &Mesh) {
+    if steering.holds() {
+        mesh.set_role(Role::Serve);
+    }
 }
 
 /// What comes of starting a successor.

@@ -33,7 +33,7 @@ pub(super) fn tie(config: &Config, identity: &Identity, mesh: &Mesh) -> (Exchang
     let remembered = home.remembered();
     let shown = home.shown(identity).map_err(|error| error.to_string());
     let view = shown.and_then(|shown| {
-        view(&shown, &remembered, Arc::new(|_: &rustls::CommonState| None)).map_err(|error| error.to_string())
+        view(&shown, &remembered, None).map_err(|error| error.to_string())
     });
     match view {
         Ok(view) => mesh.set_view(Some(view)),
@@ -89,7 +89,7 @@ pub(super) async fn run(node: Node, mesh: Mesh, mut ties: Ties, stop: Cancellati
             peers.borrow_and_update().clone(),
             credentials.borrow_and_update().clone(),
         );
-        match view(&shown, &now, Arc::clone(&admits)) {
+        match view(&shown, &now, Some(Arc::clone(&admits))) {
             Ok(view) => mesh.set_view(Some(view)),
             Err(error) => {
                 tracing::error!(%error, "the other nodes' data planes can't be reached, nor can they reach this one")
@@ -120,7 +120,7 @@ pub(super) async fn run(node: Node, mesh: Mesh, mut ties: Ties, stop: Cancellati
     }
 }
 
-fn view(credentials: &Credentials, peers: &[PeerNode], admits: Arc<Admits>) -> Result<View, rustls::Error> {
+fn view(credentials: &Credentials, peers: &[PeerNode], admits: Option<Arc<Admits>>) -> Result<View, rustls::Error> {
     let server = Arc::new(credentials.server(&[ALPN])?);
     let nodes = peers
         .iter()

@@ -73,8 +73,9 @@ impl Active {
                     "steering: grants are another's from now on, and epochs begin anew"
                 );
             }
-            // What stood by was the process before this one, which knew what to do with connections.
-            if steering.granted()?.stands_by {
+            // Where the process before this one stood by, this one does until then: whoever comes waits until it knows who
+            // holds the lease.
+            if authority == Authority::Local && steering.granted()?.stands_by {
                 steering.revoke()?;
             }
             for (dest, sockets) in &copies {
@@ -85,6 +86,7 @@ impl Active {
             let mut record = Record {
                 epoch: before.epoch,
                 deadline: before.valid_until,
+                stands_by: before.stands_by,
                 ..Record::default()
             };
             let lease = match authority {

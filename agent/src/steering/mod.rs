@@ -247,6 +247,19 @@ impl Steering {
         *self.state() = State::Ended;
     }
 
+    /// This process takes over from one that runs, and nobody has told it yet who answers. Where the kernel does not steer,
+    /// whoever comes until then is accepted nevertheless, to wait for that. Where it does, what it was told goes on.
+    pub fn bridge(&self, until: BootTime) {
+        if let State::Ordinary(stand_in) = &mut *self.state() {
+            stand_in.bridge(until);
+        }
+    }
+
+    /// Whether the kernel gives this node connections as the holder's, by what was granted here last.
+    pub fn holds(&self) -> bool {
+        matches!(&*self.state(), State::Active(active) if active.record.holds(BootTime::now()))
+    }
+
     /// Whether the program is in force.
     pub fn is_active(&self) -> bool {
         matches!(&*self.state(), State::Active(_))
@@ -279,7 +292,8 @@ impl Steering {
         report
     }
 
-    fn authority(&self) -> Authority {
+    /// Who decides that this node may answer.
+    pub fn authority(&self) -> Authority {
         *self.0.authority.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

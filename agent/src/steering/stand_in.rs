@@ -67,6 +67,13 @@ impl StandIn {
         Ok(())
     }
 
+    /// Whoever comes until then is accepted, before anything was granted: whoever accepts lets them wait for that.
+    pub(super) fn bridge(&mut self, until: BootTime) {
+        if self.authority != Authority::Local && !self.record.holds(BootTime::now()) {
+            self.tenure.set_end(until);
+        }
+    }
+
     pub(super) fn withdraw(&mut self) -> Result<(), GrantError> {
         self.under_lease()?;
         self.tenure.end();

@@ -381,8 +381,10 @@ impl Upstream {
         if downgraded && let Some(peer) = &self.peer {
             self.pool.prefer_h1(peer);
         }
+        // A node that goes closes its connections, new ones too, and may be back at once as another process.
+        let reused = self.reused || self.endpoint.peer.is_some();
         Reached::Failed(Failed {
-            failure: failure_of(&error, self.reused),
+            failure: failure_of(&error, reused),
             error,
         })
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::HeaderValue;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use super::refusal::Refusal;
 use crate::access_log::TlsDetails;
@@ -36,6 +37,8 @@ pub(super) struct Connection {
     pub(super) deadline: Option<std::time::Instant>,
     /// The TLS session, if any.
     pub(super) tls: Option<TlsSession>,
+    /// Cancelled: it ends after the current or the next request, or when none comes soon.
+    pub(super) closing: CancellationToken,
     /// The response of the current request is over: the next request may be read.
     released: AtomicBool,
     /// The current request became another protocol.
@@ -72,6 +75,7 @@ impl Connection {
         client: SocketAddr,
         local: SocketAddr,
         tell_served_by: bool,
+        closing: CancellationToken,
     ) -> Self {
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         let local = SocketAddr::new(local.ip().to_canonical(), local.port());
@@ -92,6 +96,7 @@ impl Connection {
             node: None,
             deadline: None,
             tls: None,
+            closing,
             released: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             unpaced: AtomicBool::new(false),

@@ -132,7 +132,9 @@ impl App {
             }
         };
         let (client, local, deadline, tell) = said;
-        let mut connection = Connection::new(over.entry_point.clone(), over.peer, client, local, tell);
+        let closing = over.closing.clone();
+        let mut connection =
+            Connection::new(over.entry_point.clone(), over.peer, client, local, tell, closing);
         connection.node.clone_from(&over.node);
         connection.deadline = deadline.map(|deadline| exchange.started + deadline);
         let connection = Arc::new(connection);

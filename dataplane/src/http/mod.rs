@@ -53,6 +53,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::server::ShutdownWatch;
 use pingora_http::ResponseHeader;
+use tokio_util::sync::CancellationToken;
 
 use constellation_table::{Service, Transitions};
 
@@ -68,7 +69,7 @@ use connection::Connection;
 
 pub(crate) use retry::{MAX_ATTEMPTS, pause};
 pub(crate) use runtime::ServiceRuntime;
-pub(crate) use serve::{last_call, serve_connection, serve_relayed, serve_tunnelled};
+pub(crate) use serve::{Closing, last_call, serve_connection, serve_relayed, serve_tunnelled};
 pub(crate) use upstream::{Addresses, IMPATIENT, Names, Trust, template};
 
 /// Between two looks at the idle connections to back ends.
@@ -244,7 +245,14 @@ impl Proxy {
         local: SocketAddr,
     ) -> Option<Arc<ProxyDigest>> {
         let entry_point = self.edge.mesh.settings.clone();
-        let mut connection = Connection::new(entry_point, peer.ip(), peer, local, false);
+        let mut connection = Connection::new(
+            entry_point,
+            peer.ip(),
+            peer,
+            local,
+            false,
+            self.app.draining.child_token(),
+        );
         connection.node = Some(node);
         let unused = ResponseHeader::build(200, Some(0)).ok()?;
         let handle: Box<dyn std::any::Any + Send + Sync> = Box::new(Arc::new(connection));
@@ -282,6 +290,12 @@ impl Proxy {
             self.app.links.sweep();
         }
     }
+}
+
+/// How the connections end that come over one with another node ([`Proxy::mesh_handle`]).
+pub(crate) fn closing_of(handle: &ProxyDigest) -> Option<CancellationToken> {
+    let connection = handle.user_data.as_ref()?.downcast_ref::<Arc<Connection>>()?;
+    Some(connection.closing.clone())
 }
 
 /// The application with the HTTP/2 settings of one entry point.

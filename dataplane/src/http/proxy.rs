@@ -21,7 +21,7 @@ use super::exchange::Exchange;
 use super::mirror;
 use super::pool::Pool;
 use super::race::Lost;
-use super::routing::Outcome;
+use super::routing::{Outcome, connection_of};
 use super::serve::LAST_CALL;
 use super::upstream::{Names, text_value};
 use crate::mesh::Links;
@@ -52,7 +52,13 @@ pub(crate) struct App {
     pub(super) draining: CancellationToken,
 }
 
-/// How a request ended on the client's side.
+/// Waits until a connection is to end, and whoever was told that it stays open has had the time to send the next request:
+/// it may be on its way already, and the answer to it says that the connection ends.
+async fn last_call(closing: CancellationToken) {
+    closing.cancelled().await;
+    tokio::time::sleep(LAST_CALL).await;
+}
+
 /// Why a stream of HTTP/2 has ended before anything was done for it. Requests with their reset right behind them
 /// (CVE-2023-44487) come many at a time, and cost no back end a connection.
 fn reset_already(session: &mut ServerSession) -> Option<Box<Error>> {
@@ -72,6 +78,7 @@ fn reset_already(session: &mut ServerSession) -> Option<Box<Error>> {
     Some(why.into_down())
 }
 
+/// How a request ended on the client's side.
 enum End {
     /// The response is complete; the connection may carry another request.
     Complete,
@@ -104,7 +111,7 @@ impl App {
         if !self.read_request(&mut session).await {
             return None;
         }
-        if stopping || self.draining.is_cancelled() {
+        if stopping || self.closing(&session).is_cancelled() {
             session.set_keepalive(None);
         }
         session.set_total_drain_timeout(Some(DRAINING));
@@ -130,11 +137,12 @@ impl App {
 
     /// Whether there is a request.
     async fn read_request(&self, session: &mut ServerSession) -> bool {
+        let closing = self.closing(session);
         let read = tokio::select! {
             // Who has sent a request is heard, also while we drain.
             biased;
             read = session.read_request() => read,
-            () = self.last_call() => return false,
+            () = last_call(closing) => return false,
         };
         match read {
             Ok(read) => read,
@@ -151,11 +159,9 @@ impl App {
         }
     }
 
-    /// Waits until we drain, and whoever was told that its connection stays open has had the time to send the next request:
-    /// it may be on its way already, and the answer to it says that the connection ends.
-    async fn last_call(&self) {
-        self.draining.cancelled().await;
-        tokio::time::sleep(LAST_CALL).await;
+    /// How the connection of a session ends.
+    fn closing(&self, session: &ServerSession) -> CancellationToken {
+        connection_of(session).map_or_else(|| self.draining.clone(), |connection| connection.closing.clone())
     }
 
     async fn answer(&self, session: &mut ServerSession, exchange: &mut Exchange) -> End {

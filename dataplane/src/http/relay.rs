@@ -174,7 +174,7 @@ impl App {
             // Such a client knows no chunks: the end of the connection is the end of the body.
             session.set_keepalive(None);
         }
-        if self.draining.is_cancelled() {
+        if connection.closing.is_cancelled() {
             session.set_keepalive(None);
         }
         let answering = exchange.leg_of(exchange.candidate).zip(exchange.endpoint());

@@ -221,7 +221,7 @@ impl Exchange {
 }
 
 /// The connection a request came in on.
-fn connection_of(session: &ServerSession) -> Option<Arc<Connection>> {
+pub(super) fn connection_of(session: &ServerSession) -> Option<Arc<Connection>> {
     let handle = session.digest()?.proxy_digest.as_ref()?;
     handle
         .user_data

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, TlsSession};
 use super::ends::Ends;
@@ -97,7 +98,19 @@ pub(crate) async fn serve_connection(
         ends,
         deadline,
     };
-    serve_entered(proxy, entry_point, entered, stopping).await;
+    let closing = Closing {
+        token: proxy.app.draining.clone(),
+        told: stopping,
+    };
+    serve_entered(proxy, entry_point, entered, closing).await;
+}
+
+/// How a connection learns that it is to end: both say the same.
+pub(crate) struct Closing {
+    /// For HTTP/1, before each request.
+    pub(crate) token: CancellationToken,
+    /// For HTTP/2 and whatever is no HTTP.
+    pub(crate) told: watch::Receiver<bool>,
 }
 
 /// Serves a connection that came in at an entry point of another node as if it had been accepted here.
@@ -107,7 +120,7 @@ pub(crate) async fn serve_relayed(
     socket: TcpStream,
     client: SocketAddr,
     local: SocketAddr,
-    stopping: watch::Receiver<bool>,
+    closing: Closing,
 ) {
     let deadline = Instant::now() + entry_point.settings.limits.header_timeout;
     let entered = Entered {
@@ -117,7 +130,7 @@ pub(crate) async fn serve_relayed(
         ends: Ends::of(client, local),
         deadline,
     };
-    serve_entered(proxy, entry_point, entered, stopping).await;
+    serve_entered(proxy, entry_point, entered, closing).await;
 }
 
 /// Serves the one request of a tunnel.
@@ -140,8 +153,12 @@ async fn serve_entered(
     proxy: Arc<Proxy>,
     entry_point: Arc<EntryPointState>,
     entered: Entered,
-    stopping: watch::Receiver<bool>,
+    closing: Closing,
 ) {
+    let Closing {
+        token,
+        told: stopping,
+    } = closing;
     let Entered {
         mut socket,
         mut first,
@@ -161,7 +178,7 @@ async fn serve_entered(
         .served_by_for
         .iter()
         .any(|net| net.contains(&client.ip().to_canonical()));
-    let connection = Connection::new(entry_point.settings.clone(), peer, client, local, tell);
+    let connection = Connection::new(entry_point.settings.clone(), peer, client, local, tell, token);
     if proxy.edge.published.load().table.has_tcp(entry_point.settings.id) {
         let arrival = tcp::Arrival {
             socket,

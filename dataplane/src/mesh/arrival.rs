@@ -17,7 +17,7 @@ use super::io::MeshIo;
 use super::pair::{carry, pair};
 use super::serve_datagrams;
 use super::tunnel::Tunnel;
-use crate::http::{EntryPointState, Proxy, serve_relayed, serve_tunnelled};
+use crate::http::{Closing, EntryPointState, Proxy, closing_of, serve_relayed, serve_tunnelled};
 use crate::l4::tcp;
 use crate::metrics::{MeshDirection, MeshKind, MeshMetrics, MeshOutcome};
 use crate::settings::Protocol;
@@ -73,6 +73,7 @@ impl Arrival<'_> {
             Kind::Tcp(service) => self.tcp(service, &head).await,
             Kind::Udp(service) => self.udp(service, &head).await,
             Kind::EntryPoint(name) => self.relayed(name, &head).await,
+            Kind::Leaving => self.leaving(),
         }
     }
 
@@ -160,10 +161,40 @@ impl Arrival<'_> {
                 return self.refuse(Refusal::Busy);
             }
         };
-        let stopping = self.stopping.clone();
-        if let Some(tunnel) = self.accept() {
-            let serving = serve_relayed(proxy, entry_point, near, head.client, head.local, stopping);
-            tokio::join!(serving, carry(far, tunnel));
+        let Some(closing) = closing_of(&self.handle) else {
+            return self.refuse(Refusal::Malformed);
+        };
+        let Some(tunnel) = self.accept() else { return };
+        let (tell, stopping) = watch::channel(false);
+        let end = Closing {
+            token: closing.clone(),
+            told: stopping,
+        };
+        let serving = serve_relayed(proxy, entry_point, near, head.client, head.local, end);
+        let serving = async {
+            tokio::pin!(serving);
+            tokio::select! {
+                () = &mut serving => return,
+                // This worker drains, or the one that the client is connected to.
+                () = closing.cancelled() => {}
+            }
+            tell.send_replace(true);
+            serving.await;
+        };
+        tokio::join!(serving, carry(far, tunnel));
+    }
+
+    /// The other node is about to stop, and its clients can't be told but by what is answered here.
+    fn leaving(mut self) {
+        if let Some(closing) = closing_of(&self.handle) {
+            closing.cancel();
+        }
+        self.metrics
+            .stream(MeshDirection::In, self.kind, MeshOutcome::Taken);
+        let told = ResponseHeader::build(200, Some(0))
+            .and_then(|head| self.session.write_response_header(Box::new(head), true));
+        if let Err(error) = told {
+            tracing::debug!(%error, "the other node was gone before it was told that its word was heard");
         }
     }
 }

@@ -59,6 +59,9 @@ pub enum Kind {
     Udp(Box<str>),
     /// A connection that came in at an entry point.
     EntryPoint(Box<str>),
+    /// No tunnel but a word: connections of entry points that come over the connection of this stream are to be ended as
+    /// if the node that reads this was about to stop, since the other one is.
+    Leaving,
 }
 
 /// Why a stream was not taken, so that another endpoint may have it, whatever it asks for.
@@ -114,6 +117,7 @@ impl StreamHead {
             Some(b"tcp") => Kind::Tcp(name(&SERVICE, "constellation-service")?),
             Some(b"udp") => Kind::Udp(name(&SERVICE, "constellation-service")?),
             Some(b"entry-point") => Kind::EntryPoint(name(&ENTRY_POINT, "constellation-entry-point")?),
+            Some(b"leaving") => Kind::Leaving,
             Some(_) => return Err(HeadError("constellation-tunnel")),
         };
         let deadline = match headers.get(DEADLINE) {
@@ -149,6 +153,7 @@ impl StreamHead {
                 add(TUNNEL, HeaderValue::from_static("entry-point"));
                 add(ENTRY_POINT, encoded(name));
             }
+            Kind::Leaving => add(TUNNEL, HeaderValue::from_static("leaving")),
         }
         for (field, address) in [(CLIENT, self.client), (LOCAL, self.local)] {
             add(field, text(&address.to_string()));
@@ -231,6 +236,7 @@ mod tests {
             Kind::Tcp("tcp/db ü 100%@file".into()),
             Kind::Udp("udp/dns@docker".into()),
             Kind::EntryPoint("websecure".into()),
+            Kind::Leaving,
         ];
         for (number, kind) in kinds.into_iter().enumerate() {
             let head = StreamHead {
@@ -277,7 +283,7 @@ mod tests {
         #[test]
         fn nothing_is_read_that_is_not_written_alike(
             service in "[ -~]{0,40}",
-            tunnel in proptest::option::of("(http|tcp|udp|entry-point|[a-z]{0,4})"),
+            tunnel in proptest::option::of("(http|tcp|udp|entry-point|leaving|[a-z]{0,4})"),
             client in "([0-9a-f.:\\[\\]]{0,30}|192\\.0\\.2\\.[0-9]{1,3}:[0-9]{1,5}|\\[::[0-9a-f]{0,4}\\]:[0-9]{1,5})",
             deadline in proptest::option::of("[0-9]{1,12}"),
         ) {

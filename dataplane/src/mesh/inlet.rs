@@ -131,7 +131,8 @@ async fn serve(proxy: Arc<Proxy>, app: Arc<StreamApp>, socket: TcpStream, stoppi
         }
         Err(_) => return count(MeshConnectionOutcome::Tls),
     };
-    let Some(node) = (view.admits)(tls.get_ref().1) else {
+    let node = view.admits.as_ref().and_then(|admits| admits(tls.get_ref().1));
+    let Some(node) = node else {
         tracing::warn!(%peer, "a connection with a certificate of no node that belongs here was closed");
         return count(MeshConnectionOutcome::Stranger);
     };

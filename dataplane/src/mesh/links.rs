@@ -27,6 +27,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use super::io::Counted;
+use super::outlet::say_leaving;
 use super::{ALPN, Mesh, Node};
 use crate::metrics::{InFlight, MeshConnectionOutcome, MeshDirection, MeshMetrics};
 
@@ -57,6 +58,8 @@ pub(crate) struct Links {
     nodes: Mutex<HashMap<Arc<str>, Arc<Neighbour>>>,
     /// What carries bytes between sockets and tunnels.
     pub(super) carrying: TaskTracker,
+    /// This worker is about to stop.
+    leaving: AtomicBool,
 }
 
 impl fmt::Debug for Links {
@@ -142,12 +145,30 @@ impl Links {
             metrics,
             nodes: Mutex::default(),
             carrying: TaskTracker::new(),
+            leaving: AtomicBool::new(false),
         }
     }
 
     fn neighbour(&self, node: &Arc<str>) -> Arc<Neighbour> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.entry(node.clone()).or_default().clone()
+    }
+
+    /// Has the connections of clients that other nodes serve ended there, between two requests where they are HTTP: only
+    /// who serves them sees where one ends. To be called when this worker accepts no more.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        for neighbour in nodes.values() {
+            let tunnels = neighbour.tunnels.with(|open| open.clone());
+            for link in tunnels.into_iter().filter(Link::is_usable) {
+                self.carrying.spawn(say_leaving(link.tunnels));
+            }
+        }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Waits until what is in tunnels has been carried. To be called when nothing opens further ones.
@@ -241,12 +262,23 @@ impl Links {
             )
         })?;
         let count = |outcome| self.metrics.connection(MeshDirection::Out, outcome);
-        let socket = reach(name, &node)
-            .await
-            .inspect_err(|_| count(MeshConnectionOutcome::Connect))?;
-        let tls = secure(name, &node, socket)
-            .await
-            .inspect_err(|_| count(MeshConnectionOutcome::Tls))?;
+        let mut again = true;
+        let tls = loop {
+            let socket = reach(name, &node)
+                .await
+                .inspect_err(|_| count(MeshConnectionOutcome::Connect))?;
+            match secure(name, &node, socket).await {
+                Ok(tls) => break tls,
+                // The process that has accepted it ends, and the next one may be there already.
+                Err(error) if std::mem::take(&mut again) && was_cut(&error) => {
+                    tracing::debug!(node = %name, %error, "a connection to a node was cut at its start");
+                }
+                Err(error) => {
+                    count(MeshConnectionOutcome::Tls);
+                    return Err(error);
+                }
+            }
+        };
         let link = self.speak(tls).await?;
         count(MeshConnectionOutcome::Made);
         Ok(link)
@@ -285,6 +317,14 @@ impl Links {
             running: Arc::default(),
         })
     }
+}
+
+/// Whether the other end has gone rather than said something.
+fn was_cut(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
 }
 
 /// Connects to the first address that answers.

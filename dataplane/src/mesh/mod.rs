@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::{ClientConfig, CommonState, ServerConfig};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 
 pub(crate) use datagrams::{bridge as bridge_datagrams, serve as serve_datagrams};
 pub(crate) use inlet::{ENTRY_POINT, Inlet, NAME, entry_point};
@@ -48,8 +48,8 @@ pub type Admits = dyn Fn(&CommonState) -> Option<Arc<str>> + Send + Sync;
 pub struct View {
     /// TLS towards nodes that connect; asks for certificates, and offers [`ALPN`].
     pub server: Arc<ServerConfig>,
-    /// Whom it was.
-    pub admits: Arc<Admits>,
+    /// Whom it was. `None`: who belongs here is not known yet, and connections of other nodes wait until it is.
+    pub admits: Option<Arc<Admits>>,
     /// The nodes that can be connected to, by name.
     pub nodes: HashMap<Arc<str>, Node>,
 }
@@ -82,6 +82,9 @@ pub enum Role {
     },
     /// Nobody: new connections are closed.
     Refuse,
+    /// It is not known yet, as just after the start of a process that replaces another one: new connections wait for a
+    /// moment.
+    Undecided,
 }
 
 /// This node's place among the others. Clones share it. Alone, and serving what comes, until something else is said.
@@ -92,6 +95,8 @@ struct Shared {
     view: ArcSwapOption<View>,
     role: ArcSwap<Role>,
     arrivals: mpsc::Sender<TcpStream>,
+    /// Whether it is known who belongs here.
+    admitting: watch::Sender<bool>,
     /// Workers take turns at waiting here.
     waiting: Mutex<mpsc::Receiver<TcpStream>>,
 }
@@ -103,6 +108,7 @@ impl Default for Mesh {
             view: ArcSwapOption::empty(),
             role: ArcSwap::default(),
             arrivals,
+            admitting: watch::Sender::new(false),
             waiting: Mutex::new(waiting),
         }))
     }
@@ -121,7 +127,9 @@ impl Mesh {
     /// Goes by this view from now on; `None`: there are no others. Connections that are open stay open while their node
     /// is in the view.
     pub fn set_view(&self, view: Option<View>) {
+        let admitting = view.as_ref().is_some_and(|view| view.admits.is_some());
         self.0.view.store(view.map(Arc::new));
+        self.0.admitting.send_replace(admitting);
     }
 
     /// Goes by this role from now on; connections that are open stay where they are.
@@ -144,8 +152,21 @@ impl Mesh {
         self.0.role.load_full()
     }
 
-    /// The next connection of another node, for one of the workers. Cancel safe.
+    /// The next connection of another node, for one of the workers, once it is known who belongs here. Cancel safe.
     pub(crate) async fn arrival(&self) -> Option<TcpStream> {
-        self.0.waiting.lock().await.recv().await
+        let mut waiting = self.0.waiting.lock().await;
+        self.0
+            .admitting
+            .subscribe()
+            .wait_for(|admitting| *admitting)
+            .await
+            .ok()?;
+        waiting.recv().await
+    }
+
+    /// What was handed in and no worker has taken. For a worker that takes no more: these have been accepted already.
+    pub(crate) fn arrived(&self) -> Option<TcpStream> {
+        // Whoever waits there takes what is there.
+        self.0.waiting.try_lock().ok()?.try_recv().ok()
     }
 }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use constellation_table::Peer;
+use h2::client::SendRequest;
 use http::{Method, Request, StatusCode};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v2::client::Http2Session;
@@ -51,6 +53,7 @@ impl MeshKind {
             Kind::Tcp(_) => Self::Tcp,
             Kind::Udp(_) => Self::Udp,
             Kind::EntryPoint(_) => Self::EntryPoint,
+            Kind::Leaving => Self::Leaving,
         }
     }
 }
@@ -176,6 +179,24 @@ async fn try_open(
     local: SocketAddr,
 ) -> Result<(Tunnel, Place), Refused> {
     let Opening { mut sender, place } = links.tunnel(node).await?;
+    let relayed = matches!(kind, Kind::EntryPoint(_));
+    let request = request_of(kind, client, local)?;
+    let (answer, to) = sender.send_request(request, false).map_err(io::Error::other)?;
+    let answer = answer.await.map_err(io::Error::other)?;
+    if answer.status() != StatusCode::OK {
+        return Err(match Refusal::read(answer.headers()) {
+            Some(refusal) => Refused::Refusal(refusal),
+            None => Refused::Connect(io::Error::other(format!("{node} answers {}", answer.status()))),
+        });
+    }
+    if relayed && links.is_leaving() {
+        // It was accepted in the last moment, and its connection may be a new one.
+        links.carrying.spawn(say_leaving(sender));
+    }
+    Ok((Tunnel::opened(answer.into_body(), to), place))
+}
+
+fn request_of(kind: Kind, client: SocketAddr, local: SocketAddr) -> io::Result<Request<()>> {
     let head = StreamHead {
         kind,
         client,
@@ -191,13 +212,21 @@ async fn try_open(
     head.write(|name, value| {
         request.headers_mut().insert(name, value);
     });
-    let (answer, to) = sender.send_request(request, false).map_err(io::Error::other)?;
-    let answer = answer.await.map_err(io::Error::other)?;
-    if answer.status() != StatusCode::OK {
-        return Err(match Refusal::read(answer.headers()) {
-            Some(refusal) => Refused::Refusal(refusal),
-            None => Refused::Connect(io::Error::other(format!("{node} answers {}", answer.status()))),
-        });
+    Ok(request)
+}
+
+/// Tells the node at the other end of a connection that this one is about to stop. A node that does not know the word, or
+/// is gone, changes nothing: what is open is cut when the time to drain is over.
+pub(super) async fn say_leaving(sender: SendRequest<Bytes>) {
+    let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let saying = async {
+        let request = request_of(Kind::Leaving, nobody, nobody)?;
+        let mut sender = sender.ready().await.map_err(io::Error::other)?;
+        let (answer, _) = sender.send_request(request, true).map_err(io::Error::other)?;
+        answer.await.map_err(io::Error::other)
+    };
+    match saying.await {
+        Ok(answer) => tracing::debug!(status = %answer.status(), "another node knows that this one stops"),
+        Err(error) => tracing::debug!(%error, "another node does not hear that this one stops"),
     }
-    Ok((Tunnel::opened(answer.into_body(), to), place))
 }

@@ -20,6 +20,8 @@ use crate::l4::socket::reset_on_close;
 
 /// A holder that can't be reached is about to be replaced: how long it, or the next one, is tried.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks at who serves, when that is not known yet.
+const GLANCE: Duration = Duration::from_millis(10);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,6 +43,11 @@ pub(crate) async fn relay(
             Role::Relay { node } if **node == *own => return Some((socket, first)),
             Role::Relay { node } => node.clone(),
             Role::Refuse => break,
+            Role::Undecided if Instant::now() < until => {
+                sleep(GLANCE).await;
+                continue;
+            }
+            Role::Undecided => break,
         };
         let kind = Kind::EntryPoint(entry_point.into());
         match open(links, &node, kind, ends[0], ends[1]).await {

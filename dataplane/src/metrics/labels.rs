@@ -409,6 +409,8 @@ label_enum! {
         Udp = "udp",
         /// A connection of an entry point.
         EntryPoint = "entry-point",
+        /// The word that a node is about to stop.
+        Leaving = "leaving",
     }
 }
 

@@ -59,6 +59,26 @@ async fn idle_connections_close_and_running_requests_finish() {
     assert_eq!(soon("the drain", drained).await.unwrap(), 0);
 }
 
+/// It may be on its way when the drain begins.
+#[tokio::test]
+async fn the_next_request_on_an_open_connection_is_answered_and_the_last_one() {
+    let backend = Backend::fixed("served").await;
+    let node = Plan::to(&[(Scheme::Http, backend.address)]).start();
+    let mut client = node.connect().await;
+    assert_eq!(client.get("/").await.header("connection"), Some("keep-alive"));
+    let drained = tokio::spawn(node.plane.drain());
+    loop {
+        let response = client.get("/").await;
+        assert_eq!((response.status, response.text()), (200, "served"));
+        // Until the worker has heard of the drain.
+        if response.header("connection") == Some("close") {
+            break;
+        }
+    }
+    assert!(client.rest().await.is_empty());
+    assert_eq!(soon("the drain", drained).await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn http2_is_told_to_go_away_and_finishes() {
     let backend = Backend::start(|_, seen| Act::Send(ok(&seen.body))).await;

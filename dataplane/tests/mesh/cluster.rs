@@ -102,7 +102,7 @@ impl Cluster {
     }
 
     /// The others, as a node sees them.
-    fn view(&self, own: &str) -> mesh::View {
+    pub(crate) fn view(&self, own: &str) -> mesh::View {
         let credentials = &self.credentials[own];
         let removed = self.removed.clone();
         let nodes = self.inlets.iter().filter(|(name, _)| **name != own);
@@ -116,11 +116,11 @@ impl Cluster {
         };
         mesh::View {
             server: Arc::new(credentials.server(&[mesh::ALPN]).unwrap()),
-            admits: Arc::new(move |session| {
+            admits: Some(Arc::new(move |session| {
                 let node = peer(session).ok()??.node;
                 let node = node.as_str();
                 (!removed.lock().unwrap().contains(node)).then(|| node.into())
-            }),
+            })),
             nodes: nodes.map(node).collect(),
         }
     }

@@ -1,10 +1,11 @@
 //! Nodes that don't hold the edge carry connections to the one that does.
 
-use constellation_dataplane::mesh::Role;
+use constellation_dataplane::mesh::{Role, View};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
-use super::cluster::{At, Cluster};
+use super::cluster::{At, Cluster, Node};
 use super::support::{Backend, soon};
 
 #[tokio::test]
@@ -81,4 +82,124 @@ async fn who_may_not_serve_and_finds_no_holder_resets() {
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     }
     assert!(backend.seen().is_empty());
+}
+
+/// Waits until this node has so many tunnels of connections open.
+async fn relays(node: &Node, count: u64) {
+    let open = async {
+        let labels = ["direction=\"in\"", "kind=\"entry-point\""];
+        while node.metric("constellation_mesh_open_streams", &labels) != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the tunnels", open).await;
+}
+
+/// Who was told that the connection stays open may have sent the next request already. It is answered, and the answer says
+/// that the connection ends. That is so whichever of the two nodes stops.
+#[tokio::test]
+async fn a_client_is_told_before_its_connection_ends_whichever_node_stops() {
+    for holder_stops in [true, false] {
+        let backend = Backend::fixed("holder").await;
+        let mut cluster = Cluster::new(&["a", "b"]);
+        let mut near = cluster.start("a", &[], &[], &[]);
+        let mut far = cluster.start("b", &[At::Here(backend.address)], &[], &[]);
+        near.mesh.set_role(Role::Relay { node: "b".into() });
+        let mut clients = Vec::new();
+        for _ in 0..10 {
+            let mut client = near.connect().await;
+            let response = client.get("/").await;
+            assert_eq!((response.status, response.header("connection")), (200, Some("keep-alive")));
+            clients.push(client);
+        }
+        let draining = match holder_stops {
+            true => tokio::spawn(far.drain()),
+            false => tokio::spawn(near.drain()),
+        };
+        let mut told = JoinSet::new();
+        for mut client in clients {
+            told.spawn(async move {
+                // Some may be answered before the word has come; none is cut.
+                loop {
+                    let response = client.get("/").await;
+                    assert_eq!((response.status, response.text()), (200, "holder"));
+                    if response.header("connection") == Some("close") {
+                        assert!(client.rest().await.is_empty(), "an orderly end");
+                        return;
+                    }
+                }
+            });
+        }
+        told.join_all().await;
+        assert_eq!(soon("the drain", draining).await.unwrap(), 0);
+        if !holder_stops {
+            // What does not come from the node that stops is not affected.
+            relays(&far, 0).await;
+            assert_eq!(
+                far.connect().await.get("/").await.header("connection"),
+                Some("keep-alive")
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_more_does_not_hold_up_the_drain_of_who_relays() {
+    let backend = Backend::fixed("holder").await;
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let mut near = cluster.start("a", &[], &[], &[]);
+    let _far = cluster.start("b", &[At::Here(backend.address)], &[], &[]);
+    near.mesh.set_role(Role::Relay { node: "b".into() });
+    let mut client = near.connect().await;
+    assert_eq!(client.get("/").await.status, 200);
+    let draining = tokio::spawn(near.drain());
+    assert!(client.rest().await.is_empty());
+    drop(client);
+    assert_eq!(soon("the drain", draining).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn who_comes_before_it_is_known_who_serves_waits() {
+    let backend = Backend::fixed("served").await;
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let near = cluster.start("a", &[At::Here(backend.address)], &[], &[]);
+    let far = cluster.start("b", &[At::Here(backend.address)], &[], &[]);
+    for role in [Role::Serve, Role::Relay { node: "b".into() }] {
+        near.mesh.set_role(Role::Undecided);
+        let mut client = near.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let relayed = role != Role::Serve;
+        near.mesh.set_role(role);
+        assert_eq!(client.response().await.text(), "served");
+        relays(&far, u64::from(relayed)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_know_yet_who_belongs_to_the_cluster_lets_others_wait() {
+    let backend = Backend::fixed("served").await;
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let near = cluster.start("a", &[At::Node("b")], &[], &[]);
+    let far = cluster.start("b", &[At::Here(backend.address)], &[], &[]);
+    let known = cluster.view("b");
+    far.mesh.set_view(Some(View {
+        admits: None,
+        ..known.clone()
+    }));
+    let mut client = near.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+        .await;
+    let waiting = async {
+        while near.metric("constellation_mesh_connections_total", &["direction=\"out\""]) == 0
+            && far.mesh.inlet().capacity() == far.mesh.inlet().max_capacity()
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the connection", waiting).await;
+    far.mesh.set_view(Some(known));
+    let response = client.response().await;
+    assert_eq!((response.status, response.text()), (200, "served"));
+    assert_eq!(far.metric("constellation_mesh_connections_total", &["stranger"]), 0);
 }

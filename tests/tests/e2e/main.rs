@@ -11,6 +11,7 @@ mod cluster;
 mod cluster_checker;
 mod cluster_faults;
 mod cluster_members;
+mod cluster_serving;
 mod command_line;
 mod cpu_affinity;
 mod docker;

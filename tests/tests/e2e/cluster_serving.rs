@@ -1,0 +1,137 @@
+//! A cluster serves while its nodes are replaced, stopped and killed, and while the edge moves: nobody's request is lost.
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+
+use anyhow::{Result, ensure};
+use constellation_tests::lab::{self, HOST, Lab, LabNode, Plan, until};
+use constellation_tests::load::{Load, Report};
+use constellation_tests::require;
+use tokio::sync::oneshot;
+
+/// Clients of each node.
+const CLIENTS: usize = 8;
+/// Requests of them before and after whatever happens.
+const SOME: usize = 100;
+/// What n3 alone has.
+const ONLY: &str = "only.test";
+
+/// A cluster that n1 is the edge of.
+fn cluster() -> Lab {
+    let lab = Lab::up(&Plan::test(3)).unwrap();
+    let only = serde_json::json!({ "http": {
+        "routers": { "only": { "rule": format!("Host(`{ONLY}`)"), "service": "only" } },
+        "services": { "only": { "loadBalancer": { "servers": [{ "url": "http://127.0.0.1:9000" }] } } },
+    } });
+    lab.node(3).write_dynamic("only.json", &only).unwrap();
+    until("n1 has the edge, and the others pass on to it", || {
+        for node in lab.nodes() {
+            let lease = node.lease("lb_leader")?;
+            ensure!(lease["holder"] == "n1", "{lease}");
+            for host in [HOST, ONLY] {
+                let routes = node.get("/api/v1/routes")?.body;
+                ensure!(routes.contains(host), "{} does not know {host}", node.name());
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+    lab
+}
+
+/// What clients of the first two nodes get for `host` while `happens`.
+fn during(lab: &Lab, host: &str, happens: impl FnOnce()) -> Report {
+    let clients = lab.client().unwrap();
+    let (ready, is_ready) = mpsc::channel();
+    let (stop, stopped) = oneshot::channel::<()>();
+    std::thread::scope(|scope| {
+        let loading = scope.spawn(|| {
+            clients.within(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(async {
+                    let of = |number| {
+                        let at = SocketAddr::new(lab::address(number), 80);
+                        Load::start(at, host, "/", CLIENTS)
+                    };
+                    let loads = [of(1), of(2)];
+                    for load in &loads {
+                        load.more(SOME).await;
+                    }
+                    ready.send(()).unwrap();
+                    // Or whatever happens has panicked.
+                    drop(stopped.await);
+                    let mut all = Report::default();
+                    for load in loads {
+                        load.more(SOME).await;
+                        let report = load.stop().await;
+                        all.failures.extend(report.failures);
+                        for (backend, count) in report.served {
+                            *all.served.entry(backend).or_default() += count;
+                        }
+                    }
+                    all
+                })
+            })
+        });
+        is_ready.recv().unwrap();
+        happens();
+        drop(stop);
+        loading.join().unwrap().unwrap()
+    })
+}
+
+fn upgrade(node: LabNode<'_>) {
+    node.ok(&["upgrade"]).unwrap();
+    until("one process is left", || {
+        let left = node.processes();
+        ensure!(left.len() == 1, "{left:?}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn nothing_is_lost_while_each_node_is_upgraded() {
+    require!(lab::possible());
+    let lab = cluster();
+    for node in lab.nodes() {
+        let report = during(&lab, ONLY, || upgrade(node));
+        report.assert_clean();
+        lab.formed(1..=3).unwrap();
+    }
+}
+
+#[test]
+fn nothing_is_lost_while_the_edge_moves_to_another_node_and_back() {
+    require!(lab::possible());
+    let lab = cluster();
+    let report = during(&lab, ONLY, || {
+        for to in ["n2", "n1"] {
+            lab.node(3).ok(&["lease", "transfer", "lb_leader", to]).unwrap();
+            until("it has moved", || -> Result<()> {
+                for node in lab.nodes() {
+                    let lease = node.lease("lb_leader")?;
+                    ensure!(lease["holder"] == to, "{lease}");
+                }
+                Ok(())
+            })
+            .unwrap();
+        }
+    });
+    report.assert_clean();
+}
+
+#[test]
+fn nothing_is_lost_while_a_node_is_stopped_and_killed_whose_service_others_have_too() {
+    require!(lab::possible());
+    let lab = cluster();
+    let report = during(&lab, HOST, || {
+        lab.node(3).restart().unwrap();
+        lab.formed(1..=3).unwrap();
+        lab.node(3).kill().unwrap();
+    });
+    report.assert_clean();
+}
