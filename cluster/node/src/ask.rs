@@ -105,6 +105,21 @@ pub(crate) fn decode<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Option<T> {
     rest.is_empty().then_some(value)
 }
 
+/// Reads bytes as every kind of message, for the fuzzer: what can be read can be written, and is read again as the same.
+#[doc(hidden)]
+pub fn read_any(bytes: &[u8]) {
+    fn one<'b, T: Deserialize<'b> + Serialize>(bytes: &'b [u8]) {
+        if let Some(value) = decode::<T>(bytes) {
+            assert!(encode(&value).is_some(), "what was read can be written");
+        }
+    }
+    one::<Ask>(bytes);
+    one::<Reply>(bytes);
+    one::<Pull>(bytes);
+    one::<JoinCall>(bytes);
+    one::<Result<Joined, JoinFailure>>(bytes);
+}
+
 /// As a body.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Option<Vec<u8>> {
     postcard::to_stdvec(value)

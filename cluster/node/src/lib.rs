@@ -26,6 +26,8 @@ mod secrets;
 mod serve;
 mod upkeep;
 
+#[doc(hidden)]
+pub use ask::read_any;
 pub use ask::{JoinCall, JoinFailure, Joined};
 pub use core::ApplyError;
 pub use founding::{Founder, FoundingError, found};
