@@ -34,7 +34,7 @@ pub use founding::{Founder, FoundingError, found};
 pub use home::{Home, HomeError, Identity};
 pub use joining::{Joiner, JoiningError, join, source_towards};
 pub use lease::{Actuator, LeaseReport, Previous};
-pub use node::{GossipTraffic, Node, OrderError, Settings, StartError, folder};
+pub use node::{GossipTraffic, Node, OrderError, Settings, StartError};
 pub use pull::{Export, MAX_EXPORT, PeerNode};
 pub use recovery::{Recovered, RecoveryError, recover};
 pub use report::{ClusterReport, NodeReport, RaftReport};

@@ -9,7 +9,6 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -995,10 +994,4 @@ fn said(event: &constellation_gossip::Event) {
         Event::Changed { .. } => {}
         Event::Withdrawn { peer, why } => tracing::warn!(node = %peer.name, ?why, "is gone"),
     }
-}
-
-/// Where a node keeps its membership.
-#[must_use]
-pub fn folder(data: &std::path::Path) -> PathBuf {
-    Home::below(data).folder().to_owned()
 }
