@@ -97,7 +97,9 @@ impl Node {
     pub(super) fn replace(&self, program: &Program) -> Outcome {
         let (sender, outcome) = oneshot::channel();
         let (program, sockets) = (program.clone(), self.sockets());
+        let cluster = self.cluster.clone();
         tokio::task::spawn_blocking(move || {
+            cluster.remember();
             let outcome = sockets
                 .map_err(ReplaceError::from)
                 .and_then(|sockets| handover::replace(&program, &sockets, &runtime_file::directory()?));

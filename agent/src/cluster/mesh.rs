@@ -32,9 +32,7 @@ pub(super) fn tie(config: &Config, identity: &Identity, mesh: &Mesh) -> (Exchang
     let home = Home::below(&config.node.data_dir);
     let remembered = home.remembered();
     let shown = home.shown(identity).map_err(|error| error.to_string());
-    let view = shown.and_then(|shown| {
-        view(&shown, &remembered, None).map_err(|error| error.to_string())
-    });
+    let view = shown.and_then(|shown| view(&shown, &remembered, None).map_err(|error| error.to_string()));
     match view {
         Ok(view) => mesh.set_view(Some(view)),
         Err(error) => tracing::error!(
@@ -120,7 +118,11 @@ pub(super) async fn run(node: Node, mesh: Mesh, mut ties: Ties, stop: Cancellati
     }
 }
 
-fn view(credentials: &Credentials, peers: &[PeerNode], admits: Option<Arc<Admits>>) -> Result<View, rustls::Error> {
+fn view(
+    credentials: &Credentials,
+    peers: &[PeerNode],
+    admits: Option<Arc<Admits>>,
+) -> Result<View, rustls::Error> {
     let server = Arc::new(credentials.server(&[ALPN])?);
     let nodes = peers
         .iter()

@@ -243,6 +243,13 @@ impl Cluster {
         Ok(())
     }
 
+    /// Writes down what the process that is about to replace this one has to know of the others. Blocks.
+    pub fn remember(&self) {
+        if let State::Running(node) = self.state() {
+            node.remember();
+        }
+    }
+
     /// Leaves what this process has to the one that replaces it, and ends the node: that one's begins then.
     pub async fn bequeath(&self) {
         if let State::Running(node) = self.state()

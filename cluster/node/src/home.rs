@@ -293,6 +293,11 @@ impl Home {
         crate::memory::load(&self.cluster)
     }
 
+    /// Writes that down.
+    pub(crate) fn remember(&self, peers: &[crate::PeerNode]) {
+        crate::memory::store(&self.cluster, peers);
+    }
+
     /// What this node shows to others, for who talks to them before it runs.
     ///
     /// # Errors

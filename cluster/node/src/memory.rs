@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use constellation_cluster::state::NodeId;
 use constellation_identity::NodeName;
@@ -19,6 +20,8 @@ use crate::pull::{Export, PeerNode};
 const FILE: &str = "peers";
 /// The most that is read back, in bytes.
 const LIMIT: u64 = 256 * 1024 * 1024;
+/// Two writers would take each other's unfinished file away.
+static WRITING: Mutex<()> = Mutex::new(());
 /// The format.
 const VERSION: u32 = 1;
 
@@ -58,6 +61,7 @@ pub(crate) fn store(folder: &Path, peers: &[PeerNode]) {
         peers: peers.iter().filter_map(one).collect(),
     };
     let Some(bytes) = encode(&remembered) else { return };
+    let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(error) = files::write(&folder.join(FILE), &bytes, Secrecy::Secret) {
         tracing::warn!(%error, "what other nodes told is not remembered over a restart");
     }

@@ -419,6 +419,13 @@ impl Node {
         self.0.peers.clone()
     }
 
+    /// Writes down what the others have told until now, for the process that is about to replace this one: it is written now and
+    /// then otherwise. Blocks.
+    pub fn remember(&self) {
+        let peers = Arc::clone(&self.0.peers.borrow());
+        self.0.home.remember(&peers);
+    }
+
     /// Whether a majority of the voters answers.
     #[must_use]
     pub fn quorum(&self) -> watch::Receiver<bool> {

@@ -109,7 +109,10 @@ async fn a_client_is_told_before_its_connection_ends_whichever_node_stops() {
         for _ in 0..10 {
             let mut client = near.connect().await;
             let response = client.get("/").await;
-            assert_eq!((response.status, response.header("connection")), (200, Some("keep-alive")));
+            assert_eq!(
+                (response.status, response.header("connection")),
+                (200, Some("keep-alive"))
+            );
             clients.push(client);
         }
         let draining = match holder_stops {
@@ -201,5 +204,8 @@ async fn a_node_that_does_not_know_yet_who_belongs_to_the_cluster_lets_others_wa
     far.mesh.set_view(Some(known));
     let response = client.response().await;
     assert_eq!((response.status, response.text()), (200, "served"));
-    assert_eq!(far.metric("constellation_mesh_connections_total", &["stranger"]), 0);
+    assert_eq!(
+        far.metric("constellation_mesh_connections_total", &["stranger"]),
+        0
+    );
 }

@@ -17,8 +17,8 @@ const SOME: usize = 100;
 const ONLY: &str = "only.test";
 
 /// A cluster that n1 is the edge of.
-fn cluster() -> Lab {
-    let lab = Lab::up(&Plan::test(3)).unwrap();
+fn cluster(plan: &Plan) -> Lab {
+    let lab = Lab::up(plan).unwrap();
     let only = serde_json::json!({ "http": {
         "routers": { "only": { "rule": format!("Host(`{ONLY}`)"), "service": "only" } },
         "services": { "only": { "loadBalancer": { "servers": [{ "url": "http://127.0.0.1:9000" }] } } },
@@ -93,21 +93,31 @@ fn upgrade(node: LabNode<'_>) {
     .unwrap();
 }
 
-#[test]
-fn nothing_is_lost_while_each_node_is_upgraded() {
-    require!(lab::possible());
-    let lab = cluster();
+fn upgrades_each(lab: &Lab) {
     for node in lab.nodes() {
-        let report = during(&lab, ONLY, || upgrade(node));
+        let report = during(lab, ONLY, || upgrade(node));
         report.assert_clean();
         lab.formed(1..=3).unwrap();
     }
 }
 
 #[test]
+fn nothing_is_lost_while_each_node_is_upgraded() {
+    require!(lab::possible());
+    upgrades_each(&cluster(&Plan::test(3)));
+}
+
+#[test]
+fn nothing_is_lost_while_each_node_is_upgraded_where_the_kernel_does_not_steer() {
+    require!(lab::possible());
+    let ordinary = serde_json::json!({ "edge": { "steering": "off" } });
+    upgrades_each(&cluster(&Plan::test(3).config(ordinary)));
+}
+
+#[test]
 fn nothing_is_lost_while_the_edge_moves_to_another_node_and_back() {
     require!(lab::possible());
-    let lab = cluster();
+    let lab = cluster(&Plan::test(3));
     let report = during(&lab, ONLY, || {
         for to in ["n2", "n1"] {
             lab.node(3).ok(&["lease", "transfer", "lb_leader", to]).unwrap();
@@ -127,7 +137,7 @@ fn nothing_is_lost_while_the_edge_moves_to_another_node_and_back() {
 #[test]
 fn nothing_is_lost_while_a_node_is_stopped_and_killed_whose_service_others_have_too() {
     require!(lab::possible());
-    let lab = cluster();
+    let lab = cluster(&Plan::test(3));
     let report = during(&lab, HOST, || {
         lab.node(3).restart().unwrap();
         lab.formed(1..=3).unwrap();
