@@ -110,7 +110,7 @@ impl Inlet {
 
 async fn serve(proxy: Arc<Proxy>, app: Arc<StreamApp>, socket: TcpStream, stopping: watch::Receiver<bool>) {
     let (Some(view), Ok(peer), Ok(local)) = (
-        proxy.edge.settings.mesh.view(),
+        proxy.edge.settings.mesh.admitting_view().await,
         socket.peer_addr(),
         socket.local_addr(),
     ) else {

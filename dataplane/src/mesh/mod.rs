@@ -155,13 +155,19 @@ impl Mesh {
     /// The next connection of another node, for one of the workers, once it is known who belongs here. Cancel safe.
     pub(crate) async fn arrival(&self) -> Option<TcpStream> {
         let mut waiting = self.0.waiting.lock().await;
-        self.0
-            .admitting
-            .subscribe()
-            .wait_for(|admitting| *admitting)
-            .await
-            .ok()?;
+        self.admitting().await?;
         waiting.recv().await
+    }
+
+    /// The view, once it is known who belongs here.
+    pub(crate) async fn admitting_view(&self) -> Option<Arc<View>> {
+        self.admitting().await?;
+        self.view()
+    }
+
+    async fn admitting(&self) -> Option<()> {
+        let mut admitting = self.0.admitting.subscribe();
+        admitting.wait_for(|admitting| *admitting).await.ok().map(drop)
     }
 
     /// What was handed in and no worker has taken. For a worker that takes no more: these have been accepted already.

@@ -257,7 +257,8 @@ async fn the_time_that_is_left_goes_along() {
     let hung = Backend::start(|_, _| Act::Hang).await;
     let mut cluster = Cluster::new(&["a", "b"]);
     let mut policy = Policy::default();
-    policy.retry.total = Some(std::time::Duration::from_millis(300));
+    // Long enough for the way to the other node, also on a busy machine.
+    policy.retry.total = Some(std::time::Duration::from_secs(3));
     let near = cluster.start_with("a", policy, &[At::Node("b")], &[], &[]);
     let far = cluster.start("b", &[At::Here(hung.address)], &[], &[]);
     assert_eq!(near.connect().await.get("/").await.status, 504);
