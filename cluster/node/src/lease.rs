@@ -101,6 +101,34 @@ pub(crate) enum Order {
     Bequeath(ClientId, oneshot::Sender<Result<(), String>>),
 }
 
+/// Somebody who wants to know whether a lease that is let go of is the other's.
+struct Waiting {
+    to: ClientId,
+    /// Whether the log said so.
+    transferred: bool,
+    answer: oneshot::Sender<Result<(), String>>,
+}
+
+impl Waiting {
+    fn new(to: ClientId, answer: oneshot::Sender<Result<(), String>>) -> Self {
+        Self {
+            to,
+            transferred: false,
+            answer,
+        }
+    }
+
+    /// It is this node's no more; `holder` has it, as far as this node has applied.
+    fn end(self, holder: Option<ClientId>) {
+        let given = self.transferred || holder == Some(self.to);
+        let outcome = given.then_some(()).ok_or_else(|| {
+            "it had run out before it could be given to that node: see who has it with `constellation lease`".to_owned()
+        });
+        // Whoever asked may have gone.
+        drop(self.answer.send(outcome));
+    }
+}
+
 /// What a loop needs.
 pub(crate) struct Task {
     pub(crate) core: Arc<Core>,
@@ -139,7 +167,7 @@ impl Task {
         let mut told = Told::Nothing;
         let mut answers = Answers::new();
         let mut log = self.core.raft.watch();
-        let mut waiting: Option<oneshot::Sender<Result<(), String>>> = None;
+        let mut waiting: Option<Waiting> = None;
         // Who wants to know that this node has it: once it may act, which it learns after the grant.
         let mut confirmations: Vec<oneshot::Sender<Result<(), String>>> = Vec::new();
         let mut previous: Option<ClientId> = None;
@@ -175,9 +203,8 @@ impl Task {
             }
             self.act(&mut holder, &mut *actuator, &mut told, previous, &mut unfit)
                 .await;
-            if waiting.is_some() && holder.state() == HolderState::Without {
-                // Whoever asked wants to know that it is the other's.
-                drop(waiting.take().map(|waiting| waiting.send(Ok(()))));
+            if let Some(waits) = waiting.take_if(|_| holder.state() == HolderState::Without) {
+                waits.end(current.map(|(client, _)| client));
             }
             let mine = current.is_some_and(|(client, _)| client == me);
             if holder.held(BootTime::now()).is_some() {
@@ -223,11 +250,14 @@ impl Task {
                     Order::HandOver(to, answer) if to == me && confirmations.len() < MAX_CONFIRMATIONS => {
                         confirmations.push(answer);
                     }
+                    Order::HandOver(_, answer) if matches!(holder.state(), HolderState::Leaving(_)) => {
+                        drop(answer.send(Err("it is being given to another node at this moment: try again".to_owned())));
+                    }
                     Order::HandOver(to, answer) => match refusal(&candidates, current, me, to) {
                         Some(refusal) => drop(answer.send(Err(refusal))),
                         None => {
                             self.let_go(&mut holder, &mut *actuator, &mut told, Some(to)).await;
-                            waiting = Some(answer);
+                            waiting = Some(Waiting::new(to, answer));
                         }
                     },
                     Order::Bequeath(to, answer) => {
@@ -237,10 +267,10 @@ impl Task {
                         // What acts goes on under the deadline that it has; the heir renews under a token of its own.
                         told = Told::Nothing;
                         self.let_go(&mut holder, &mut *actuator, &mut told, Some(to)).await;
-                        waiting = Some(answer);
+                        waiting = Some(Waiting::new(to, answer));
                     }
                 },
-                Some(answer) = answers.join_next() => self.answered(&mut holder, answer),
+                Some(answer) = answers.join_next() => self.answered(&mut holder, answer, &mut waiting),
                 changed = log.changed() => if changed.is_err() { break },
                 Ok(()) = self.views.changed() => {}
                 Ok(()) = self.ready.changed() => {}
@@ -377,9 +407,13 @@ impl Task {
         &self,
         holder: &mut Holder,
         answer: Result<(Attempt, Result<Outcome, ApplyError>), tokio::task::JoinError>,
+        waiting: &mut Option<Waiting>,
     ) {
         match answer {
             Ok((attempt, Ok(Outcome::Lease(outcome)))) => {
+                if let (LeaseOutcome::Transferred { .. }, Some(waiting)) = (&outcome, waiting) {
+                    waiting.transferred = true;
+                }
                 if matches!(
                     outcome,
                     LeaseOutcome::Taken { .. } | LeaseOutcome::NotHeld | LeaseOutcome::Full
