@@ -194,13 +194,11 @@ async fn a_node_that_does_not_know_yet_who_belongs_to_the_cluster_lets_others_wa
         .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
         .await;
     let waiting = async {
-        while near.metric("constellation_mesh_connections_total", &["direction=\"out\""]) == 0
-            && far.mesh.inlet().capacity() == far.mesh.inlet().max_capacity()
-        {
+        while near.metric("constellation_requests_in_flight", &[]) == 0 {
             tokio::task::yield_now().await;
         }
     };
-    soon("the connection", waiting).await;
+    soon("the request", waiting).await;
     far.mesh.set_view(Some(known));
     let response = client.response().await;
     assert_eq!((response.status, response.text()), (200, "served"));
