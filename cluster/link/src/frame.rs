@@ -1,4 +1,4 @@
-//! Frames: a header of [`HEADER_BYTES`] bytes, then a body. Pure; [`crate::io`] reads and writes them.
+//! Frames: a header of [`HEADER_BYTES`] bytes, then a body. Pure: what reads and writes them is elsewhere.
 //!
 //! | bytes | what |
 //! |---|---|

@@ -149,7 +149,10 @@ impl Links {
 
     /// Ends every connection, and returns when all is ended. Calls in flight and later ones fail.
     pub async fn shut_down(&self) {
-        self.0.stop.cancel();
+        {
+            let _nothing_begins = self.lock();
+            self.0.stop.cancel();
+        }
         self.0.tasks.close();
         self.0.tasks.wait().await;
         self.lock().clear();
@@ -187,7 +190,10 @@ impl Links {
         let key = (node.clone(), lane);
         if let Some(way) = ways.get(&key) {
             match &way.state {
-                State::Connecting(attempt) => return Ok(Found::Connecting(attempt.clone())),
+                // Unless its task is gone and has said nothing.
+                State::Connecting(attempt) if attempt.has_changed().is_ok() => {
+                    return Ok(Found::Connecting(attempt.clone()));
+                }
                 State::Open(connection) if connection.is_of(&latest) => match connection.ended() {
                     None => return Ok(Found::Open(Arc::clone(connection))),
                     Some(end) if end.fruitless && way.rests(addresses, end.at, &end.error) => {
@@ -196,7 +202,7 @@ impl Links {
                     Some(_) => {}
                 },
                 State::Failed(at, error) if way.rests(addresses, *at, error) => return Err(error.clone()),
-                State::Open(_) | State::Failed(..) => {}
+                State::Connecting(_) | State::Open(_) | State::Failed(..) => {}
             }
         }
         let (tell, attempt) = watch::channel(None);
@@ -205,10 +211,11 @@ impl Links {
             state: State::Connecting(attempt.clone()),
         };
         ways.insert(key.clone(), way);
-        drop(ways);
+        // Under the lock, so that nothing begins after the end of the links.
         self.0
             .tasks
             .spawn(self.clone().open(key, addresses.to_vec(), latest, tell));
+        drop(ways);
         Ok(Found::Connecting(attempt))
     }
 
