@@ -92,7 +92,7 @@ enum TokenCommand {
 /// `leave`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The node that runs here lets go of its leases, is no member any more, and serves on alone after a restart. \
+    after_help = "The node that runs here lets go of its leases, is no member any more, and serves on alone. \
                         With --force, for a node that does not run or can't reach the others: only what is on this disk is put \
                         aside; have another node run `constellation remove` then."
 )]

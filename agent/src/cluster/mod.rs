@@ -18,13 +18,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use constellation_cluster::lease::LeaseKey;
 use constellation_cluster::raft::{Role, StartError as LogError, StoreFailure};
 use constellation_config::{Cluster as Config, Config as WholeConfig, ListenAt, Serve};
-use constellation_dataplane::mesh::Mesh;
+use constellation_dataplane::mesh::{Mesh, Role as MeshRole};
 use constellation_node::{Home, Identity, Node, StartError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -61,6 +61,8 @@ struct Shared {
     stop: CancellationToken,
     /// Until the node starts.
     ties: Mutex<Option<Ties>>,
+    /// Once the node has started.
+    parts: OnceLock<Parts>,
     /// Of the links.
     listener: Mutex<Option<std::net::TcpListener>>,
 }
@@ -72,7 +74,7 @@ impl Shared {
 }
 
 /// What the cluster acts upon here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Parts {
     /// The virtual addresses, steering and the chase.
     pub edge: Arc<Edge>,
@@ -80,6 +82,18 @@ pub struct Parts {
     pub steering: Steering,
     /// The data plane's place among the others.
     pub mesh: Mesh,
+}
+
+impl Parts {
+    /// This node answers by itself from now on, and knows no others.
+    fn serve_alone(&self) {
+        self.edge.end();
+        self.mesh.set_view(None);
+        self.mesh.set_role(MeshRole::Serve);
+        if let Err(error) = self.steering.set_authority(Authority::Local) {
+            tracing::error!(%error, "this node refuses new connections until it is started anew");
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -110,6 +124,7 @@ impl Cluster {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             ties: Mutex::default(),
+            parts: OnceLock::new(),
             listener: Mutex::default(),
         })))
     }
@@ -225,6 +240,7 @@ impl Cluster {
         else {
             return Ok(());
         };
+        let parts = self.0.parts.get_or_init(|| parts).clone();
         let ties = self.0.ties.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (tasks, stop) = (&self.0.tasks, &self.0.stop);
         if let Some(ties) = ties {
@@ -313,14 +329,11 @@ impl Cluster {
     /// Ends the node: leases are let go of first. `leaving`: the others are told; else another process of this node goes on.
     pub async fn stop(&self, leaving: bool) {
         if let State::Running(node) = self.state() {
-            if leaving {
-                // The leases first: who follows them is to see them go.
-                node.let_go().await;
-            }
+            // Before those who follow it: they are to see its leases go.
+            node.stop(leaving).await;
             self.0.stop.cancel();
             self.0.tasks.close();
             self.0.tasks.wait().await;
-            node.stop(leaving).await;
             self.set(State::Ended(node.identity().clone()));
         }
     }
@@ -341,15 +354,18 @@ impl Cluster {
                 )
             })?;
         }
-        node.stop(true).await;
+        self.stop(true).await;
         self.set(State::Alone);
+        if let Some(parts) = self.0.parts.get() {
+            parts.serve_alone();
+        }
         let moved = node.home().abandon().map_err(|error| {
             format!("the others know that this node has left; what it has of the cluster could not be put aside: {error}")
         })?;
         let moved: Vec<String> = moved.iter().map(|path| path.display().to_string()).collect();
         Ok(format!(
-            "node {} has left cluster {}; what it had of it is in {}. It serves on alone after a restart or `constellation \
-             upgrade`",
+            "node {} has left cluster {}; what it had of it is in {}. It serves on alone; routes that only other nodes have go with \
+             the next restart or `constellation upgrade`",
             identity.node,
             identity.cluster,
             moved.join(" and ")

@@ -50,6 +50,15 @@ pub(super) struct NodeView {
 }
 
 impl NodeView {
+    pub(super) fn is_online(&self) -> bool {
+        self.online
+    }
+
+    /// The name of the node that leads the log, where this is it.
+    pub(super) fn leading(&self) -> Option<&str> {
+        self.leader.then_some(&*self.name)
+    }
+
     fn of(node: &NodeReport, now: SystemTime) -> Self {
         // RFC 6598, which Tailscale takes its addresses from; its IPv6 addresses are in one prefix.
         let tailscale = node.address.filter(|ip| match ip {
@@ -142,13 +151,6 @@ pub(super) fn nodes_of(state: &ControlState) -> Vec<NodeView> {
             .collect(),
         None => vec![NodeView::alone(state, now)],
     }
-}
-
-/// How many nodes there are, and how many are heard of; who leads.
-pub(super) fn glance(state: &ControlState) -> Option<(usize, usize, Option<String>)> {
-    let report = state.cluster.node()?.report();
-    let online = report.nodes.iter().filter(|node| node.online).count();
-    Some((report.nodes.len(), online, report.raft.leader))
 }
 
 pub(super) async fn nodes(State(state): State<ControlState>) -> Json<Vec<NodeView>> {

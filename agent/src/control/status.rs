@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use constellation_dataplane::tls::CertificateInfo;
 use serde::Serialize;
 
+use super::cluster::NodeView;
 use super::health::{Health, Overall};
 use super::services::is_healthy;
 use super::{ControlState, cluster, rfc3339};
@@ -54,7 +55,7 @@ pub(super) struct Status {
     virtual_ips: vip::Report,
     /// Whether a majority of the cluster answers; nothing for a node in no cluster.
     quorum: Option<bool>,
-    cluster_nodes: Vec<cluster::NodeView>,
+    cluster_nodes: Vec<NodeView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -92,7 +93,8 @@ impl Status {
         let overall = Health::ready(state, now).status;
         let services = generation.table.services();
         let facts = &state.facts;
-        let glance = cluster::glance(state);
+        let nodes = cluster::nodes_of(state);
+        let quorum = state.cluster.node().map(|node| *node.quorum().borrow());
         let protocol = |name: &Arc<str>| {
             let mut entry_points = state.entry_points.iter();
             let found = entry_points.find(|entry_point| entry_point.name == *name);
@@ -100,18 +102,17 @@ impl Status {
         };
         Self {
             service: "constellation",
-            nodes: glance.as_ref().map_or(1, |(nodes, ..)| *nodes),
-            healthy_nodes: glance
-                .as_ref()
-                .map_or(usize::from(overall != Overall::Unavailable), |(_, online, _)| {
-                    *online
-                }),
+            nodes: nodes.len(),
+            healthy_nodes: match quorum {
+                Some(_) => nodes.iter().filter(|node| node.is_online()).count(),
+                None => usize::from(overall != Overall::Unavailable),
+            },
             services: services.len(),
             healthy_services: services
                 .iter()
                 .filter(|service| is_healthy(service, Instant::now()))
                 .count(),
-            raft_leader: glance.and_then(|(.., leader)| leader),
+            raft_leader: nodes.iter().find_map(NodeView::leading).map(str::to_owned),
             cluster_version: facts.version,
             timestamp: rfc3339(now),
             node: facts.name.clone(),
@@ -156,8 +157,8 @@ impl Status {
             guard: state.guard.report(),
             chase: state.chase.report(),
             virtual_ips: state.edge.virtual_ips().report(),
-            quorum: state.cluster.node().map(|node| *node.quorum().borrow()),
-            cluster_nodes: cluster::nodes_of(state),
+            quorum,
+            cluster_nodes: nodes,
         }
     }
 }

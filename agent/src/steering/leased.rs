@@ -34,11 +34,7 @@ impl Active {
 
     pub(super) fn stand_by(&mut self, until: BootTime) -> Result<(), GrantError> {
         self.under_lease()?;
-        if self.record.holds(BootTime::now()) {
-            return Err(GrantError::Holding {
-                token: self.record.epoch,
-            });
-        }
+        self.record.check_stand_by(BootTime::now())?;
         self.end_silence()?;
         self.kernel.stand_by(until)?;
         self.record.stood_by(until);

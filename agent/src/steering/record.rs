@@ -44,6 +44,14 @@ impl Record {
         Ok(())
     }
 
+    /// Whether the node may stand by at `now`: not while it is the holder, whose time would be made longer.
+    pub(super) fn check_stand_by(&self, now: BootTime) -> Result<(), GrantError> {
+        if self.holds(now) {
+            return Err(GrantError::Holding { token: self.epoch });
+        }
+        Ok(())
+    }
+
     /// It was granted, at `now`. Says whether the grant before it, of the same lease, had ended by then.
     pub(super) fn granted(&mut self, epoch: u64, deadline: BootTime, now: BootTime) -> bool {
         let late = !self.stands_by

@@ -57,11 +57,7 @@ impl StandIn {
 
     pub(super) fn stand_by(&mut self, until: BootTime) -> Result<(), GrantError> {
         self.under_lease()?;
-        if self.record.holds(BootTime::now()) {
-            return Err(GrantError::Holding {
-                token: self.record.epoch,
-            });
-        }
+        self.record.check_stand_by(BootTime::now())?;
         self.tenure.set_end(until);
         self.record.stood_by(until);
         Ok(())

@@ -90,12 +90,13 @@ pub(crate) fn plausible(message: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use chitchat::{ChitchatMessage, ProtocolVersion};
 
     use super::*;
 
-    fn syn(text: &str) -> ChitchatEnvelope {
+    /// The shortest message, with a text of any length in it.
+    pub(crate) fn syn(text: &str) -> ChitchatEnvelope {
         let message = ChitchatMessage::Syn {
             cluster_id: text.to_owned(),
             digest: Default::default(),

@@ -250,21 +250,11 @@ impl Socket for SealedSocket {
 
 #[cfg(test)]
 mod tests {
-    use chitchat::{ChitchatMessage, ProtocolVersion};
+    use chitchat::ChitchatMessage;
 
     use super::*;
+    use crate::codec::tests::syn;
     use crate::key::GossipKey;
-
-    fn syn(text: &str) -> ChitchatEnvelope {
-        let message = ChitchatMessage::Syn {
-            cluster_id: text.to_owned(),
-            digest: Default::default(),
-        };
-        ChitchatEnvelope {
-            version: ProtocolVersion::V1,
-            message,
-        }
-    }
 
     fn text(envelope: &ChitchatEnvelope) -> &str {
         match &envelope.message {

@@ -7,8 +7,6 @@ use constellation_identity::{JoinGrant, JoinRequest, Refusal, RenewRequest};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::report::NodeReport;
-
 /// A question to a member.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
@@ -30,8 +28,8 @@ pub(crate) enum Ask {
         /// Its version.
         version: u64,
     },
-    /// How the node is.
-    Report,
+    /// Whether it is there.
+    Presence,
 }
 
 /// Its answer.
@@ -42,7 +40,6 @@ pub(crate) enum Reply {
     Renewed(Result<JoinGrant, JoinFailure>),
     HandedOver(Result<(), String>),
     Noted,
-    Report(Box<NodeReport>),
 }
 
 /// Why a request was not applied, or nobody knows.

@@ -31,18 +31,14 @@ pub(crate) struct Core {
     pub(crate) client: ClientId,
     pub(crate) raft: RaftNode,
     pub(crate) links: Links,
-    /// Set once the node knows the gossip key.
-    pub(crate) gossip: OnceLock<GossipHandle>,
+    /// Set once the node knows the gossip key; nothing in it any more once the node stops.
+    pub(crate) gossip: OnceLock<tokio::sync::RwLock<Option<Gossip>>>,
+    /// What gossip knows of the others; nobody before it has begun.
+    pub(crate) views: watch::Receiver<Arc<View>>,
     sequence: AtomicU64,
     under_way: Semaphore,
     /// Where members were last seen gossiping, which is where they are now.
     seen: Arc<Seen>,
-}
-
-/// Gossip, until the node stops.
-pub(crate) struct GossipHandle {
-    pub(crate) gossip: tokio::sync::RwLock<Option<Gossip>>,
-    pub(crate) views: watch::Receiver<Arc<View>>,
 }
 
 /// Where members were last seen.
@@ -109,6 +105,7 @@ impl Core {
         raft: RaftNode,
         links: Links,
         seen: Arc<Seen>,
+        views: watch::Receiver<Arc<View>>,
     ) -> Self {
         Self {
             identity,
@@ -116,6 +113,7 @@ impl Core {
             raft,
             links,
             gossip: OnceLock::new(),
+            views,
             sequence: AtomicU64::new(0),
             under_way: Semaphore::new(UNDER_WAY),
             seen,
@@ -131,10 +129,9 @@ impl Core {
         self.raft.watch().borrow().clone()
     }
 
-    /// What is known of the others; nobody before gossip has begun.
+    /// What is known of the others now.
     pub(crate) fn view(&self) -> Arc<View> {
-        let handle = self.gossip.get();
-        handle.map_or_else(Arc::default, |handle| Arc::clone(&handle.views.borrow()))
+        Arc::clone(&self.views.borrow())
     }
 
     /// The name and addresses of a member.

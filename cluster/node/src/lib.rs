@@ -10,14 +10,17 @@
 
 mod ask;
 mod core;
+mod ending;
 mod expiry;
 mod founding;
+mod gossiping;
 mod home;
 mod joining;
 mod lease;
 mod membership;
 mod memory;
 mod node;
+mod orders;
 mod pull;
 mod quorum;
 mod recovery;
@@ -34,7 +37,8 @@ pub use founding::{Founder, FoundingError, found};
 pub use home::{Home, HomeError, Identity};
 pub use joining::{Joiner, JoiningError, join, source_towards};
 pub use lease::{Actuator, LeaseReport, Previous};
-pub use node::{GossipTraffic, Node, OrderError, Settings, StartError};
+pub use node::{GossipTraffic, Node, Settings, StartError};
+pub use orders::OrderError;
 pub use pull::{Export, MAX_EXPORT, PeerNode};
 pub use recovery::{Recovered, RecoveryError, recover};
 pub use report::{ClusterReport, NodeReport, RaftReport};

@@ -15,7 +15,7 @@ use constellation_gossip::{Bulk, Label, Metadata, Standing, View};
 use constellation_identity::NodeName;
 use constellation_link::{LinkError, Membership, Service};
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -142,8 +142,8 @@ pub(crate) async fn announce(core: Arc<Core>, own: Arc<Own>, changed: Arc<Notify
         let (Some(export), Some(label)) = (own.get(), name()) else {
             continue;
         };
-        if let Some(handle) = core.gossip.get()
-            && let Some(gossip) = &*handle.gossip.read().await
+        if let Some(gossip) = core.gossip.get()
+            && let Some(gossip) = &*gossip.read().await
         {
             let told = gossip.update(|own| own.bulk(&label, &export.bulk())).await;
             if let Err(error) = told {
@@ -184,8 +184,9 @@ pub(crate) async fn follow(
     let mut known = Known::of(remembered);
     let mut pulling: BTreeSet<NodeName> = BTreeSet::new();
     let mut pulls = JoinSet::new();
-    let mut writing: Option<JoinHandle<()>> = None;
-    let mut unwritten = false;
+    let mut writing = JoinSet::new();
+    // When it was last begun, and whether there is more since.
+    let (mut written, mut unwritten): (Option<Instant>, bool) = (None, false);
     loop {
         let view = Arc::clone(&heard.views.borrow_and_update());
         heard.members.borrow_and_update();
@@ -216,22 +217,21 @@ pub(crate) async fn follow(
             }
             changed
         });
-        if unwritten && writing.as_ref().is_none_or(JoinHandle::is_finished) {
+        if unwritten && written.is_none_or(|at| at.elapsed() >= REMEMBER) && writing.is_empty() {
             unwritten = false;
+            written = Some(Instant::now());
             let (folder, peers) = (folder.clone(), heard.tell.borrow().clone());
-            writing = Some(tokio::task::spawn_blocking(move || {
-                memory::store(&folder, &peers);
-                // No more often than this, however much changes.
-                std::thread::sleep(REMEMBER);
-            }));
+            writing.spawn_blocking(move || memory::store(&folder, &peers));
         }
+        let again = written.filter(|_| unwritten).map(|at| at + REMEMBER);
         tokio::select! {
             () = stop.cancelled() => break,
             changed = heard.views.changed() => if changed.is_err() { break },
             changed = heard.members.changed() => if changed.is_err() { break },
             () = heard.nudges.wait() => {}
             () = wait(known.trust_ends()) => known.trust_is_over(),
-            () = written(&mut writing), if unwritten => writing = None,
+            Some(_) = writing.join_next() => {}
+            () = wait(again), if writing.is_empty() => {}
             Some(pulled) = pulls.join_next() => match pulled {
                 Ok((name, pulled)) => {
                     pulling.remove(&name);
@@ -244,15 +244,10 @@ pub(crate) async fn follow(
             },
         }
     }
+    // One at a time.
+    writing.join_all().await;
     if unwritten {
         memory::store(&folder, &heard.tell.borrow().clone());
-    }
-}
-
-/// Waits until what is being written is.
-async fn written(writing: &mut Option<JoinHandle<()>>) {
-    if let Some(writing) = writing {
-        drop(writing.await);
     }
 }
 

@@ -1,12 +1,15 @@
 //! What a node says of itself and of the others.
 
 use std::net::IpAddr;
+use std::sync::PoisonError;
 
 use constellation_cluster::raft::Role;
-use constellation_cluster::state::Wish;
+use constellation_cluster::state::{Entry, Wish};
+use constellation_identity::NodeName;
 use serde::{Deserialize, Serialize};
 
 use crate::lease::LeaseReport;
+use crate::node::Node;
 
 /// A node of the cluster, as one of them sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,4 +86,85 @@ pub struct RaftReport {
     pub learners: usize,
     /// Why it takes part no more.
     pub stopped: Option<String>,
+}
+
+impl Node {
+    /// The cluster as this node sees it.
+    #[must_use]
+    pub fn report(&self) -> ClusterReport {
+        let inner = &self.0;
+        let core = &inner.core;
+        let (log, view) = (core.leader(), core.view());
+        let metadata = self.metadata();
+        let own = core.identity.id;
+        let nodes = core.read(|state| {
+            let leases: Vec<_> = state
+                .leases()
+                .iter()
+                .map(|(key, lease)| (key.to_string(), lease.holder.node))
+                .collect();
+            let node = |(name, entry): (&NodeName, &Entry)| {
+                let this = entry.id == own;
+                let peer = view.peers.get(name);
+                let metadata = if this {
+                    Some(&metadata)
+                } else {
+                    peer.and_then(|peer| peer.metadata.as_ref())
+                };
+                NodeReport {
+                    name: name.to_string(),
+                    id: entry.id.0,
+                    this,
+                    online: this || peer.is_some(),
+                    address: match this {
+                        true => Some(self.advertised()),
+                        false => peer.map(|peer| peer.address.ip()),
+                    },
+                    public: metadata
+                        .map(|metadata| metadata.public.clone())
+                        .unwrap_or_default(),
+                    priority: metadata.map(|metadata| metadata.priority),
+                    region: metadata.and_then(|metadata| metadata.region.as_ref().map(ToString::to_string)),
+                    release: metadata.map(|metadata| metadata.release.to_string()),
+                    capabilities: metadata
+                        .map(|metadata| metadata.capabilities.iter().map(ToString::to_string).collect())
+                        .unwrap_or_default(),
+                    wish: entry.wish,
+                    role: entry.member.role,
+                    voter: log.members.get(&entry.id).is_some_and(|(_, voter)| *voter),
+                    leader: log.leader == Some(entry.id),
+                    leases: leases
+                        .iter()
+                        .filter(|(_, holder)| *holder == entry.id)
+                        .map(|(key, _)| key.clone())
+                        .collect(),
+                }
+            };
+            state.roster().nodes().map(node).collect()
+        });
+        let leader = log
+            .leader
+            .and_then(|id| core.read(|state| state.roster().name(id).map(ToString::to_string)));
+        let voters = log.members.values().filter(|(_, voter)| *voter).count();
+        let reports = inner.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        ClusterReport {
+            cluster: core.identity.cluster.to_string(),
+            node: core.identity.node.to_string(),
+            quorum: *inner.quorum.borrow(),
+            removed: *inner.removed.borrow(),
+            raft: RaftReport {
+                term: log.term,
+                leader,
+                is_leader: log.leading,
+                applied: log.applied,
+                voters,
+                learners: log.members.len() - voters,
+                stopped: log.stopped.clone(),
+            },
+            nodes,
+            leases: reports.iter().map(|report| report.borrow().clone()).collect(),
+            certificate_ends: inner.credentials.borrow().certificate().ends().0,
+            gossip: core.gossip.get().is_some(),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What a node answers to the others, and to who wants to join.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use constellation_cluster::lease::LeaseKey;
@@ -18,7 +18,6 @@ use crate::ask::{Ask, JoinCall, JoinFailure, Joined, NotApplied, Pull, Reply, de
 use crate::core::Core;
 use crate::lease::Order;
 use crate::pull::{Nudges, Own};
-use crate::report::NodeReport;
 use crate::secrets;
 
 /// How long taking somebody in may take.
@@ -29,22 +28,17 @@ const HANDING_OVER: Duration = Duration::from_secs(10);
 /// The orders that lease loops take, by lease; loops come and go.
 pub(crate) type Orders = Arc<RwLock<BTreeMap<LeaseKey, mpsc::Sender<Order>>>>;
 
-/// What gives this node's own line of a report.
-pub(crate) type OwnReport = Box<dyn Fn() -> Option<NodeReport> + Send + Sync>;
-
 /// Answers.
 pub(crate) struct Answers {
-    /// Set once the log is open; before that nothing is answered.
-    pub(crate) core: OnceLock<Arc<Core>>,
+    pub(crate) core: Arc<Core>,
     pub(crate) orders: Orders,
     pub(crate) own: Arc<Own>,
     pub(crate) nudges: Arc<Nudges>,
-    pub(crate) report: OnceLock<OwnReport>,
 }
 
 impl Handler for Answers {
     async fn answer(&self, from: &NodeIdentity, service: Service, body: Vec<u8>) -> Option<Vec<u8>> {
-        let core = self.core.get()?;
+        let core = &self.core;
         match service {
             Service::Raft => core.raft.serve(&body).await,
             Service::Bulk => self.own.answer(&decode::<Pull>(&body)?),
@@ -53,7 +47,7 @@ impl Handler for Answers {
     }
 
     async fn join(&self, body: Vec<u8>) -> Option<Vec<u8>> {
-        let core = self.core.get()?;
+        let core = &self.core;
         let call = decode::<JoinCall>(&body)?;
         encode(&join(core, call).await)
     }
@@ -78,7 +72,7 @@ impl Answers {
                 self.nudges.put(from.node.clone(), version);
                 Reply::Noted
             }
-            Ask::Report => Reply::Report(Box::new(self.report.get()?()?)),
+            Ask::Presence => Reply::Noted,
         })
     }
 }

@@ -9,9 +9,10 @@ use constellation_table::{Endpoint, Mirrored, Service};
 use pingora_core::protocols::http::ServerSession;
 use tokio::sync::Semaphore;
 
-use super::attempt::{self, Manner, Reached};
+use super::attempt::{self, Reached};
 use super::body::{Body, Kept, Share};
 use super::connection::Connection;
+use super::dial::{self, Manner};
 use super::exchange::Exchange;
 use super::forwarded::Upgrade;
 use super::meshed;
@@ -162,13 +163,13 @@ impl App {
         tokio::spawn(async move {
             let _held = (place, pieces);
             let sending = async {
-                let upstream = match attempt::idle(&pool, &service, &endpoint, manner) {
+                let upstream = match dial::idle(&pool, &service, &endpoint, manner) {
                     Some(upstream) => upstream,
                     None if let Some((peer, connection)) = through => {
                         let ends = [connection.client, connection.local];
-                        attempt::connect_to_node(pool.clone(), links, endpoint, peer, ends, manner).await?
+                        dial::connect_to_node(pool.clone(), links, endpoint, peer, ends, manner).await?
                     }
-                    None => attempt::connect(pool.clone(), names, service, endpoint, manner).await?,
+                    None => dial::connect(pool.clone(), names, service, endpoint, manner).await?,
                 };
                 match attempt::ask(upstream, head, body, None).await {
                     Reached::Head(upstream, _) => upstream.discard(None).await,

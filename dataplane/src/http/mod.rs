@@ -16,6 +16,7 @@ mod body;
 mod budget;
 pub mod chunked;
 mod connection;
+mod dial;
 mod downstream;
 mod ends;
 mod exchange;

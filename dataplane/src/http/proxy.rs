@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Edge;
 use super::answer::{self, Answer};
+use super::connection::Connection;
 use super::downstream::has_begun;
 use super::exchange::Exchange;
 use super::mirror;
@@ -54,7 +55,7 @@ pub(crate) struct App {
 
 /// Waits until a connection is to end, and whoever was told that it stays open has had the time to send the next request:
 /// it may be on its way already, and the answer to it says that the connection ends.
-async fn last_call(closing: CancellationToken) {
+async fn last_call(closing: &CancellationToken) {
     closing.cancelled().await;
     tokio::time::sleep(LAST_CALL).await;
 }
@@ -111,7 +112,7 @@ impl App {
         if !self.read_request(&mut session).await {
             return None;
         }
-        if stopping || self.closing(&session).is_cancelled() {
+        if stopping || self.closing(connection_of(&session).as_ref()).is_cancelled() {
             session.set_keepalive(None);
         }
         session.set_total_drain_timeout(Some(DRAINING));
@@ -137,7 +138,8 @@ impl App {
 
     /// Whether there is a request.
     async fn read_request(&self, session: &mut ServerSession) -> bool {
-        let closing = self.closing(session);
+        let connection = connection_of(session);
+        let closing = self.closing(connection.as_ref());
         let read = tokio::select! {
             // Who has sent a request is heard, also while we drain.
             biased;
@@ -159,9 +161,9 @@ impl App {
         }
     }
 
-    /// How the connection of a session ends.
-    fn closing(&self, session: &ServerSession) -> CancellationToken {
-        connection_of(session).map_or_else(|| self.draining.clone(), |connection| connection.closing.clone())
+    /// How a connection ends. Not a copy: making one takes a lock, and this is asked for each request.
+    fn closing<'a>(&'a self, connection: Option<&'a Arc<Connection>>) -> &'a CancellationToken {
+        connection.map_or(&self.draining, |connection| &connection.closing)
     }
 
     async fn answer(&self, session: &mut ServerSession, exchange: &mut Exchange) -> End {

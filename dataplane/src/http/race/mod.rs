@@ -25,9 +25,10 @@ use tokio::time::{Instant, sleep_until};
 use self::clock::answers;
 use self::next::Next;
 use self::outcome::is_interim;
-use super::attempt::{self, Failed, Manner, Reached, Upstream};
+use super::attempt::{self, Failed, Reached, Upstream};
 use super::body::Body;
 use super::budget::Token;
+use super::dial::{self, Manner};
 use super::exchange::{Candidate, Exchange};
 use super::forwarded::Upgrade;
 use super::meshed;
@@ -400,10 +401,10 @@ impl Race<'_> {
             fresh,
             surely: !exchange.repeatable,
         };
-        let phase = match attempt::idle(&self.app.pool, &service, &endpoint, manner) {
+        let phase = match dial::idle(&self.app.pool, &service, &endpoint, manner) {
             Some(upstream) => self.ask(upstream, candidate, session, exchange),
             None if let (Some(peer), Some(connection)) = (&endpoint.peer, &exchange.connection) => {
-                Phase::Connecting(Box::pin(attempt::connect_to_node(
+                Phase::Connecting(Box::pin(dial::connect_to_node(
                     self.app.pool.clone(),
                     self.app.links.clone(),
                     endpoint.clone(),
@@ -412,7 +413,7 @@ impl Race<'_> {
                     manner,
                 )))
             }
-            None => Phase::Connecting(Box::pin(attempt::connect(
+            None => Phase::Connecting(Box::pin(dial::connect(
                 self.app.pool.clone(),
                 self.app.names.clone(),
                 service,
