@@ -138,6 +138,7 @@ impl<'a> RouterCompiler<'a> {
             rule,
             priority,
             action: Action::Forward(service),
+            middlewares: chain,
         };
         let mut served: Vec<Served> = Vec::with_capacity(1);
         for (name, ids, tls) in self.variants(definition, &entry_points, qualified) {
@@ -387,6 +388,7 @@ pub(super) fn redirections(statics: &Statics, rules: &mut RuleCache) -> Vec<Arc<
                 rule: rules.get("PathPrefix(`/`)").ok()?,
                 priority: redirection.priority,
                 action: Action::Redirect(redirection.redirect.clone()),
+                middlewares: None,
             };
             Some(Arc::new(Router {
                 spec,

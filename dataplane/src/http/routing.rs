@@ -78,7 +78,7 @@ impl App {
         forwarded::set(request, &connection, &self.server)?;
         let generation = self.edge.published.load();
         let decided = self.decide(&generation, request, &connection, exchange);
-        let outcome = match decided {
+        Ok(match decided {
             Ok((outcome, rewritten)) => {
                 if let Some(target) = rewritten {
                     exchange.target = Some(String::from_utf8_lossy(request.raw_path()).into());
@@ -87,11 +87,7 @@ impl App {
                 outcome
             }
             Err(refusal) => Outcome::Refuse(refusal),
-        };
-        if matches!(outcome, Outcome::Forward) {
-            forwarded::append_for(request, &connection)?;
-        }
-        Ok(outcome)
+        })
     }
 
     /// Asks the routing core. Also returns the target for the back end when it differs from what came.
