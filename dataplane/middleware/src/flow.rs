@@ -1,12 +1,13 @@
 //! What follows from a middleware's look at a request, and what it does when the response comes.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use pingora_http::ResponseHeader;
 
-use crate::Answer;
+use crate::{Answer, Place, Verify};
 
 /// What follows from a middleware's look at a request.
 #[derive(Debug)]
@@ -19,23 +20,25 @@ pub enum Flow<'m> {
     Answer(Box<Answer>),
     /// It needs what only the data plane can do.
     Ask(Ask<'m>),
+    /// The next one has its turn, and this is whose request it is.
+    User(Box<str>),
 }
 
 /// What a middleware needs of the data plane before it can decide.
 #[derive(Debug)]
 pub enum Ask<'m> {
-    /// Nothing asks yet.
-    #[doc(hidden)]
-    Never(std::convert::Infallible, std::marker::PhantomData<&'m ()>),
+    /// Credentials are to be checked, which takes long.
+    Verify(Verify<'m>),
+    /// The request waits for so long, then the next one has its turn.
+    Wait(Duration),
 }
 
 /// What a middleware does when the response comes. It is kept until the response is over, so that a place that is
 /// counted may hang on it.
 #[derive(Debug)]
 pub enum Later {
-    /// Nothing waits yet.
-    #[doc(hidden)]
-    Never(std::convert::Infallible),
+    /// The place of the request is given back.
+    Place(Place),
 }
 
 impl Later {
@@ -49,7 +52,7 @@ impl Later {
     ) -> Result<After<'_>, Unfit> {
         let _ = (response, method, bodiless);
         match self {
-            Self::Never(never) => match *never {},
+            Self::Place(_) => Ok(After::Next),
         }
     }
 }

@@ -10,17 +10,35 @@
 //! response is a [`Later`].
 
 mod add_prefix;
+mod address;
 mod answer;
+mod basic_auth;
 mod chain;
+mod encoded_characters;
 mod flow;
+mod go;
+mod identity;
+mod in_flight_req;
+mod ip_allow_list;
+mod password;
+mod rate_limit;
 mod seen;
+mod source;
 mod target;
 
 pub use add_prefix::AddPrefix;
+pub use address::ClientAddress;
 pub use answer::Answer;
+pub use basic_auth::{BasicAuth, Verify};
 pub use chain::Chain;
+pub use encoded_characters::{Encodable, EncodedCharacters};
 pub use flow::{After, Ask, Flow, Later, Transform, Unfit};
+pub use identity::Identity;
+pub use in_flight_req::{InFlightReq, Place};
+pub use ip_allow_list::IpAllowList;
+pub use rate_limit::RateLimit;
 pub use seen::Seen;
+pub use source::{MAX_SOURCES, Source};
 
 use std::sync::Arc;
 
@@ -40,6 +58,16 @@ pub struct Middleware {
 pub enum Kind {
     /// Puts something in front of the path.
     AddPrefix(AddPrefix),
+    /// Lets those pass who know a password.
+    BasicAuth(BasicAuth),
+    /// Refuses paths with certain characters in encoded form.
+    EncodedCharacters(EncodedCharacters),
+    /// So many requests at once.
+    InFlightReq(InFlightReq),
+    /// Lets only certain addresses pass.
+    IpAllowList(IpAllowList),
+    /// So many requests in a time.
+    RateLimit(RateLimit),
 }
 
 impl Middleware {
@@ -47,9 +75,13 @@ impl Middleware {
     ///
     /// An error means that the changed head can't be written: the request fails with 400.
     pub fn enter(&self, request: &mut RequestHeader, seen: &Seen<'_>) -> Result<Flow<'_>, Unfit> {
-        let _ = seen;
         match &self.kind {
             Kind::AddPrefix(kind) => kind.enter(request),
+            Kind::BasicAuth(kind) => kind.enter(request),
+            Kind::EncodedCharacters(kind) => Ok(kind.enter(request)),
+            Kind::InFlightReq(kind) => Ok(kind.enter(request, seen)),
+            Kind::IpAllowList(kind) => Ok(kind.enter(request, seen)),
+            Kind::RateLimit(kind) => Ok(kind.enter(request, seen)),
         }
     }
 }

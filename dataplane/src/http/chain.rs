@@ -5,7 +5,9 @@
 //! end's or one of our own, is about to go to the client.
 
 use bytes::Bytes;
-use constellation_middleware::{After, Answer, Ask, Chain, Flow, Seen, Transform};
+use constellation_middleware::{After, Answer, Ask, Chain, Flow, Seen, Transform, Unfit};
+use http::HeaderValue;
+use http::header::RETRY_AFTER;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
@@ -13,6 +15,7 @@ use smallvec::SmallVec;
 
 use super::exchange::Exchange;
 use super::proxy::App;
+use super::verifying::Crowded;
 
 /// What became of a response on its way back.
 pub(super) enum Left {
@@ -84,7 +87,7 @@ fn joined(before: Bytes, after: Bytes) -> Bytes {
 
 /// A head that can't be written, or a body that can't be changed as asked.
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
-fn unfit(unfit: constellation_middleware::Unfit) -> Box<Error> {
+fn unfit(unfit: Unfit) -> Box<Error> {
     Error::explain(ErrorType::InternalError, unfit.to_string())
 }
 
@@ -105,30 +108,39 @@ impl App {
         let Some(chain) = Chain::of(router.spec.middlewares.as_ref()) else {
             return Ok(None);
         };
+        let tls = connection.tls.as_ref();
         let seen = Seen {
             client: connection.client,
             local: connection.local,
-            tls: connection.tls.is_some(),
+            tls: tls.is_some(),
             now: exchange.started,
             bodiless: session.is_body_empty(),
-            server_name: connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+            server_name: tls.and_then(|tls| tls.server_name.as_deref()),
+            router: router.name(),
+            turn: 0,
+            certificates: tls.map(|tls| &*tls.certificates).unwrap_or_default(),
         };
         let before = session.req_header().uri.clone();
         let mut answer = None;
-        for middleware in chain.middlewares() {
-            let request = session.req_header_mut();
-            let flow = middleware.enter(request, &seen).map_err(|error| {
+        for (turn, middleware) in chain.middlewares().iter().enumerate() {
+            let seen = Seen { turn, ..seen };
+            let mut flow = middleware.enter(session.req_header_mut(), &seen);
+            while let Ok(Flow::Ask(ask)) = flow {
+                flow = self.settle(ask, session).await;
+            }
+            let flow = flow.map_err(|error| {
                 tracing::debug!(%error, middleware = %middleware.name, "a middleware can't change the request");
                 Error::explain(ErrorType::HTTPStatus(400), error.to_string()).into_down()
             })?;
             match flow {
-                Flow::Next => {}
+                // None are left.
+                Flow::Next | Flow::Ask(_) => {}
                 Flow::Later(later) => exchange.later.push(later),
+                Flow::User(user) => exchange.user = Some(user),
                 Flow::Answer(of_middleware) => {
                     answer = Some(of_middleware);
                     break;
                 }
-                Flow::Ask(Ask::Never(never, _)) => match never {},
             }
         }
         if exchange.target.is_none() && session.req_header().uri != before {
@@ -136,6 +148,24 @@ impl App {
             exchange.target = before.path_and_query().map(|target| target.as_str().into());
         }
         Ok(answer)
+    }
+
+    /// Does what a middleware needs before it can decide.
+    async fn settle<'m>(&self, ask: Ask<'m>, session: &mut ServerSession) -> Result<Flow<'m>, Unfit> {
+        match ask {
+            Ask::Verify(verify) => match self.edge.verifying.run(verify.work()).await {
+                Ok(right) => verify.finish(right, session.req_header_mut()),
+                Err(Crowded) => {
+                    let answer = Answer::error(503, "too many passwords at once\n");
+                    let later = HeaderValue::from_static("1");
+                    Ok(Flow::Answer(Box::new(answer.with(RETRY_AFTER, later))))
+                }
+            },
+            Ask::Wait(wait) => {
+                tokio::time::sleep(wait).await;
+                Ok(Flow::Next)
+            }
+        }
     }
 
     /// Lets the middlewares that wait for it have their turn at a response.

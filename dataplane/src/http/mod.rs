@@ -42,6 +42,7 @@ mod routing;
 mod runtime;
 mod serve;
 mod upstream;
+mod verifying;
 #[cfg(test)]
 mod wire_tests;
 
@@ -102,6 +103,8 @@ pub(crate) struct Edge {
     kept: Arc<body::Kept>,
     /// Those kept to be copied. Apart: what a mirror doesn't take is no reason to repeat fewer requests.
     copied: Arc<body::Kept>,
+    /// Checks of passwords.
+    verifying: verifying::Verifying,
 }
 
 /// An entry point and what changes about it.
@@ -173,6 +176,7 @@ impl Edge {
             log,
             kept: Arc::default(),
             copied: Arc::default(),
+            verifying: verifying::Verifying::default(),
         }
     }
 
