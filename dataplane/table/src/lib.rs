@@ -13,6 +13,7 @@ mod live;
 pub mod path;
 pub mod policy;
 mod query;
+pub mod regexp;
 mod request;
 pub mod rule;
 mod service;
