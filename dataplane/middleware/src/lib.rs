@@ -12,15 +12,24 @@
 mod add_prefix;
 mod answer;
 mod chain;
+mod escape;
 mod flow;
+mod path;
+mod redirect;
+mod replace_path;
 mod seen;
+mod strip_prefix;
 mod target;
+mod url;
 
 pub use add_prefix::AddPrefix;
 pub use answer::Answer;
 pub use chain::Chain;
 pub use flow::{After, Ask, Flow, Later, Transform, Unfit};
+pub use redirect::{RedirectRegex, RedirectScheme};
+pub use replace_path::{ReplacePath, ReplacePathRegex};
 pub use seen::Seen;
+pub use strip_prefix::{StripPrefix, StripPrefixRegex};
 
 use std::sync::Arc;
 
@@ -40,6 +49,18 @@ pub struct Middleware {
 pub enum Kind {
     /// Puts something in front of the path.
     AddPrefix(AddPrefix),
+    /// Sends clients to what a pattern makes of the URL.
+    RedirectRegex(RedirectRegex),
+    /// Sends clients to another scheme or port.
+    RedirectScheme(RedirectScheme),
+    /// Gives every request the same path.
+    ReplacePath(ReplacePath),
+    /// Gives requests another path where a pattern matches.
+    ReplacePathRegex(ReplacePathRegex),
+    /// Takes a prefix from the path.
+    StripPrefix(StripPrefix),
+    /// Takes from the path what a pattern matches at its begin.
+    StripPrefixRegex(StripPrefixRegex),
 }
 
 impl Middleware {
@@ -47,9 +68,14 @@ impl Middleware {
     ///
     /// An error means that the changed head can't be written: the request fails with 400.
     pub fn enter(&self, request: &mut RequestHeader, seen: &Seen<'_>) -> Result<Flow<'_>, Unfit> {
-        let _ = seen;
         match &self.kind {
             Kind::AddPrefix(kind) => kind.enter(request),
+            Kind::RedirectRegex(kind) => kind.enter(request, seen),
+            Kind::RedirectScheme(kind) => kind.enter(request, seen),
+            Kind::ReplacePath(kind) => kind.enter(request),
+            Kind::ReplacePathRegex(kind) => kind.enter(request),
+            Kind::StripPrefix(kind) => kind.enter(request),
+            Kind::StripPrefixRegex(kind) => kind.enter(request),
         }
     }
 }

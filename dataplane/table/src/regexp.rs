@@ -34,13 +34,6 @@ impl Regexp {
         self.regex.is_match(text)
     }
 
-    /// The first match in the text, if it is at its begin and not empty. As in a search, a match that begins later is
-    /// not looked past for.
-    pub fn prefix<'t>(&self, text: &'t str) -> Option<&'t str> {
-        let found = self.regex.find(text)?;
-        (found.start() == 0 && !found.is_empty()).then(|| found.as_str())
-    }
-
     /// The first match in the text, wherever it is; may be empty.
     pub fn find<'t>(&self, text: &'t str) -> Option<&'t str> {
         self.regex.find(text).map(|found| found.as_str())
@@ -202,7 +195,11 @@ mod tests {
 
     #[test]
     fn what_is_refused_says_why() {
-        for (pattern, word) in [("(", "closing"), ("(?<a>x)(?<a>y)", "two groups"), (r"\z\1", "Go")] {
+        for (pattern, word) in [
+            ("(", "closing"),
+            ("(?<a>x)(?<a>y)", "two groups"),
+            (r"\z\1", "Go"),
+        ] {
             let error = Regexp::new(pattern).unwrap_err();
             assert!(error.contains(word), "{error}");
         }
@@ -214,19 +211,5 @@ mod tests {
         let regexp = Regexp::new("").unwrap();
         let template = regexp.template(&"x".repeat(1000));
         assert_eq!(regexp.replace_all(&"y".repeat(1000), &template), Err(TooLong));
-    }
-
-    #[test]
-    fn a_prefix_is_the_first_match_at_the_begin() {
-        // pattern, text, prefix
-        let cases = [
-            ("/foo/[a-z]+/", "/foo/abc/def", Some("/foo/abc/")),
-            ("/foo/[a-z]+/", "/q/foo/abc/d", None),
-            ("bar|/b", "/bar", Some("/b")),
-            ("x*", "/xx", None),
-        ];
-        for (pattern, text, expected) in cases {
-            assert_eq!(Regexp::new(pattern).unwrap().prefix(text), expected, "{pattern} {text}");
-        }
     }
 }
