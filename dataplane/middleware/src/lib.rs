@@ -11,24 +11,42 @@
 
 mod add_prefix;
 mod answer;
+mod buffering;
 mod chain;
+mod compress;
+mod content_type;
+mod errors;
 mod escape;
+mod field;
 mod flow;
+mod grpc_web;
+mod headers;
 mod path;
+pub mod predicate;
 mod redirect;
 mod replace_path;
+mod retry;
 mod seen;
+mod statuses;
 mod strip_prefix;
 mod target;
 mod url;
 
 pub use add_prefix::AddPrefix;
 pub use answer::Answer;
+pub use buffering::{Buffering, Buffers};
 pub use chain::Chain;
+pub use compress::{Compress, CompressOptions};
+pub use content_type::DetectType;
+pub use errors::{Errors, ErrorsOptions, Page};
 pub use flow::{After, Ask, Flow, Later, Transform, Unfit};
+pub use grpc_web::GrpcWeb;
+pub use headers::{CorsOptions, Headers, HeadersOptions, SecurityOptions};
 pub use redirect::{RedirectRegex, RedirectScheme};
 pub use replace_path::{ReplacePath, ReplacePathRegex};
+pub use retry::{Retry, Retrying};
 pub use seen::Seen;
+pub use statuses::Statuses;
 pub use strip_prefix::{StripPrefix, StripPrefixRegex};
 
 use std::sync::Arc;
@@ -49,6 +67,18 @@ pub struct Middleware {
 pub enum Kind {
     /// Puts something in front of the path.
     AddPrefix(AddPrefix),
+    /// Takes whole bodies before they go on.
+    Buffering(Buffering),
+    /// Compresses responses.
+    Compress(Compress),
+    /// Guesses the type of responses that name none.
+    ContentType,
+    /// Pages of another service for responses that are errors.
+    Errors(Errors),
+    /// Speaks gRPC-Web with clients.
+    GrpcWeb(GrpcWeb),
+    /// Changes headers.
+    Headers(Headers),
     /// Sends clients to what a pattern makes of the URL.
     RedirectRegex(RedirectRegex),
     /// Sends clients to another scheme or port.
@@ -57,6 +87,8 @@ pub enum Kind {
     ReplacePath(ReplacePath),
     /// Gives requests another path where a pattern matches.
     ReplacePathRegex(ReplacePathRegex),
+    /// Asks for more attempts.
+    Retry(Retry),
     /// Takes a prefix from the path.
     StripPrefix(StripPrefix),
     /// Takes from the path what a pattern matches at its begin.
@@ -70,10 +102,17 @@ impl Middleware {
     pub fn enter(&self, request: &mut RequestHeader, seen: &Seen<'_>) -> Result<Flow<'_>, Unfit> {
         match &self.kind {
             Kind::AddPrefix(kind) => kind.enter(request),
+            Kind::Buffering(kind) => Ok(Flow::Ask(Ask::Buffer(&kind.0))),
+            Kind::Compress(kind) => Ok(kind.enter(request)),
+            Kind::ContentType => Ok(Flow::Later(Later::DetectType(DetectType))),
+            Kind::Errors(kind) => Ok(kind.enter(request, seen)),
+            Kind::GrpcWeb(kind) => kind.enter(request),
+            Kind::Headers(kind) => kind.enter(request, seen),
             Kind::RedirectRegex(kind) => kind.enter(request, seen),
             Kind::RedirectScheme(kind) => kind.enter(request, seen),
             Kind::ReplacePath(kind) => kind.enter(request),
             Kind::ReplacePathRegex(kind) => kind.enter(request),
+            Kind::Retry(kind) => Ok(Flow::Ask(Ask::Retry(&kind.0))),
             Kind::StripPrefix(kind) => kind.enter(request),
             Kind::StripPrefixRegex(kind) => kind.enter(request),
         }
