@@ -36,7 +36,10 @@ impl Input<'_> {
         if let Some(options) = &definition.add_prefix {
             return add_prefix(options);
         }
-        Err(format!("{} is not served by this version: remove it from the router to have it served", kinds.join("")))
+        Err(format!(
+            "{} is not served by this version: remove it from the router to have it served",
+            kinds.join("")
+        ))
     }
 }
 

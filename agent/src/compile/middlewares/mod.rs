@@ -88,7 +88,11 @@ impl Middlewares {
     }
 
     /// What a router of `provider` runs that names these, in their order.
-    pub(super) fn resolve(&self, references: &[String], provider: &str) -> Result<Vec<Arc<Middleware>>, String> {
+    pub(super) fn resolve(
+        &self,
+        references: &[String],
+        provider: &str,
+    ) -> Result<Vec<Arc<Middleware>>, String> {
         let mut found = Vec::with_capacity(references.len());
         for reference in references {
             found.extend(find(&self.entries, reference, provider)?.iter().cloned());
@@ -106,7 +110,13 @@ impl Middlewares {
     /// What is wrong with them.
     pub(super) fn report(&self, problems: &mut Vec<Problem>) {
         for (name, entry) in &self.entries {
-            super::report(problems, "middleware", name, entry.outcome.as_ref().err(), &entry.warnings);
+            super::report(
+                problems,
+                "middleware",
+                name,
+                entry.outcome.as_ref().err(),
+                &entry.warnings,
+            );
         }
     }
 }
@@ -192,6 +202,3 @@ impl Entry {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
