@@ -103,7 +103,7 @@ pub enum After {
 }
 
 /// Changes the body of a response on its way. Whoever installs one takes care of the head (`Content-Length`).
-pub trait Transform: fmt::Debug + Send {
+pub trait Transform: fmt::Debug + Send + Sync {
     /// Takes a piece in and gives what may go on; nothing, while it waits for more.
     fn push(&mut self, data: Bytes) -> Result<Bytes, Unfit>;
     /// Nothing has come for a while: gives what it holds back and may go on.
