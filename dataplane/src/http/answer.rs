@@ -8,6 +8,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::chain::Transforms;
 use super::downstream::send_head;
 
 use super::refusal::Refusal;
@@ -155,6 +156,15 @@ impl Own {
             body: answer.body,
             close: false,
         })
+    }
+
+    /// With its body sent through these.
+    pub(super) fn through(mut self, mut transforms: Transforms) -> Result<Self> {
+        if !transforms.is_empty() {
+            let first = transforms.push(std::mem::take(&mut self.body))?;
+            self.body = [first, transforms.finish(&mut None)?].concat().into();
+        }
+        Ok(self)
     }
 
     /// Sends it.

@@ -247,6 +247,11 @@ pub struct Choice<'s> {
     pub via: Option<Box<Via<'s>>>,
 }
 
+/// Where a target leads by itself, for a request that no router sends there.
+pub fn decide_target<'s>(target: &'s Target, request: &RequestMeta<'_>) -> Choice<'s> {
+    choose(target, request, MAX_CANDIDATES)
+}
+
 /// Where a target leads, with at most `limit` candidates for each service.
 pub(crate) fn choose<'s>(target: &'s Target, request: &RequestMeta<'_>, limit: usize) -> Choice<'s> {
     if let Some(service) = target.as_service() {
