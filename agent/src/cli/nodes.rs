@@ -229,6 +229,13 @@ struct Raft {
     term: u64,
     quorum: bool,
     applied: Option<u64>,
+    /// What a node of an earlier release does not tell is left out.
+    lag: Option<u64>,
+    elections_started: Option<u64>,
+    elections_won: Option<u64>,
+    leader_changes: Option<u64>,
+    write_mean_us: Option<u64>,
+    write_longest_us: Option<u64>,
     voters: usize,
     learners: usize,
     stopped: Option<String>,
@@ -259,8 +266,45 @@ pub(super) fn raft(args: &RaftArgs) -> Result<(), Failure> {
         "leader       {leader}\nterm         {}\nquorum       {quorum}\nvoters       {}\nlearners     {}\napplied      {applied}\n",
         raft.term, raft.voters, raft.learners
     );
+    if let Some(lag) = raft.lag {
+        text += &format!("to apply     {lag}\n");
+    }
+    if let (Some(started), Some(won), Some(changes)) =
+        (raft.elections_started, raft.elections_won, raft.leader_changes)
+    {
+        text += &format!("elections    stood {started}, won {won}; leaders seen {changes}\n");
+    }
+    if let (Some(mean), Some(longest)) = (raft.write_mean_us, raft.write_longest_us) {
+        text += &format!(
+            "log writes   {} on average, {} at most\n",
+            millis(mean),
+            millis(longest)
+        );
+    }
     if let Some(stopped) = &raft.stopped {
         text += &format!("stopped      {stopped}\n");
     }
     print(&text)
+}
+
+/// Microseconds, as milliseconds to read.
+fn millis(micros: u64) -> String {
+    format!("{}.{:02} ms", micros / 1000, micros % 1000 / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::millis;
+
+    #[test]
+    fn microseconds_are_read_as_milliseconds() {
+        for (micros, text) in [
+            (0, "0.00 ms"),
+            (59, "0.05 ms"),
+            (1_234, "1.23 ms"),
+            (2_000_090, "2000.09 ms"),
+        ] {
+            assert_eq!(millis(micros), text);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use constellation_cluster::lease::{Damping, LeaseKey, Timing};
-use constellation_cluster::raft::{OnFailure, RaftNode, StartError as LogError, Timers};
+use constellation_cluster::raft::{Figures, OnFailure, RaftNode, StartError as LogError, Timers};
 use constellation_cluster::state::ClientId;
 use constellation_gossip::{Members as Gossipers, Metadata, Standing, View};
 use constellation_identity::UnixSeconds;
@@ -411,6 +411,12 @@ impl Node {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// What was counted of the replicated log.
+    #[must_use]
+    pub fn raft_figures(&self) -> Figures {
+        self.0.core.raft.figures()
     }
 
     /// What gossip sent and took; `None` before it begins.

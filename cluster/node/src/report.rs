@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use constellation_cluster::raft::Role;
 use constellation_cluster::state::{Entry, Wish};
@@ -80,6 +81,18 @@ pub struct RaftReport {
     pub is_leader: bool,
     /// The last entry that was applied here.
     pub applied: Option<u64>,
+    /// How many entries are here and not applied yet.
+    pub lag: u64,
+    /// How often this node stood for election since it started.
+    pub elections_started: u64,
+    /// How often it was elected.
+    pub elections_won: u64,
+    /// How often it learned of a leader in another term.
+    pub leader_changes: u64,
+    /// How long a write of the log took on average, in microseconds; `None` before the first.
+    pub write_mean_us: Option<u64>,
+    /// And the longest.
+    pub write_longest_us: u64,
     /// How many vote.
     pub voters: usize,
     /// How many members only have the log.
@@ -146,6 +159,8 @@ impl Node {
             .leader
             .and_then(|id| core.read(|state| state.roster().name(id).map(ToString::to_string)));
         let voters = log.members.values().filter(|(_, voter)| *voter).count();
+        let figures = core.raft.figures();
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let reports = inner.reports.lock().unwrap_or_else(PoisonError::into_inner);
         ClusterReport {
             cluster: core.identity.cluster.to_string(),
@@ -157,6 +172,12 @@ impl Node {
                 leader,
                 is_leader: log.leading,
                 applied: log.applied,
+                lag: figures.lag(),
+                elections_started: figures.elections_started,
+                elections_won: figures.elections_won,
+                leader_changes: figures.leader_changes,
+                write_mean_us: figures.writes.mean().map(micros),
+                write_longest_us: micros(figures.writes.longest),
                 voters,
                 learners: log.members.len() - voters,
                 stopped: log.stopped.clone(),

@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError, TransferError};
+use super::figures::{Counting, Figures};
 use super::network::{Appended, Call, ENTRIES_IN_A_CALL, Installed, MAX_CALL_BYTES, Peers, Transport, Voted};
 use super::store::{self, Closed, LogStore, Machine, Observer, SharedState};
 use super::transfer::{self, Carrier, Stood};
@@ -88,6 +89,7 @@ pub struct RaftNode {
     pub(super) silent: Arc<AtomicBool>,
     /// Since when it leads, if it does.
     pub(super) leading_since: Arc<Mutex<Option<Instant>>>,
+    counting: Arc<Counting>,
     state: SharedState,
     closed: Closed,
 }
@@ -121,7 +123,7 @@ impl RaftNode {
         let log = LogStore::open(&folder.join("log.redb"), id, Arc::clone(&told))?;
         let machine = Machine::open(folder, observer, told)?;
         let state = machine.state();
-        let closed = log.closed();
+        let (closed, counting) = (log.closed(), log.counting());
         let carrier = transfer::carrier(&transport);
         let raft = Raft::new(id, Arc::new(config), Peers(transport), log, machine)
             .await
@@ -156,6 +158,7 @@ impl RaftNode {
             carrier,
             silent: Arc::default(),
             leading_since,
+            counting,
             state,
             closed,
         })
@@ -204,6 +207,17 @@ impl RaftNode {
     #[must_use]
     pub fn state(&self) -> &SharedState {
         &self.state
+    }
+
+    /// What this node has counted since it started.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let (last_log, applied) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            (metrics.last_log_index, metrics.last_applied.map(|id| id.index))
+        };
+        self.counting.read(last_log, applied)
     }
 
     /// Stops taking part, and returns when the log is closed: another process may open it. Gives up waiting after 10 s, with
