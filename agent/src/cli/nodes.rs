@@ -81,6 +81,30 @@ pub(super) struct Node {
     version: Option<String>,
     address: Option<String>,
     leases: Vec<String>,
+    /// What a node of an earlier release does not tell is left out.
+    #[serde(default)]
+    load: Option<Load>,
+}
+
+/// How much a node has to do.
+#[derive(Debug, Deserialize)]
+struct Load {
+    cpu_permille: u16,
+    memory_permille: u16,
+    connections: u32,
+    requests: u32,
+}
+
+impl Load {
+    fn text(&self) -> String {
+        format!(
+            "cpu {} %, memory {} %, {} open, {} running",
+            self.cpu_permille / 10,
+            self.memory_permille / 10,
+            self.connections,
+            self.requests
+        )
+    }
 }
 
 impl Node {
@@ -134,6 +158,7 @@ pub(super) fn nodes(args: &NodesArgs) -> Result<(), Failure> {
                     .map_or_else(|| "-".to_owned(), |priority| priority.to_string()),
                 or_dash(&node.region),
                 or_dash(&node.version),
+                node.load.as_ref().map_or_else(|| "-".to_owned(), Load::text),
                 if node.leases.is_empty() {
                     "-".to_owned()
                 } else {
@@ -144,7 +169,7 @@ pub(super) fn nodes(args: &NodesArgs) -> Result<(), Failure> {
         .collect();
     print(&table::render(
         [
-            "NODE", "STATE", "LOG", "ADDRESS", "PRIORITY", "REGION", "VERSION", "LEASES",
+            "NODE", "STATE", "LOG", "ADDRESS", "PRIORITY", "REGION", "VERSION", "LOAD", "LEASES",
         ],
         &rows,
     ))

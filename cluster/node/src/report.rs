@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use constellation_cluster::raft::Role;
 use constellation_cluster::state::{Entry, Wish};
+use constellation_gossip::Load;
 use constellation_identity::NodeName;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,38 @@ pub struct NodeReport {
     pub leader: bool,
     /// The leases that it has.
     pub leases: Vec<String>,
+    /// How much it has to do, as it told last.
+    pub load: Option<LoadReport>,
+}
+
+/// How much a node has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// Of all its processors, in thousandths.
+    pub cpu_permille: u16,
+    /// Of its memory, in thousandths.
+    pub memory_permille: u16,
+    /// Connections of clients that are open.
+    pub connections: u32,
+    /// Requests under way.
+    pub requests: u32,
+}
+
+impl From<Load> for LoadReport {
+    fn from(load: Load) -> Self {
+        let Load {
+            cpu_permille,
+            memory_permille,
+            connections,
+            requests,
+        } = load;
+        Self {
+            cpu_permille,
+            memory_permille,
+            connections,
+            requests,
+        }
+    }
 }
 
 /// The cluster, as one of its nodes sees it.
@@ -110,6 +143,7 @@ impl Node {
         let (log, view) = (core.leader(), core.view());
         let metadata = self.metadata();
         let own = core.identity.id;
+        let load = self.own_load();
         let nodes = core.read(|state| {
             let leases: Vec<_> = state
                 .leases()
@@ -146,6 +180,12 @@ impl Node {
                     role: entry.member.role,
                     voter: log.members.get(&entry.id).is_some_and(|(_, voter)| *voter),
                     leader: log.leader == Some(entry.id),
+                    load: if this {
+                        load
+                    } else {
+                        peer.and_then(|peer| peer.load)
+                    }
+                    .map(LoadReport::from),
                     leases: leases
                         .iter()
                         .filter(|(_, holder)| *holder == entry.id)

@@ -57,7 +57,7 @@ pub struct Counts {
     pub starting: u32,
     /// They run, and checks or traffic speak against them.
     pub unhealthy: u32,
-    /// They do not run.
+    /// They do not run, or their container says that they can't serve.
     pub stopped: u32,
     /// They end what they have and get nothing new.
     pub draining: u32,
