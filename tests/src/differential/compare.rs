@@ -1,0 +1,186 @@
+//! What a request came to at each proxy, and in what the two differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::backend::{PROBE, Received};
+use super::client::Answered;
+
+/// What a request came to at one proxy.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    /// The answer, or why there is none.
+    pub(super) answer: Result<Answered, String>,
+    /// What back ends received.
+    pub(super) received: Vec<Received>,
+}
+
+/// One thing in which two outcomes differ.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// There is an answer, or none.
+    Answer,
+    /// The status.
+    Status,
+    /// The lines of this header of the answer.
+    Header(String),
+    /// The body of the answer.
+    Body,
+    /// Which back ends got the request, and how often.
+    Backends,
+    /// Method or target as the back end got it.
+    Line,
+    /// The lines of this header as the back end got it.
+    ReceivedHeader(String),
+    /// The body as the back end got it.
+    ReceivedBody,
+}
+
+/// Headers of answers that are not compared: the time, and what is between two hops.
+const OF_THE_HOP: [&str; 3] = ["date", "connection", "keep-alive"];
+/// Headers of requests that are not compared: each proxy names itself and the request, and `Connection` is between hops.
+const OWN: [&str; 2] = ["x-forwarded-server", "connection"];
+
+/// Everything in which they differ.
+pub(super) fn compare(theirs: &Outcome, ours: &Outcome) -> Vec<Part> {
+    let mut parts = Vec::new();
+    match (&theirs.answer, &ours.answer) {
+        (Ok(theirs), Ok(ours)) => {
+            if theirs.status != ours.status {
+                parts.push(Part::Status);
+            }
+            let names = differing(&theirs.headers, &ours.headers, &OF_THE_HOP);
+            parts.extend(names.into_iter().map(Part::Header));
+            if theirs.body != ours.body {
+                parts.push(Part::Body);
+            }
+        }
+        (Err(_), Err(_)) => {}
+        _ => parts.push(Part::Answer),
+    }
+    let backends = |outcome: &Outcome| -> Vec<_> {
+        let mut all: Vec<_> = outcome.received.iter().map(|one| one.backend).collect();
+        all.sort_unstable();
+        all
+    };
+    if backends(theirs) != backends(ours) {
+        parts.push(Part::Backends);
+    }
+    if let ([theirs], [ours]) = (&*theirs.received, &*ours.received) {
+        if theirs.line != ours.line {
+            parts.push(Part::Line);
+        }
+        let probe = PROBE.to_ascii_lowercase();
+        let ignored = [OWN[0], OWN[1], &probe];
+        let names = differing(&theirs.headers, &ours.headers, &ignored);
+        parts.extend(names.into_iter().map(Part::ReceivedHeader));
+        if theirs.body != ours.body {
+            parts.push(Part::ReceivedBody);
+        }
+    }
+    parts
+}
+
+type Headers = BTreeMap<String, Vec<String>>;
+
+fn differing(theirs: &Headers, ours: &Headers, ignored: &[&str]) -> Vec<String> {
+    let names: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+    let differs = |name: &&String| !ignored.contains(&name.as_str()) && theirs.get(*name) != ours.get(*name);
+    names.into_iter().filter(differs).cloned().collect()
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer => f.write_str("answered or not"),
+            Self::Status => f.write_str("status"),
+            Self::Header(name) => write!(f, "answer's {name}"),
+            Self::Body => f.write_str("answer's body"),
+            Self::Backends => f.write_str("back ends"),
+            Self::Line => f.write_str("request line at the back end"),
+            Self::ReceivedHeader(name) => write!(f, "{name} at the back end"),
+            Self::ReceivedBody => f.write_str("body at the back end"),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.answer {
+            Err(error) => writeln!(f, "    no answer: {error}")?,
+            Ok(answer) => {
+                writeln!(f, "    {}", answer.status)?;
+                lines(f, &answer.headers)?;
+                let body: String = answer.body.chars().take(300).collect();
+                writeln!(f, "    body {} bytes: {body:?}", answer.body.len())?;
+            }
+        }
+        for received in &self.received {
+            writeln!(f, "  back end {}: {:?}", received.backend, received.line)?;
+            lines(f, &received.headers)?;
+            writeln!(f, "    body {:?}", received.body)?;
+        }
+        Ok(())
+    }
+}
+
+fn lines(f: &mut fmt::Formatter<'_>, headers: &Headers) -> fmt::Result {
+    for (name, values) in headers {
+        for value in values {
+            writeln!(f, "    {name}: {}", value.escape_debug())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(status: u16, header: &str, backend: Option<u16>) -> Outcome {
+        let headers = BTreeMap::from([
+            ("x-a".to_owned(), vec![header.to_owned()]),
+            ("date".to_owned(), vec![status.to_string()]),
+        ]);
+        Outcome {
+            answer: Ok(Answered {
+                status,
+                headers: headers.clone(),
+                body: String::new(),
+            }),
+            received: backend
+                .into_iter()
+                .map(|port| Received {
+                    backend: ([127, 0, 0, 1], port).into(),
+                    line: "GET /".into(),
+                    headers: headers.clone(),
+                    body: String::new(),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn every_difference_has_a_part() {
+        let first = outcome(200, "1", Some(1));
+        assert_eq!(compare(&first, &first), []);
+        assert_eq!(
+            compare(&first, &outcome(404, "2", None)),
+            [Part::Status, Part::Header("x-a".into()), Part::Backends]
+        );
+        assert_eq!(
+            compare(&first, &outcome(200, "2", Some(2))),
+            [
+                Part::Header("x-a".into()),
+                Part::Backends,
+                Part::ReceivedHeader("x-a".into())
+            ]
+        );
+        let silent = Outcome {
+            answer: Err("closed".into()),
+            received: Vec::new(),
+        };
+        assert_eq!(compare(&first, &silent), [Part::Answer, Part::Backends]);
+        assert_eq!(compare(&silent, &silent), []);
+    }
+}
