@@ -27,6 +27,8 @@ pub(super) struct Answer {
     text: &'static str,
     /// One more header.
     header: Option<(&'static str, String)>,
+    /// Nothing but the words of its status, without a type, as Traefik writes failures and redirects.
+    bare: bool,
     close: bool,
 }
 
@@ -36,6 +38,7 @@ impl Answer {
             status,
             text,
             header: None,
+            bare: false,
             close: false,
         }
     }
@@ -43,15 +46,16 @@ impl Answer {
     /// The answer to a request that failed on its way; it ends the connection.
     pub(super) fn failure(status: u16) -> Self {
         let text = match status {
-            408 => "Request Timeout\n",
-            413 => "Content Too Large\n",
-            504 => "Gateway Timeout\n",
-            500 => "Internal Server Error\n",
-            400 => "Bad Request\n",
-            _ => "Bad Gateway\n",
+            408 => "Request Timeout",
+            413 => "Content Too Large",
+            504 => "Gateway Timeout",
+            500 => "Internal Server Error",
+            400 => "Bad Request",
+            _ => "Bad Gateway",
         };
-        let status = if text == "Bad Gateway\n" { 502 } else { status };
+        let status = if text == "Bad Gateway" { 502 } else { status };
         Self {
+            bare: true,
             close: true,
             ..Self::text(status, text)
         }
@@ -90,10 +94,10 @@ impl Answer {
             (false, true) => 308,
         };
         let text = match status {
-            301 => "Moved Permanently\n",
-            302 => "Found\n",
-            307 => "Temporary Redirect\n",
-            _ => "Permanent Redirect\n",
+            301 => "Moved Permanently",
+            302 => "Found",
+            307 => "Temporary Redirect",
+            _ => "Permanent Redirect",
         };
         let name = if name.contains(':') {
             format!("[{name}]")
@@ -110,6 +114,7 @@ impl Answer {
         };
         Self {
             header: Some(("Location", location)),
+            bare: true,
             ..Self::text(status, text)
         }
     }
@@ -123,7 +128,7 @@ impl Answer {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut header = ResponseHeader::build(status, Some(6))?;
         more(&mut header)?;
-        if !self.text.is_empty() {
+        if !self.text.is_empty() && !self.bare {
             header.insert_header("Content-Type", "text/plain; charset=utf-8")?;
             header.insert_header("X-Content-Type-Options", "nosniff")?;
         }

@@ -2,7 +2,8 @@
 //!
 //! A predicate is as narrow as it can be: what it does not recognise is a difference that fails the run.
 
-use super::case::Request;
+use super::case::{Body, Request};
+use super::client::Answered;
 use super::compare::{Outcome, Part};
 
 /// What a predicate looks at.
@@ -28,16 +29,97 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "accept-encoding",
         line: "`Accept-Encoding: gzip` is added when the client sent none",
         meant: |pair, part| {
-            *part == Part::ReceivedHeader("accept-encoding".into())
-                && !pair
-                    .request
-                    .headers
-                    .iter()
-                    .any(|(name, _)| name.eq_ignore_ascii_case("accept-encoding"))
+            *part == received_header("accept-encoding")
+                && pair.request.header("accept-encoding").is_none()
                 && received(pair.ours, "accept-encoding").is_empty()
         },
     },
+    Accepted {
+        name: "reason of a refusal",
+        line: "a request that is refused is told `400 Bad Request`",
+        meant: |pair, part| both(pair, 400) && is_words(part),
+    },
+    Accepted {
+        name: "host",
+        line: "a `Host` with a port that is none",
+        meant: |pair, _| refused(pair, "malformed Host header"),
+    },
+    Accepted {
+        name: "fragment",
+        line: "`#` in the query of a target",
+        meant: |pair, _| refused(pair, "a fragment in the request target"),
+    },
+    Accepted {
+        name: "asterisk",
+        line: "`*` as the target of other methods than `OPTIONS`",
+        meant: |pair, _| pair.request.target == "*" && refused(pair, "malformed request target"),
+    },
+    Accepted {
+        name: "semicolon",
+        line: "`;` in a query becomes `&` for the back end",
+        meant: |pair, part| {
+            let line = |outcome: &Outcome| outcome.received.first().map(|one| one.line.clone());
+            *part == Part::Line
+                && line(pair.ours).is_some_and(|ours| {
+                    let (path, query) = ours.split_once('?').unwrap_or((&ours, ""));
+                    line(pair.theirs) == Some(format!("{path}?{}", query.replace(';', "&")))
+                })
+        },
+    },
+    Accepted {
+        name: "retry-after",
+        line: "503 `no available server`",
+        meant: |pair, part| both(pair, 503) && *part == Part::Header("retry-after".into()),
+    },
+    Accepted {
+        name: "content-length: 0",
+        line: "`Content-Length: 0` of other methods than POST, PUT and PATCH",
+        meant: |pair, part| {
+            *part == received_header("content-length")
+                && pair.request.body == Body::Sized(String::new())
+                && received(pair.theirs, "content-length").is_empty()
+        },
+    },
+    Accepted {
+        name: "user-agent",
+        line: "of several `User-Agent` lines",
+        meant: |pair, part| {
+            *part == received_header("user-agent")
+                && received(pair.theirs, "user-agent").len() == 1
+                && received(pair.theirs, "user-agent").first() == received(pair.ours, "user-agent").first()
+        },
+    },
+    Accepted {
+        name: "x-forwarded-*",
+        line: "a client's `X-Forwarded-User` and other unknown",
+        meant: |pair, part| *part == received_header("x-forwarded-user") && received(pair.ours, "x-forwarded-user").is_empty(),
+    },
 ];
+
+fn received_header(name: &str) -> Part {
+    Part::ReceivedHeader(name.to_owned())
+}
+
+fn both(pair: &Pair<'_>, status: u16) -> bool {
+    [pair.theirs, pair.ours].iter().all(|outcome| outcome.status() == Some(status))
+}
+
+/// Whether we refused it for this reason.
+fn refused(pair: &Pair<'_>, reason: &str) -> bool {
+    let is_this = |answer: &Answered| {
+        answer.status == 400 && (answer.body.trim_end() == reason || pair.request.method == "HEAD")
+    };
+    pair.ours.received.is_empty() && pair.ours.answer.as_ref().is_ok_and(is_this)
+}
+
+/// Whether it is about the text of an answer.
+fn is_words(part: &Part) -> bool {
+    match part {
+        Part::Body => true,
+        Part::Header(name) => ["content-length", "content-type", "x-content-type-options"].contains(&&**name),
+        _ => false,
+    }
+}
 
 fn received<'o>(outcome: &'o Outcome, name: &str) -> Vec<&'o str> {
     let all = outcome.received.iter().filter_map(|one| one.headers.get(name));

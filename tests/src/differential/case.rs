@@ -52,8 +52,6 @@ pub(super) struct Request {
     /// With `Host`, which is not always there.
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Body,
-    /// How often each back end is chosen counts, and not which one each time.
-    pub(super) balanced: bool,
 }
 
 /// The body of a request.
@@ -114,6 +112,13 @@ impl Container {
 }
 
 impl Request {
+    /// The first value of a header.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let mut all = self.headers.iter();
+        let found = all.find(|(other, _)| other.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// Its bytes, with headers that the harness adds.
     pub(super) fn bytes(&self, added: &[(&str, &str)]) -> Vec<u8> {
         let mut out = format!("{} {} {}\r\n", self.method, self.target, self.version);

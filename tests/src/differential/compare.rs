@@ -15,6 +15,13 @@ pub(super) struct Outcome {
     pub(super) received: Vec<Received>,
 }
 
+impl Outcome {
+    /// The status of the answer.
+    pub(super) fn status(&self) -> Option<u16> {
+        self.answer.as_ref().ok().map(|answer| answer.status)
+    }
+}
+
 /// One thing in which two outcomes differ.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {

@@ -29,7 +29,7 @@ pub use traefik::program;
 use accepted::{Accepted, Pair};
 use batch::{Bench, Outcomes};
 use case::{Case, PLACES};
-use compare::{Part, compare};
+use compare::{Outcome, Part, compare};
 use report::Difference;
 
 /// What a run does.
@@ -108,11 +108,13 @@ impl Report {
                 continue;
             }
             self.different += 1;
-            // One of a case, so that many can be seen.
-            let seen = self
-                .differences
-                .iter()
-                .any(|other| other.case.number == case.number);
+            // One of each kind, so that many kinds can be seen.
+            let kind = |theirs: &Outcome, ours: &Outcome, parts: &[Part]| {
+                (theirs.status(), ours.status(), parts.to_vec())
+            };
+            let seen = self.differences.iter().any(|other| {
+                kind(&other.theirs, &other.ours, &other.parts) == kind(&theirs, &ours, &parts)
+            });
             if !self.is_full() && !seen {
                 self.differences.push(Difference {
                     case: case.clone(),

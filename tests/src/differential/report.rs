@@ -9,7 +9,7 @@ use super::case::{Case, Request};
 use super::compare::{Outcome, Part};
 
 /// Differences that are printed in full.
-const SHOWN: usize = 12;
+const SHOWN: usize = 30;
 
 /// Figures of a run, and the differences that nobody meant.
 #[derive(Debug, Default)]

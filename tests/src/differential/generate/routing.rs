@@ -17,7 +17,6 @@ use crate::differential::site::{self, BACKENDS, PORTS};
 struct Router {
     name: String,
     rule: String,
-    service: String,
     entry_points: Vec<String>,
     /// As a document or a label has it.
     priority: Option<Value>,
@@ -85,7 +84,6 @@ fn router(rng: &mut Rng, draft: &Draft, index: usize, rule: String) -> Router {
     Router {
         name: draft.name(&format!("r{index}")),
         rule,
-        service: String::new(),
         entry_points,
         priority,
         tls: match rng.u8(..10) {

@@ -198,15 +198,15 @@ impl Node {
             }
             Self::And(left, right) => {
                 let (left, right) = (left.spelled(rng, 1), right.spelled(rng, 1));
-                (1, format!("{left}{}&&{}{right}", space(rng, 85), space(rng, 85)))
+                (1, format!("{left}{}&&{}{right}", before(rng), space(rng, 85)))
             }
             Self::Or(left, right) => {
                 let (left, right) = (left.spelled(rng, 0), right.spelled(rng, 0));
-                (0, format!("{left}{}||{}{right}", space(rng, 85), space(rng, 85)))
+                (0, format!("{left}{}||{}{right}", before(rng), space(rng, 85)))
             }
         };
         if own < binding || chance(rng, 8) {
-            format!("({}{text}{})", space(rng, 10), space(rng, 10))
+            format!("({}{text})", space(rng, 10))
         } else {
             text
         }
@@ -222,6 +222,12 @@ fn space(rng: &mut Rng, percent: u8) -> &'static str {
     } else {
         " "
     }
+}
+
+/// Before an operator no line may end in Traefik.
+fn before(rng: &mut Rng) -> &'static str {
+    let space = space(rng, 85);
+    if space.contains('\n') { "" } else { space }
 }
 
 impl Matcher {
@@ -339,7 +345,6 @@ const ODD_RULES: &[&str] = &[
     "PathPrefix(`/\n`)",
     "PathPrefix(\"/\n\")",
     "PathPrefix(`/`) &&\n Host(`a.test`)",
-    "PathPrefix(`/`)\n&& Host(`a.test`)",
     "Host(`a.test`)...",
     "Host(`a.test`...)",
     "*PathPrefix(`/`)",
