@@ -6,6 +6,7 @@
 //! A compile that fails as a whole keeps the last good generation, is counted and shown.
 
 mod exchange;
+mod inline;
 mod leaving;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::exchange::{Exchanging, Layer};
+use self::inline::Inliner;
 use crate::compile::{Changes, Compiled, Compiler, Statics};
 use crate::drains::{DrainSet, Drains, Overlay};
 use crate::memory;
@@ -47,6 +49,8 @@ pub struct Publisher {
     /// The set that was compiled last.
     drained: Arc<DrainSet>,
     overlay: Overlay,
+    /// Empty while a compile runs.
+    inliner: Inliner,
     /// Where this node serves through others.
     exchanging: Option<Exchanging>,
     /// `None` while a compile runs, and on a node of its own.
@@ -104,6 +108,7 @@ impl Publisher {
             drains: drains.watch(),
             drained: Arc::default(),
             overlay: Overlay::default(),
+            inliner: Inliner::default(),
             exchanging: None,
             layer: None,
             reread: false,
@@ -238,10 +243,12 @@ impl Publisher {
             .layer
             .take()
             .or_else(|| self.exchanging.as_ref().map(Exchanging::layer));
+        let mut inliner = std::mem::take(&mut self.inliner);
         let tls = Arc::clone(&self.tls);
         // On a thread of its own: a cold compile of many routes takes longer than health may wait.
         let outcome = tokio::task::spawn_blocking(move || {
             let began = std::time::Instant::now();
+            let readings = inliner.lay(&readings, reread);
             let exported = complete.then(|| exchange::export(&readings)).flatten();
             let readings = match &mut layer {
                 Some(layer) => layer.lay(&readings, &peers),
@@ -255,12 +262,13 @@ impl Publisher {
             }));
             let duration = began.elapsed();
             memory::give_back();
-            (compiler, layer, exported, compiled, view, duration)
+            (compiler, inliner, layer, exported, compiled, view, duration)
         })
         .await;
         match outcome {
-            Ok((compiler, layer, exported, compiled, view, duration)) => {
+            Ok((compiler, inliner, layer, exported, compiled, view, duration)) => {
                 self.compiler = Some(compiler);
+                self.inliner = inliner;
                 self.layer = layer;
                 if let (Some(exchanging), Some(exported)) = (&self.exchanging, exported) {
                     exchanging.tell(exported);

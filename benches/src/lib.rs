@@ -42,6 +42,7 @@ pub fn router(name: &str, rule: &str) -> Result<Arc<Router>, RuleError> {
         rule: Arc::new(Rule::parse_http(rule)?),
         priority: i64::try_from(rule.len()).unwrap_or(i64::MAX),
         action: Action::Forward(service(name).into()),
+        middlewares: None,
     })))
 }
 

@@ -7,7 +7,7 @@ use crate::document::{Entry, Node, Value};
 use crate::schema::Unknown;
 
 /// Key paths (`*` for any name) and the next step.
-const KEYS: [(&str, &str); 40] = [
+const KEYS: [(&str, &str); 39] = [
     (
         "accessLog.addInternals",
         "remove it: internal requests are not logged",
@@ -36,10 +36,6 @@ const KEYS: [(&str, &str); 40] = [
     (
         "entryPoints.*.http.encodedCharacters",
         "remove it: encoded characters are allowed in paths, as in Traefik 3.7",
-    ),
-    (
-        "entryPoints.*.http.middlewares",
-        "remove it: this version runs no middlewares",
     ),
     (
         "entryPoints.*.http.sanitizePath",

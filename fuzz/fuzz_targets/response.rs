@@ -196,6 +196,7 @@ fn data_plane(routes: &[(&str, Scheme, SocketAddr)]) -> DataPlane {
             rule: Arc::new(Rule::parse_http(&format!("Host(`{host}`)")).unwrap()),
             priority: 1,
             action: Action::Forward(service.clone().into()),
+            middlewares: None,
         })));
         services.push(service);
     }

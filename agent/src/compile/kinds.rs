@@ -185,7 +185,7 @@ impl Parts<'_> {
             ));
         }
         let (name, owner) = names::split_reference(reference, self.provider);
-        references::service(self.contributions, self.services, name, owner)
+        references::bare_service(self.contributions, self.services, name, owner)
             .map_err(|error| format!("{key}: {error}"))
     }
 

@@ -6,12 +6,13 @@
 //! object that can't be used is left out with a [`Problem`] that says why; it never hurts another one.
 //!
 //! One file per kind of object: [`transports`] -> [`services`] (with [`server`], [`balancer`], [`options`] and
-//! [`policy`]) -> [`kinds`] -> [`routers`] (with [`rules`]) and [`tls`]; [`streams`] for TCP and UDP. [`passes`] runs them over a reading with [`carry`], which walks the new document beside the old one.
+//! [`policy`]) -> [`kinds`] -> [`middlewares`] -> [`routers`] (with [`rules`]) and [`tls`]; [`streams`] for TCP and UDP. [`passes`] runs them over a reading with [`carry`], which walks the new document beside the old one.
 //! [`starting()`] is what serves before the first compile.
 
 mod balancer;
 mod carry;
 mod kinds;
+mod middlewares;
 mod names;
 mod options;
 mod passes;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use constellation_dataplane::tls::TlsSpec;
 use constellation_table::{Router, Service, Snapshot};
 
+use self::middlewares::{Around, Middlewares};
 use self::options::OptionsIndex;
 use self::passes::{Surroundings, compile_routers};
 use self::pem::PemFiles;
@@ -105,6 +107,7 @@ pub struct Compiler {
     rules: RuleCache,
     redirections: Vec<Arc<Router>>,
     providers: Vec<ProviderEntries>,
+    middlewares: Middlewares,
     option_names: OptionNames,
     tls: TlsSpec,
     reread: bool,
@@ -131,6 +134,7 @@ impl Compiler {
             rules,
             redirections,
             providers: Vec::new(),
+            middlewares: Middlewares::default(),
             option_names: OptionNames::default(),
             tls: TlsSpec::default(),
             reread: false,
@@ -174,10 +178,17 @@ impl Compiler {
             .collect();
         kinds::build(contributions, &mut services, &mut replaced);
         changes.services = !replaced.is_empty();
+        let around = Around {
+            service: &|name, provider| references::bare_service(contributions, &services, name, provider),
+            files: &mut self.files,
+            reread: self.reread,
+        };
+        self.middlewares.compile(contributions, around);
         let option_names = OptionNames::of(contributions);
         let references = References {
             contributions,
             services: &services,
+            middlewares: &self.middlewares,
             options: &option_names,
             same_options: option_names == self.option_names,
             replaced: &replaced,
@@ -313,6 +324,7 @@ impl Compiler {
                 }
             }
         }
+        self.middlewares.report(&mut problems);
         options::without_effect(contributions, &mut problems);
         services.extend(streams.services);
         problems.extend(streams.problems);

@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use constellation_middleware::Middleware;
 use constellation_table::Target;
 
+use super::middlewares::Middlewares;
 use super::names;
 use super::routers::{self, RouterEntry};
 use super::services::ServiceEntry;
@@ -16,6 +18,7 @@ use crate::sources::Contribution;
 pub(super) struct References<'a> {
     pub(super) contributions: &'a [Arc<Contribution>],
     pub(super) services: &'a [Vec<ServiceEntry>],
+    pub(super) middlewares: &'a Middlewares,
     pub(super) options: &'a OptionNames,
     pub(super) same_options: bool,
     /// Services that are not the object they were in the last compile.
@@ -29,6 +32,7 @@ impl References<'_> {
             Err(disabled) => !disabled.depends_on_others,
             Ok(served) => {
                 self.same_options
+                    && self.middlewares.same_for(&entry.middlewares)
                     && (self.replaced.is_empty()
                         || served
                             .iter()
@@ -41,6 +45,14 @@ impl References<'_> {
 impl routers::References for References<'_> {
     fn service(&self, name: &str, provider: &str) -> Result<Target, String> {
         service(self.contributions, self.services, name, provider)
+    }
+
+    fn middlewares(&self, references: &[String], provider: &str) -> Result<Vec<Arc<Middleware>>, String> {
+        self.middlewares.resolve(references, provider)
+    }
+
+    fn middlewares_of_service(&self, name: &str, provider: &str) -> &[String] {
+        middlewares_of(self.contributions, name, provider)
     }
 
     fn tls_options(&self, name: &str, provider: &str) -> Result<Option<Arc<str>>, String> {
@@ -59,6 +71,33 @@ fn entry<'a>(
     let (_, entries) = readings.find(|(contribution, _)| contribution.provider == provider)?;
     let found = entries.binary_search_by(|entry| names::local(&entry.name, provider).cmp(name));
     entries.get(found.ok()?)
+}
+
+/// The same for what uses a service other than as a router's own: its middlewares would not be run there, and serving it
+/// without them could open what they close.
+pub(super) fn bare_service(
+    contributions: &[Arc<Contribution>],
+    services: &[Vec<ServiceEntry>],
+    name: &str,
+    provider: &str,
+) -> Result<Target, String> {
+    let middlewares = middlewares_of(contributions, name, provider);
+    if middlewares.is_empty() {
+        return service(contributions, services, name, provider);
+    }
+    Err(format!(
+        "the service \"{name}@{provider}\" has middlewares ({}), which run only where a router names the service itself: \
+         move them to the router",
+        middlewares.join(", ")
+    ))
+}
+
+/// The middlewares that the definition of a service names.
+fn middlewares_of<'a>(contributions: &'a [Arc<Contribution>], name: &str, provider: &str) -> &'a [String] {
+    let mut readings = contributions.iter();
+    let reading = readings.find(|contribution| contribution.provider == provider);
+    let service = reading.and_then(|reading| reading.dynamic.http.services.get(name));
+    service.map(|service| service.middlewares.as_slice()).unwrap_or_default()
 }
 
 /// The service called `name` of `provider`; the error says why there is none, or why it can't be used.

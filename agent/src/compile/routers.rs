@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use constellation_config::dynamic;
-use constellation_table::{Action, EntryPointId, Router, RouterSpec, Rule, Target};
+use constellation_middleware::{Chain, Middleware};
+use constellation_table::{Action, EntryPointId, Router, RouterSpec, Rule, Steps, Target};
 
 use super::names;
 use super::rules::RuleCache;
-use super::statics::{INTERNAL, Statics};
+use super::statics::{EntryPointRules, INTERNAL, Statics};
 
 /// Priorities above this are the node's own, as in Traefik.
 pub(super) const HIGHEST_PRIORITY: i64 = i64::MAX - 1000;
@@ -21,6 +22,8 @@ pub(super) struct RouterEntry {
     pub(super) outcome: Result<Vec<Served>, Disabled>,
     /// What deserves a look although the router works.
     pub(super) warnings: Vec<String>,
+    /// Qualified names of the middlewares that it names, by itself or by its entry points or service.
+    pub(super) middlewares: Vec<Arc<str>>,
 }
 
 /// One router in the table. A definition gives several when its entry points differ in TLS.
@@ -66,6 +69,10 @@ impl Disabled {
 pub(super) trait References {
     /// The service called `name` of `provider`; the error says why there is none.
     fn service(&self, name: &str, provider: &str) -> Result<Target, String>;
+    /// What a router of `provider` runs that names these middlewares; the error says why it can't.
+    fn middlewares(&self, references: &[String], provider: &str) -> Result<Vec<Arc<Middleware>>, String>;
+    /// The middlewares that the definition of a service names.
+    fn middlewares_of_service(&self, name: &str, provider: &str) -> &[String];
     /// The qualified name of TLS options; the error says that there are none of this name.
     fn tls_options(&self, name: &str, provider: &str) -> Result<Option<Arc<str>>, String>;
 }
@@ -98,12 +105,22 @@ impl<'a> RouterCompiler<'a> {
         let qualified = previous.map_or_else(|| names::qualify(name, provider), |entry| entry.name.clone());
         let mut warnings = Vec::new();
         let old = previous.and_then(|entry| entry.outcome.as_ref().ok());
-        let outcome = self.build(provider, name, definition, references, &qualified, &mut warnings);
+        let mut middlewares = Vec::new();
+        let outcome = self.build(
+            provider,
+            name,
+            definition,
+            references,
+            &qualified,
+            &mut warnings,
+            &mut middlewares,
+        );
         let outcome = outcome.map(|served| carry(served, old));
         RouterEntry {
             name: qualified,
             outcome,
             warnings,
+            middlewares,
         }
     }
 
@@ -115,6 +132,7 @@ impl<'a> RouterCompiler<'a> {
         references: &impl References,
         qualified: &Arc<str>,
         warnings: &mut Vec<String>,
+        named: &mut Vec<Arc<str>>,
     ) -> Result<Vec<Served>, Disabled> {
         if let Some(refusal) = names::http_refusal(name) {
             return Err(Disabled::by_definition(refusal));
@@ -122,7 +140,6 @@ impl<'a> RouterCompiler<'a> {
         let entry_points = self.entry_points(definition, warnings)?;
         let rule = self.rule(definition)?;
         let priority = priority(definition, &rule)?;
-        refuse_middlewares(definition)?;
         let service = service(provider, definition, references)?;
         warnings.extend(rule.remarks().into_iter().map(|remark| format!("rule: {remark}")));
         if definition.observability.is_some() {
@@ -138,9 +155,12 @@ impl<'a> RouterCompiler<'a> {
             rule,
             priority,
             action: Action::Forward(service),
+            middlewares: None,
         };
         let mut served: Vec<Served> = Vec::with_capacity(1);
-        for (name, ids, tls) in self.variants(definition, &entry_points, qualified) {
+        for variant in self.variants(definition, &entry_points, qualified) {
+            let Variant { name, ids, tls, first } = variant;
+            let chain = chain(provider, first, definition, references, named)?;
             let options = match &tls {
                 Some(tls) => tls_options(provider, tls, &spec.rule, references, warnings)?,
                 None => None,
@@ -151,6 +171,7 @@ impl<'a> RouterCompiler<'a> {
                         name,
                         entry_points: ids,
                         tls: tls.is_some(),
+                        middlewares: chain,
                         ..spec.clone()
                     },
                     slot: Default::default(),
@@ -218,25 +239,23 @@ impl<'a> RouterCompiler<'a> {
     }
 
     /// The routers that a definition gives: one for all entry points that treat it alike, and, as in Traefik, one
-    /// called `ENTRYPOINT-NAME` for each entry point whose TLS default changes it.
+    /// called `ENTRYPOINT-NAME` for each entry point that changes it, by its TLS default or by its middlewares.
     fn variants<'d>(
         &'d self,
         definition: &'d dynamic::Router,
         entry_points: &[EntryPointId],
         qualified: &Arc<str>,
-    ) -> Vec<(Arc<str>, Vec<EntryPointId>, Option<TlsChoice<'d>>)> {
-        if let Some(tls) = &definition.tls {
-            let tls = TlsChoice {
-                options: tls.options.as_deref(),
-                cert_resolver: tls.cert_resolver.as_deref(),
-            };
-            return vec![(qualified.clone(), entry_points.to_vec(), Some(tls))];
-        }
+    ) -> Vec<Variant<'d>> {
+        let own = definition.tls.as_ref().map(|tls| TlsChoice {
+            options: tls.options.as_deref(),
+            cert_resolver: tls.cert_resolver.as_deref(),
+        });
         let mut plain = Vec::new();
         let mut variants = Vec::new();
         for &id in entry_points {
             let entry_point = self.statics.entry_point(id);
-            let Some((entry_point, tls)) = entry_point.and_then(|e| Some((e, e.tls.as_ref()?))) else {
+            let changes = |e: &&EntryPointRules| (own.is_none() && e.tls.is_some()) || !e.middlewares.is_empty();
+            let Some(entry_point) = entry_point.filter(changes) else {
                 plain.push(id);
                 continue;
             };
@@ -245,17 +264,62 @@ impl<'a> RouterCompiler<'a> {
             } else {
                 format!("{}-{qualified}", entry_point.name).into()
             };
-            let tls = TlsChoice {
+            let given = entry_point.tls.as_ref().map(|tls| TlsChoice {
                 options: tls.options.as_deref(),
                 cert_resolver: tls.cert_resolver.as_deref(),
-            };
-            variants.push((name, vec![id], Some(tls)));
+            });
+            variants.push(Variant {
+                name,
+                ids: vec![id],
+                tls: own.or(given),
+                first: &entry_point.middlewares,
+            });
         }
         if !plain.is_empty() {
-            variants.insert(0, (qualified.clone(), plain, None));
+            let unchanged = Variant {
+                name: qualified.clone(),
+                ids: plain,
+                tls: own,
+                first: &[],
+            };
+            variants.insert(0, unchanged);
         }
         variants
     }
+}
+
+/// A router as some entry points have it.
+struct Variant<'a> {
+    name: Arc<str>,
+    ids: Vec<EntryPointId>,
+    tls: Option<TlsChoice<'a>>,
+    /// The middlewares of the entry point, which come first.
+    first: &'a [String],
+}
+
+/// What a router runs: the middlewares of its entry point, its own, and those of its service.
+fn chain(
+    provider: &str,
+    first: &[String],
+    definition: &dynamic::Router,
+    references: &impl References,
+    named: &mut Vec<Arc<str>>,
+) -> Result<Option<Arc<dyn Steps>>, Disabled> {
+    let (service, owner) = names::split_reference(&definition.service, provider);
+    let last = references.middlewares_of_service(service, owner);
+    let mut middlewares = Vec::new();
+    for (list, provider) in [(first, provider), (&definition.middlewares, provider), (last, owner)] {
+        named.extend(list.iter().map(|reference| {
+            let (name, owner) = names::split_reference(reference, provider);
+            names::qualify(name, owner)
+        }));
+        let found = references.middlewares(list, provider).map_err(Disabled::by_reference)?;
+        middlewares.extend(found);
+    }
+    if middlewares.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Chain::new(middlewares))))
 }
 
 /// `tls` of a router or of its entry point.
@@ -306,18 +370,6 @@ fn priority(definition: &dynamic::Router, rule: &Rule) -> Result<i64, Disabled> 
     }
 }
 
-/// A router without its authentication or address list would be open, so none of them is left out silently.
-fn refuse_middlewares(definition: &dynamic::Router) -> Result<(), Disabled> {
-    if definition.middlewares.is_empty() {
-        return Ok(());
-    }
-    Err(Disabled::by_definition(format!(
-        "it asks for the middlewares {}, which this version does not run: serving it without them could be unsafe \
-         (authentication, address lists); remove them from the router to have it served",
-        definition.middlewares.join(", ")
-    )))
-}
-
 fn service(
     provider: &str,
     definition: &dynamic::Router,
@@ -364,6 +416,11 @@ fn same(a: &Served, b: &Served) -> bool {
         && left.tls == right.tls
         && left.priority == right.priority
         && Arc::ptr_eq(&left.rule, &right.rule)
+        && match (&left.middlewares, &right.middlewares) {
+            (Some(left), Some(right)) => left.is_same(&**right),
+            (None, None) => true,
+            _ => false,
+        }
         && match (&left.action, &right.action) {
             (Action::Forward(left), Action::Forward(right)) => left == right,
             (Action::Redirect(left), Action::Redirect(right)) => left == right,
@@ -387,6 +444,7 @@ pub(super) fn redirections(statics: &Statics, rules: &mut RuleCache) -> Vec<Arc<
                 rule: rules.get("PathPrefix(`/`)").ok()?,
                 priority: redirection.priority,
                 action: Action::Redirect(redirection.redirect.clone()),
+                middlewares: None,
             };
             Some(Arc::new(Router {
                 spec,

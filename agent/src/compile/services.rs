@@ -63,8 +63,7 @@ impl ServiceEntry {
 
 /// Whether a service is built of others. One with several kinds, or none, is refused as a service with servers.
 pub(super) fn is_kind(definition: &dynamic::Service) -> bool {
-    definition.middlewares.is_empty()
-        && matches!(kinds(definition).as_slice(), [only] if *only != "loadBalancer")
+    matches!(kinds(definition).as_slice(), [only] if *only != "loadBalancer")
 }
 
 /// One service definition with everything that shapes it.
@@ -226,13 +225,6 @@ fn load_balancer(definition: &dynamic::Service) -> Result<&dynamic::LoadBalancer
     if kinds.len() > 1 {
         return Err(format!("it has several kinds ({}): keep one", kinds.join(", ")));
     }
-    if !definition.middlewares.is_empty() {
-        return Err(format!(
-            "it asks for the middlewares {}, which this version does not run: serving it without them could be \
-             unsafe; remove them to have it served",
-            definition.middlewares.join(", ")
-        ));
-    }
     definition
         .load_balancer
         .as_ref()
@@ -348,25 +340,14 @@ mod tests {
     fn what_is_no_service_says_so() {
         let weighted = Some(dynamic::Weighted::default());
         let both = dynamic::Service {
-            weighted: weighted.clone(),
-            ..of_servers(&[])
-        };
-        let guarded = dynamic::Service {
-            middlewares: vec!["auth".to_owned()],
-            ..of_servers(&[])
-        };
-        let guarded_kind = dynamic::Service {
-            middlewares: vec!["auth".to_owned()],
             weighted,
-            ..dynamic::Service::default()
+            ..of_servers(&[])
         };
         let mut unknown = of_servers(&["http://a"]);
         unknown.load_balancer.as_mut().unwrap().strategy = Some("foo".to_owned());
         for (definition, expected) in [
             (both, "several kinds (loadBalancer, weighted)"),
             (dynamic::Service::default(), "no kind"),
-            (guarded, "middlewares auth"),
-            (guarded_kind, "middlewares auth"),
             (unknown, "unsupported load-balancer strategy \"foo\""),
         ] {
             assert!(!is_kind(&definition));

@@ -43,6 +43,7 @@ pub fn starting(entry_points: usize) -> Result<Snapshot, RuleError> {
                 rule: rule.clone(),
                 priority: i64::MIN,
                 action: Action::Forward(service.clone().into()),
+                middlewares: None,
             },
             slot: Slot::default(),
         })

@@ -47,6 +47,8 @@ pub struct EntryPointRules {
     pub tls: Option<EntryPointTls>,
     /// Redirects every request to another entry point.
     pub redirection: Option<Redirection>,
+    /// Middlewares that come before those of each router.
+    pub middlewares: Vec<String>,
 }
 
 /// `http.redirections.entryPoint` of an entry point.
@@ -76,6 +78,7 @@ impl Statics {
                 .redirection
                 .as_ref()
                 .map(|redirection| resolve_redirection(redirection, config, bound)),
+            middlewares: entry_point.middlewares.clone(),
         });
         Ok(Self {
             entry_points: entry_points.collect(),

@@ -1,8 +1,9 @@
-//! What a node tells the others of its routes: definitions without secrets, and how many instances can serve.
+//! What a node tells the others of its routes: definitions, and how many instances can serve.
 //!
-//! Left out is what only concerns the node that has the instances, and what may be secret: addresses of servers (but for
-//! services with sticky cookies, whose values are made of them), transports, TLS, health checks, and what HTTP middlewares
-//! are told, as this version runs none of them and serves no router that names one.
+//! Left out is what only concerns the node that has the instances: addresses of servers (but for services with sticky
+//! cookies, whose values are made of them), transports, TLS, health checks. Middlewares are told whole, with the users and
+//! keys in them, as a node that takes requests for a route must run them; that goes over mTLS, and where a node remembers
+//! it, into a file that it alone may read.
 //!
 //! The bytes are JSON of one version. The same readings give the same bytes; an object that can't be read costs that object
 //! alone, so that nodes of neighbouring versions understand each other as far as that goes.
@@ -198,11 +199,7 @@ impl ProviderExport {
             }
             dynamic.http.services.insert(name.clone(), told(service));
         }
-        let kinds = http.middlewares.iter().map(|(name, middleware)| {
-            let kind = middleware.as_object().and_then(|kinds| kinds.keys().next());
-            (name.clone(), kind.map_or(json!({}), |kind| json!({ kind: {} })))
-        });
-        dynamic.http.middlewares = kinds.collect();
+        dynamic.http.middlewares.clone_from(&http.middlewares);
         dynamic.tcp.routers.clone_from(&tcp.routers);
         dynamic.tcp.middlewares.clone_from(&tcp.middlewares);
         for (name, service) in &tcp.services {
@@ -279,7 +276,7 @@ impl ProviderExport {
             "http": {
                 "routers": lean(&http.routers)?,
                 "services": lean(&http.services)?,
-                "middlewares": http.middlewares,
+                "middlewares": lean(&http.middlewares)?,
                 "options": lean(&constellation.http.services)?,
             },
             "tcp": {

@@ -82,16 +82,16 @@ fn merge_provider(own: &Own, reading: &Contribution, peers: &[(&Peer, &ProviderE
             &from.tcp.middlewares,
             true,
         );
-        // Definitions of services differ in what only their own node is told, and the others have left out.
-        lay.objects("service ", &mut to.http.services, &from.http.services, false);
-        lay.objects("service tcp/", &mut to.tcp.services, &from.tcp.services, false);
-        lay.objects("service udp/", &mut to.udp.services, &from.udp.services, false);
         lay.objects(
             "middleware ",
             &mut to.http.middlewares,
             &from.http.middlewares,
-            false,
+            true,
         );
+        // Definitions of services differ in what only their own node is told, and the others have left out.
+        lay.objects("service ", &mut to.http.services, &from.http.services, false);
+        lay.objects("service tcp/", &mut to.tcp.services, &from.tcp.services, false);
+        lay.objects("service udp/", &mut to.udp.services, &from.udp.services, false);
         let (to, from) = (&mut to.constellation, &from.constellation);
         lay.objects("options ", &mut to.http.services, &from.http.services, false);
         lay.objects("options tcp/", &mut to.tcp.services, &from.tcp.services, false);

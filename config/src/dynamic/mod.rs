@@ -4,6 +4,7 @@
 //! written: without a provider suffix for what the document defines, with one (`x@file`) where it refers elsewhere.
 
 mod layered;
+mod middleware;
 mod options;
 mod parse;
 mod stream;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use layered::Layered;
+pub use middleware::*;
 pub use options::*;
 pub use parse::{Salvaged, from_labels, options_from_labels, parse};
 pub use stream::*;
@@ -48,8 +50,8 @@ pub struct Http {
     pub routers: BTreeMap<String, Arc<Router>>,
     /// Services by name; shared like routers.
     pub services: BTreeMap<String, Arc<Service>>,
-    /// Middlewares by name; the kind and its options are kept as written.
-    pub middlewares: BTreeMap<String, serde_json::Value>,
+    /// Middlewares by name; shared like routers.
+    pub middlewares: BTreeMap<String, Arc<Middleware>>,
     /// How services reach their servers.
     pub servers_transports: BTreeMap<String, ServersTransport>,
 }

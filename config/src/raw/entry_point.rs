@@ -95,6 +95,9 @@ pub(crate) struct RawHttp {
     /// Request line and headers together, bytes, 1024 to 16777216; 431 past it.
     #[schemars(range(min = 1024, max = 16_777_216))]
     pub(crate) max_header_bytes: u32,
+    /// Middlewares that every router here runs before its own, `NAME@PROVIDER` (`auth@file`); a NAME alone is one of the
+    /// router's own provider.
+    pub(crate) middlewares: Vec<String>,
     /// Redirections.
     pub(crate) redirections: RawRedirections,
     /// TLS for routers here that have no `tls` of their own; `tls: {}` or `tls: true` for the defaults.
@@ -105,6 +108,7 @@ impl Default for RawHttp {
     fn default() -> Self {
         Self {
             max_header_bytes: u32::try_from(Limits::default().max_header_bytes).unwrap_or(u32::MAX),
+            middlewares: Vec::new(),
             redirections: RawRedirections::default(),
             tls: None,
         }

@@ -82,6 +82,7 @@ fn one(
             .as_ref()
             .and_then(|redirection| self::redirection(name, redirection, all, judge)),
         tls: raw.http.tls.as_ref().map(|tls| self::tls(&key, tls, judge)),
+        middlewares: raw.http.middlewares.clone(),
         timeouts: Timeouts {
             header: judge.positive(
                 &format!("{key}.limits.headerTimeout"),

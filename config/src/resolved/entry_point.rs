@@ -31,6 +31,8 @@ pub struct EntryPoint {
     pub redirection: Option<Redirection>,
     /// Present: routers here without a `tls` of their own are TLS routers with these settings.
     pub tls: Option<EntryPointTls>,
+    /// Middlewares that routers here run before their own.
+    pub middlewares: Vec<String>,
     /// Time limits towards clients.
     pub timeouts: Timeouts,
     /// Size limits towards clients.
@@ -89,6 +91,7 @@ impl EntryPoint {
             proxy_protocol: ProxyProtocol::default(),
             redirection: None,
             tls: None,
+            middlewares: Vec::new(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             udp: Udp::default(),

@@ -330,7 +330,7 @@ fn length(text: &str) -> Option<Duration> {
 }
 
 /// Keys whose values no error shows.
-const SECRET_KEYS: [&str; 5] = ["token", "password", "secret", "users", "keyFile"];
+const SECRET_KEYS: [&str; 6] = ["token", "password", "secret", "users", "key", "keyFile"];
 
 /// The value for an error, unless its key says that it is secret.
 pub(crate) fn shown(node: &Node, path: &str) -> String {

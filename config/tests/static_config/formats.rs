@@ -56,7 +56,7 @@ fn document() -> impl Strategy<Value = Value> {
     let middleware = (name(), text()).prop_map(|(kind, value)| {
         let mut map = Map::new();
         map.insert(kind, json!({"value": value, "list": [1, 2.5, true]}));
-        Value::Object(map)
+        json!({"plugin": map})
     });
     let certificate = (text(), text()).prop_map(|(cert, key)| json!({"certFile": cert, "keyFile": key}));
     (

@@ -1,6 +1,7 @@
 //! Answers of our own: no route, nothing available, redirects, refusals after the wire checks, failed back ends.
 
 use bytes::Bytes;
+use constellation_middleware as middleware;
 use constellation_table::Redirect;
 use http::{Method, StatusCode};
 use pingora_core::protocols::http::ServerSession;
@@ -119,32 +120,61 @@ impl Answer {
         }
     }
 
-    /// Sends it, with the headers that `more` adds.
-    pub(super) async fn send(
-        self,
-        session: &mut ServerSession,
-        more: impl FnOnce(&mut ResponseHeader) -> Result<()>,
-    ) -> Result<()> {
+    /// The head and the body to send. The connection ends after it when [`Own::close`] says so.
+    pub(super) fn into_own(self) -> Result<Own> {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut header = ResponseHeader::build(status, Some(6))?;
-        more(&mut header)?;
+        let mut head = ResponseHeader::build(status, Some(6))?;
         if !self.text.is_empty() && !self.bare {
-            header.insert_header("Content-Type", "text/plain; charset=utf-8")?;
-            header.insert_header("X-Content-Type-Options", "nosniff")?;
+            head.insert_header("Content-Type", "text/plain; charset=utf-8")?;
+            head.insert_header("X-Content-Type-Options", "nosniff")?;
         }
-        header.set_content_length(self.text.len())?;
         if let Some((name, value)) = self.header {
-            header.insert_header(name, value)?;
+            head.insert_header(name, value)?;
+        }
+        Ok(Own {
+            head,
+            body: Bytes::from_static(self.text.as_bytes()),
+            close: self.close,
+        })
+    }
+}
+
+/// A response of our own, whole.
+pub(super) struct Own {
+    /// Without `Content-Length`.
+    pub(super) head: ResponseHeader,
+    pub(super) body: Bytes,
+    /// The connection ends after it.
+    pub(super) close: bool,
+}
+
+impl Own {
+    /// What a middleware answers.
+    pub(super) fn of_middleware(answer: middleware::Answer) -> Result<Self> {
+        let mut head = ResponseHeader::build(answer.status, Some(answer.headers.len() + 1))?;
+        for (name, value) in &answer.headers {
+            head.append_header(name.clone(), value.clone())?;
+        }
+        Ok(Self {
+            head,
+            body: answer.body,
+            close: false,
+        })
+    }
+
+    /// Sends it.
+    pub(super) async fn send(mut self, session: &mut ServerSession) -> Result<()> {
+        let status = self.head.status.as_u16();
+        if status != 204 && status != 304 {
+            self.head.set_content_length(self.body.len())?;
         }
         if self.close {
             session.set_keepalive(None);
         }
-        let bodiless = self.text.is_empty() || session.req_header().method == Method::HEAD;
-        send_head(session, Box::new(header), bodiless).await?;
+        let bodiless = self.body.is_empty() || session.req_header().method == Method::HEAD;
+        send_head(session, Box::new(self.head), bodiless).await?;
         if !bodiless {
-            session
-                .write_response_body(Bytes::from_static(self.text.as_bytes()), true)
-                .await?;
+            session.write_response_body(self.body, true).await?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use constellation_middleware::Later;
 use constellation_table::Failover;
 use constellation_table::{Carried, Endpoint, EntryPointId, Probe, Router, Service};
 use http::{HeaderValue, header};
@@ -15,7 +16,7 @@ use smallvec::SmallVec;
 use super::Edge;
 use super::body::Body;
 use super::connection::Connection;
-use super::forwarded::Upgrade;
+use super::forwarded::{self, Upgrade};
 use super::mirror::Copies;
 use super::runtime::ServiceRuntime;
 use super::upstream::{EndpointState, ServiceState};
@@ -54,6 +55,8 @@ pub(crate) struct Exchange {
     pub(super) refusal: Option<MeshRefusal>,
     /// The attempts that ended, once one has failed.
     pub(super) lines: SmallVec<[AttemptLine; 2]>,
+    /// What middlewares do when the response comes, in the order in which they saw the request.
+    pub(super) later: Vec<Later>,
 }
 
 /// A service that may take the request.
@@ -127,6 +130,7 @@ impl Exchange {
             reached: false,
             refusal: None,
             lines: SmallVec::new(),
+            later: Vec::new(),
         }
     }
 
@@ -141,6 +145,16 @@ impl Exchange {
         self.leg_of(self.candidate)
             .map(|leg| &leg.service)
             .or_else(|| self.route.as_ref()?.service.as_ref())
+    }
+
+    /// Adds the client to `X-Forwarded-For`, where the client itself has sent the request, and takes away an upgrade that is
+    /// none. Neither rules nor middlewares see that.
+    pub(super) fn settle_headers(&self, request: &mut RequestHeader) -> Result<()> {
+        forwarded::keep_upgrade(request, self.upgrade);
+        match &self.connection {
+            Some(connection) if connection.node.is_none() => forwarded::append_for(request, connection),
+            _ => Ok(()),
+        }
     }
 
     /// The leg of a candidate.

@@ -2,7 +2,7 @@
 //!
 //! The life of a connection: [`serve`] asks whose it is ([`ends`]), looks at its first bytes (TLS, HTTP/2, HTTP/1), makes
 //! its [`io`] and hands it to pingora, which parses requests. The life of a request: [`io`] checks its bytes by [`framing`] ([`head`], [`chunked`]);
-//! [`routing`] takes one generation and asks the routing core; [`admission`] lets it in; [`race`] gets a response by as many
+//! [`routing`] takes one generation and asks the routing core; [`chain`] lets the route's middlewares look at the request and at the response; [`admission`] lets it in; [`race`] gets a response by as many
 //! attempts ([`attempt`], over connections of [`pool`]) as [`retry`] and [`budget`] allow, sending the [`body`] again where
 //! it was kept; [`relay`] hands the response on; [`mirror`] sends copies; [`meshed`] is what other nodes send and get; [`accounting`] counts and logs. [`proxy`] holds
 //! them together.
@@ -14,6 +14,7 @@ mod attempt;
 mod backlog;
 mod body;
 mod budget;
+mod chain;
 pub mod chunked;
 mod connection;
 mod dial;

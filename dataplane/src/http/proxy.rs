@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::HeaderValue;
+use constellation_middleware as middleware;
+use http::{HeaderValue, Method};
 use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
@@ -15,7 +16,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Edge;
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Own};
+use super::chain::Left;
 use super::connection::Connection;
 use super::downstream::has_begun;
 use super::exchange::Exchange;
@@ -167,7 +169,17 @@ impl App {
     }
 
     async fn answer(&self, session: &mut ServerSession, exchange: &mut Exchange) -> End {
-        let answer = match self.route(session, exchange) {
+        let routed = match self.route(session, exchange) {
+            Ok(outcome @ (Outcome::Forward | Outcome::Answer(_))) => {
+                match self.enter(session, exchange).await {
+                    Ok(None) => Ok(outcome),
+                    Ok(Some(answer)) => return self.send_answer(session, exchange, *answer).await,
+                    Err(error) => Err(error),
+                }
+            }
+            other => other,
+        };
+        let answer = match routed {
             Ok(Outcome::Forward) => return self.forward(session, exchange).await,
             Ok(Outcome::Answer(answer)) => answer,
             Ok(Outcome::Refuse(refusal)) => {
@@ -230,6 +242,9 @@ impl App {
                 return self.send(session, exchange, answer).await;
             }
         };
+        if let Err(error) = exchange.settle_headers(session.req_header_mut()) {
+            return self.fail(session, exchange, &error).await;
+        }
         let retry_after = service.retry_after;
         let _live = runtime.budget.enter(&service.policy.retry);
         match self.race(session, exchange, service, runtime).await {
@@ -274,7 +289,7 @@ impl App {
     }
 
     /// Ends a request that broke: with an answer when none has begun.
-    async fn fail(&self, session: &mut ServerSession, exchange: &Exchange, error: &Error) -> End {
+    async fn fail(&self, session: &mut ServerSession, exchange: &mut Exchange, error: &Error) -> End {
         let status = status_of(error);
         tracing::debug!(%error, status, "request failed");
         if status == 408 {
@@ -291,21 +306,57 @@ impl App {
         self.send(session, exchange, Answer::failure(status)).await
     }
 
-    async fn send(&self, session: &mut ServerSession, exchange: &Exchange, answer: Answer) -> End {
-        let sent = answer.send(session, |head| {
-            if let Some(refusal) = exchange.refusal_to_node() {
-                let (name, value) = refusal.field();
-                head.insert_header(name, value)?;
-            }
-            self.tell_served_by(exchange, head)
-        });
-        match sent.await {
-            Ok(()) => End::Complete,
-            Err(error) => {
-                tracing::debug!(%error, "the client was gone before the answer");
-                End::Cut
+    async fn send(&self, session: &mut ServerSession, exchange: &mut Exchange, answer: Answer) -> End {
+        let sent = match answer.into_own() {
+            Ok(own) => self.send_own(session, exchange, own).await,
+            Err(error) => Err(error),
+        };
+        ended(sent)
+    }
+
+    /// Sends what a middleware answers. The rest of the request's body is read as far as it is worth the connection.
+    async fn send_answer(
+        &self,
+        session: &mut ServerSession,
+        exchange: &mut Exchange,
+        answer: middleware::Answer,
+    ) -> End {
+        let sent = match Own::of_middleware(answer) {
+            Ok(own) => self.send_own(session, exchange, own).await,
+            Err(error) => Err(error),
+        };
+        ended(sent)
+    }
+
+    /// Sends a response of our own, once the middlewares that wait for one have seen it.
+    pub(super) async fn send_own(
+        &self,
+        session: &mut ServerSession,
+        exchange: &mut Exchange,
+        mut own: Own,
+    ) -> Result<()> {
+        let bodiless = own.body.is_empty() || session.req_header().method == Method::HEAD;
+        if !exchange.later.is_empty() {
+            match self.leave(session, exchange, &mut own.head, bodiless).await? {
+                Left::Same(mut transforms) => {
+                    if !bodiless && !transforms.is_empty() {
+                        let first = transforms.push(own.body)?;
+                        own.body = [first, transforms.finish(&mut None)?].concat().into();
+                    }
+                }
+                Left::Replaced(answer) => {
+                    let close = own.close;
+                    own = Own::of_middleware(*answer)?;
+                    own.close = close;
+                }
             }
         }
+        if let Some(refusal) = exchange.refusal_to_node() {
+            let (name, value) = refusal.field();
+            own.head.insert_header(name, value)?;
+        }
+        self.tell_served_by(exchange, &mut own.head)?;
+        own.send(session).await
     }
 
     /// Tells who may know it who served the request, or who would have.
@@ -335,6 +386,17 @@ impl App {
             head.insert_header("X-Constellation-Attempts", exchange.attempts)?;
         }
         Ok(())
+    }
+}
+
+/// How a request ends whose answer was sent, or could not be.
+fn ended(sent: Result<()>) -> End {
+    match sent {
+        Ok(()) => End::Complete,
+        Err(error) => {
+            tracing::debug!(%error, "the client was gone before the answer");
+            End::Cut
+        }
     }
 }
 

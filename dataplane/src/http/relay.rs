@@ -5,9 +5,12 @@ use http::{Method, Version, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
+use tokio::time::sleep;
 
+use super::answer::Own;
 use super::attempt::{Chunk, Upstream};
 use super::body::Body;
+use super::chain::{Left, Transforms};
 use super::downstream::{send_chunk, send_data, send_head};
 use super::exchange::Exchange;
 use super::forwarded;
@@ -15,6 +18,10 @@ use super::meshed;
 use super::proxy::App;
 use super::race::{Winner, wanted};
 use crate::departure;
+
+/// What a transform holds back goes to the client when nothing more has come for so long. Long enough for the pieces of
+/// one page, short enough for a conversation.
+const FLUSH_AFTER: std::time::Duration = std::time::Duration::from_millis(10);
 
 impl App {
     /// Hands the response on to its end.
@@ -40,14 +47,30 @@ impl App {
             .await;
         exchange.origin_duration += began.elapsed();
         exchange.origin_bytes = upstream.received();
-        relayed?;
-        session.finish_body().await.map_err(Error::into_down)?;
         let idle_for = exchange.endpoint().map(|(_, state)| state.idle_for());
+        match relayed? {
+            Passed::Whole => session.finish_body().await.map_err(Error::into_down)?,
+            Passed::Replaced => {
+                drop(busy);
+                self.discard(upstream);
+                return Ok(());
+            }
+        }
         drop(busy);
         if let Some(idle_for) = idle_for {
             upstream.release(idle_for).await;
         }
         Ok(())
+    }
+
+    /// Tries to keep the connection of a response that nobody wants; closes it when many are being read to their end.
+    pub(super) fn discard(&self, upstream: Box<Upstream>) {
+        if let Ok(place) = self.discarding.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                upstream.discard(None).await;
+                drop(place);
+            });
+        }
     }
 
     async fn pass(
@@ -58,16 +81,32 @@ impl App {
         mut head: Box<ResponseHeader>,
         body: Option<&Body>,
         mut body_done: bool,
-    ) -> Result<()> {
+    ) -> Result<Passed> {
         let end = upstream.begin_body(&head, &session.req_header().method)?;
-        self.shape(session, exchange, &mut head, end)?;
+        self.clean(exchange, &mut head)?;
+        let mut transforms = Transforms::default();
+        if !exchange.later.is_empty() {
+            match self.leave(session, exchange, &mut head, end).await? {
+                Left::Same(through) => transforms = through,
+                Left::Replaced(answer) => {
+                    if !body_done {
+                        session.set_keepalive(None);
+                    }
+                    let mut own = Own::of_middleware(*answer)?;
+                    self.tell_served_by(exchange, &mut own.head)?;
+                    own.send(session).await.map_err(Error::into_down)?;
+                    return Ok(Passed::Replaced);
+                }
+            }
+        }
+        self.frame(session, exchange, &mut head, end)?;
         send_head(session, head, end).await?;
         let upgraded = upstream.was_upgraded();
         if upgraded {
             upstream.reopen();
             body_done = false;
         } else if end {
-            return Ok(());
+            return Ok(Passed::Whole);
         }
         if let Some(body) = body {
             upstream.send_what_came(body).await;
@@ -80,6 +119,7 @@ impl App {
         };
         loop {
             let (takes_more, takes_data) = (upstream.takes_more(body), upstream.takes_data());
+            let held_back = transforms.hold_back();
             let event = tokio::select! {
                 biased;
                 chunk = upstream.read(body) => Event::Response(chunk?),
@@ -92,33 +132,50 @@ impl App {
                     }
                     session.read_body_or_idle(body_done).await
                 } => Event::Request(read.map_err(Error::into_down)?),
+                () = sleep(FLUSH_AFTER), if held_back => Event::Flush,
                 () = departure::limit_of(&live, running) => {
                     let error = Error::explain(ErrorType::ReadTimedout, "its time after the endpoint's departure is over");
                     return Err(error.into_up());
                 }
             };
             match event {
+                Event::Response(Some(chunk)) if !transforms.is_empty() => {
+                    let data = transforms.push(chunk.into_bytes())?;
+                    send_data(session, data, false).await?;
+                    if upstream.look_for_end()? {
+                        let rest = transforms.finish(&mut None)?;
+                        send_data(session, rest, session.is_http2()).await?;
+                        return Ok(Passed::Whole);
+                    }
+                }
+                Event::Flush => {
+                    let data = transforms.flush()?;
+                    send_data(session, data, false).await?;
+                }
                 // In HTTP/2 the last piece says that it is the last.
                 Event::Response(Some(chunk)) if session.is_http2() => {
                     let data = chunk.into_bytes();
                     let end = upstream.look_for_end()?;
                     send_data(session, data, end).await?;
                     if end {
-                        return Ok(());
+                        return Ok(Passed::Whole);
                     }
                 }
                 Event::Response(Some(chunk)) => {
                     send_chunk(session, chunk).await?;
                     if upstream.look_for_end()? {
-                        return Ok(());
+                        return Ok(Passed::Whole);
                     }
                 }
-                Event::Response(None) => return finish(session, upstream).await,
+                Event::Response(None) => {
+                    finish(session, upstream, &mut transforms).await?;
+                    return Ok(Passed::Whole);
+                }
                 Event::Request(data) if upgraded => {
                     if data.is_none() {
                         // The client has ended the conversation.
                         upstream.hang_up().await;
-                        return Ok(());
+                        return Ok(Passed::Whole);
                     }
                     upstream.send_upgraded(data.unwrap_or_default()).await?;
                 }
@@ -137,8 +194,29 @@ impl App {
         }
     }
 
-    /// Makes the head of a response what the client may see.
-    fn shape(
+    /// Takes from the head of a response what no client may see, and adds the cookies that keep a client where it is.
+    fn clean(&self, exchange: &Exchange, head: &mut ResponseHeader) -> Result<()> {
+        meshed::strip_response(head);
+        if head.status.as_u16() == 101 {
+            return Ok(());
+        }
+        forwarded::clean_response(head);
+        // Each hop states its own version (RFC 9110 section 2.5), whatever an old back end speaks.
+        head.set_version(Version::HTTP_11);
+        let answering = exchange.leg_of(exchange.candidate).zip(exchange.endpoint());
+        if let Some((leg, (endpoint, _))) = answering {
+            for cookie in &leg.cookies {
+                head.append_header(header::SET_COOKIE, cookie.clone())?;
+            }
+            if let Some(cookie) = leg.service.set_cookie(endpoint, leg.carried) {
+                head.append_header(header::SET_COOKIE, cookie)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the head of a response say how its body is framed for the client.
+    fn frame(
         &self,
         session: &mut ServerSession,
         exchange: &Exchange,
@@ -148,16 +226,12 @@ impl App {
         let Some(connection) = &exchange.connection else {
             return Ok(());
         };
-        meshed::strip_response(head);
         if head.status.as_u16() == 101 {
             connection.upgrade();
             return Ok(());
         }
         let bodiless =
             session.req_header().method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
-        forwarded::clean_response(head);
-        // Each hop states its own version (RFC 9110 section 2.5), whatever an old back end speaks.
-        head.set_version(Version::HTTP_11);
         let unframed = !head.headers.contains_key(header::TRANSFER_ENCODING)
             && !head.headers.contains_key(header::CONTENT_LENGTH);
         if unframed && !bodiless {
@@ -177,29 +251,40 @@ impl App {
         if connection.closing.is_cancelled() {
             session.set_keepalive(None);
         }
-        let answering = exchange.leg_of(exchange.candidate).zip(exchange.endpoint());
-        if let Some((leg, (endpoint, _))) = answering {
-            for cookie in &leg.cookies {
-                head.append_header(header::SET_COOKIE, cookie.clone())?;
-            }
-            if let Some(cookie) = leg.service.set_cookie(endpoint, leg.carried) {
-                head.append_header(header::SET_COOKIE, cookie)?;
-            }
-        }
         self.tell_served_by(exchange, head)
     }
+}
+
+/// How a response went to the client.
+enum Passed {
+    /// As it came, to its end.
+    Whole,
+    /// Another one went instead, and the rest of this is of no use.
+    Replaced,
 }
 
 enum Event<'u> {
     Response(Option<Chunk<'u>>),
     Request(Option<Bytes>),
+    /// Nothing came for a while, and something is held back.
+    Flush,
     /// The back end takes more of the request's body.
     Room,
 }
 
 /// The body of the response is over: trailers follow, or nothing.
-async fn finish(session: &mut ServerSession, upstream: &mut Upstream) -> Result<()> {
-    if let Some(trailers) = upstream.trailers().await? {
+async fn finish(
+    session: &mut ServerSession,
+    upstream: &mut Upstream,
+    transforms: &mut Transforms,
+) -> Result<()> {
+    let mut trailers = upstream.trailers().await?;
+    if !transforms.is_empty() {
+        let rest = transforms.finish(&mut trailers)?;
+        let last = trailers.is_none() && session.is_http2();
+        send_data(session, rest, last).await?;
+    }
+    if let Some(trailers) = trailers {
         session
             .write_response_trailers(trailers)
             .await

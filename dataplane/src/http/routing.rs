@@ -61,7 +61,7 @@ impl App {
         if connection.is_last_request() {
             session.set_keepalive(None);
         }
-        exchange.upgrade = forwarded::settle_upgrade(session.req_header_mut());
+        exchange.upgrade = forwarded::asked_upgrade(session.req_header());
         // An upgraded connection may be silent for hours.
         session.set_read_timeout(limits.read_timeout.filter(|_| exchange.upgrade == Upgrade::None));
         session.set_write_timeout(limits.write_timeout);
@@ -75,10 +75,10 @@ impl App {
             return Ok(Outcome::Refuse(refusal));
         }
         meshed::strip(request);
-        forwarded::set(request, &connection, &self.server)?;
+        forwarded::set(request, &connection, &self.server, exchange.upgrade)?;
         let generation = self.edge.published.load();
         let decided = self.decide(&generation, request, &connection, exchange);
-        let outcome = match decided {
+        Ok(match decided {
             Ok((outcome, rewritten)) => {
                 if let Some(target) = rewritten {
                     exchange.target = Some(String::from_utf8_lossy(request.raw_path()).into());
@@ -87,11 +87,7 @@ impl App {
                 outcome
             }
             Err(refusal) => Outcome::Refuse(refusal),
-        };
-        if matches!(outcome, Outcome::Forward) {
-            forwarded::append_for(request, &connection)?;
-        }
-        Ok(outcome)
+        })
     }
 
     /// Asks the routing core. Also returns the target for the back end when it differs from what came.

@@ -54,6 +54,7 @@ fn router(name: &str, service: &Arc<Service>) -> Arc<Router> {
         rule: Arc::new(Rule::parse_http(rule).unwrap()),
         priority: 14,
         action: Action::Forward(Arc::clone(service).into()),
+        middlewares: None,
     };
     Arc::new(Router {
         spec,

@@ -40,7 +40,7 @@ pub use service::{
     Carried, Condition, Departure, Endpoint, EndpointSpec, Locality, Peer, Pem, ProxyProtocolVersion, Reach,
     Scheme, Service, ServiceSpec, Slot, StreamTransport, Timeouts, Transport,
 };
-pub use snapshot::{Action, EntryPointId, Redirect, Router, RouterSpec, Snapshot};
+pub use snapshot::{Action, EntryPointId, Redirect, Router, RouterSpec, Snapshot, Steps};
 pub use stream::{
     ConnectionMeta, InFlightConn, IpAllowList, Shadow, Shadowed, TcpDecision, TcpMiddleware, TcpRouter,
     TcpRouterSpec, TcpTls, UdpDecision, UdpRouter, UdpRouterSpec, decide_tcp, decide_udp,

@@ -1,6 +1,8 @@
 //! One immutable generation of the routing tables.
 
+use std::any::Any;
 use std::cmp::Reverse;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::index::{Draft, Table};
@@ -46,6 +48,17 @@ pub struct RouterSpec {
     pub priority: i64,
     /// What it does.
     pub action: Action,
+    /// What is done with requests before that, and with responses after it.
+    pub middlewares: Option<Arc<dyn Steps>>,
+}
+
+/// What a router does with requests on their way to its service and with responses on their way back. The routing core
+/// only names it; the data plane knows what it is.
+pub trait Steps: Any + fmt::Debug + Send + Sync {
+    /// The qualified names of the middlewares, in the order in which requests meet them.
+    fn names(&self) -> Vec<Arc<str>>;
+    /// Whether both do the same with the same state.
+    fn is_same(&self, other: &dyn Steps) -> bool;
 }
 
 /// A router in a snapshot.

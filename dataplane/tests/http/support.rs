@@ -192,6 +192,7 @@ pub(crate) fn generation_with(
             rule: Arc::new(Rule::parse_http(rule).unwrap()),
             priority: i64::try_from(rule.len()).unwrap(),
             action: Action::Forward(service.clone().into()),
+            middlewares: None,
         };
         routers.push(Arc::new(Router::new(spec)));
         services.push(service);

@@ -285,6 +285,7 @@ pub(crate) fn generation(
             rule: Arc::new(Rule::parse_http(rule).unwrap()),
             priority: i64::try_from(rule.len()).unwrap(),
             action: Action::Forward(service.clone().into()),
+            middlewares: None,
         })));
         all.push(service);
     }

@@ -240,6 +240,7 @@ impl Node {
             rule: Arc::new(Rule::parse_http("PathPrefix(`/`)").unwrap()),
             priority: 1,
             action: Action::Forward(Target::Mirroring(Arc::new(Mirroring::new(spec, None).unwrap()))),
+            middlewares: None,
         });
         self.published.publish(Generation {
             table: Snapshot::build(2, 3, vec![Arc::new(router)], vec![web, mirror]),
@@ -281,6 +282,7 @@ fn generation(number: u64, policy: &Policy, web: &[At], db: &[At], dns: &[At]) -
         rule: Arc::new(Rule::parse_http("PathPrefix(`/`)").unwrap()),
         priority: 1,
         action: Action::Forward(web.clone().into()),
+        middlewares: None,
     });
     let tcp = TcpRouter::new(TcpRouterSpec {
         name: "tcp/db@test".into(),

@@ -92,7 +92,17 @@ pub(super) const ACCEPTED: &[Accepted] = &[
     Accepted {
         name: "x-forwarded-*",
         line: "a client's `X-Forwarded-User` and other unknown",
-        meant: |pair, part| *part == received_header("x-forwarded-user") && received(pair.ours, "x-forwarded-user").is_empty(),
+        // Rules may ask for it.
+        meant: |pair, _| {
+            pair.request.header("x-forwarded-user").is_some() && received(pair.ours, "x-forwarded-user").is_empty()
+        },
+    },
+    Accepted {
+        name: "two hosts",
+        line: "`GET http://a/ HTTP/1.1` with another name in `Host` goes to `a`",
+        meant: |pair, _| {
+            pair.request.target.starts_with("http") && refused(pair, "the Host header differs from the request target")
+        },
     },
 ];
 

@@ -210,6 +210,7 @@ fn table() -> Snapshot {
             rule: Arc::new(Rule::parse_http(rule).unwrap()),
             priority: i64::try_from(rule.len()).unwrap(),
             action,
+            middlewares: None,
         };
         Arc::new(Router {
             spec,

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use constellation_config::dynamic::{LoadBalancer, Router, Server, Service, ServiceOptions, TlsStore};
-use serde_json::Value;
+use constellation_config::dynamic::{
+    LoadBalancer, Middleware, Router, Server, Service, ServiceOptions, TlsStore,
+};
 
 use super::address::{Neighbours, Place, Unreachable, Wanted, locate};
 use super::container::{Container, State};
@@ -28,7 +29,7 @@ pub(super) struct Definition {
     pub(super) routers: BTreeMap<String, Router>,
     /// Each with one server: this container.
     pub(super) services: BTreeMap<String, Service>,
-    pub(super) middlewares: BTreeMap<String, Value>,
+    pub(super) middlewares: BTreeMap<String, Middleware>,
     pub(super) stores: BTreeMap<String, TlsStore>,
     pub(super) tcp: TcpDefinition,
     pub(super) udp: UdpDefinition,

@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use constellation_config::dynamic::{Dynamic, ServiceOptions, TcpMiddleware, TlsStore};
+use constellation_config::dynamic::{Dynamic, Middleware, ServiceOptions, TcpMiddleware, TlsStore};
 use constellation_table::Condition;
 
-use self::objects::{Claim, HttpObjects, Owned, Shared, TcpObjects, UdpObjects, insert, objects};
+use self::objects::{Claim, HttpObjects, Owned, Shared, TcpObjects, UdpObjects, insert, objects, shared};
 use super::container::Container;
 use super::definition::Definition;
 use crate::sources::{Contribution, Problem, Section};
@@ -32,7 +32,7 @@ struct Merger {
     http: HttpObjects,
     tcp: TcpObjects,
     udp: UdpObjects,
-    middlewares: BTreeMap<String, Owned<serde_json::Value>>,
+    middlewares: BTreeMap<String, Owned<Middleware>>,
     tcp_middlewares: BTreeMap<String, Owned<TcpMiddleware>>,
     options: BTreeMap<(Section, String), Owned<Arc<ServiceOptions>>>,
     shared: Shared,
@@ -201,7 +201,7 @@ impl Merger {
         (dynamic.http.routers, dynamic.http.services) = self.http.finish();
         (dynamic.tcp.routers, dynamic.tcp.services) = self.tcp.finish();
         (dynamic.udp.routers, dynamic.udp.services) = self.udp.finish();
-        dynamic.http.middlewares = objects(self.middlewares).collect();
+        dynamic.http.middlewares = objects(self.middlewares).map(shared).collect();
         dynamic.tcp.middlewares = objects(self.tcp_middlewares).collect();
         dynamic.tls.stores = self.stores;
         let extensions = &mut dynamic.constellation;

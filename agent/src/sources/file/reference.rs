@@ -1,4 +1,4 @@
-//! Files that documents only point at: certificates, keys, trust anchors. Their content belongs to what a document
+//! Files that documents only point at: certificates, keys, trust anchors, users. Their content belongs to what a document
 //! says, although its text doesn't change with it.
 
 use std::collections::BTreeSet;
@@ -25,6 +25,9 @@ pub(super) fn referenced(dynamic: &Dynamic) -> BTreeSet<PathBuf> {
     for transport in dynamic.http.servers_transports.values() {
         pairs.extend(&transport.certificates);
         transport.root_cas.iter().for_each(|path| add(path));
+    }
+    for middleware in dynamic.http.middlewares.values() {
+        middleware.files().into_iter().for_each(&mut add);
     }
     for pair in pairs {
         add(&pair.cert_file);

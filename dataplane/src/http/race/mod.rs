@@ -566,14 +566,8 @@ impl Race<'_> {
         Some(running)
     }
 
-    /// Tries to keep the connection of a response that nobody wants; closes it when many are being read to their end.
     fn discard(&self, upstream: Box<Upstream>) {
-        if let Ok(place) = self.app.discarding.clone().try_acquire_owned() {
-            tokio::spawn(async move {
-                upstream.discard(None).await;
-                drop(place);
-            });
-        }
+        self.app.discard(upstream);
     }
 }
 

@@ -243,6 +243,8 @@ impl Matcher {
     pub(super) fn key(&self) -> Option<HostKey> {
         match self {
             Self::Host(name) => Some(exact_key(name)),
+            // The index looks for those by what is behind the first dot, which these names don't have.
+            Self::WildcardHost(parent) if parent.trim_end_matches('.').is_empty() => None,
             Self::WildcardHost(parent) => Some(wildcard_key(parent)),
             _ => None,
         }
@@ -288,8 +290,9 @@ fn same_host(written: &str, seen: &str) -> bool {
 
 /// Whether `host` is one label and then `parent`.
 fn is_below(parent: &str, host: &str) -> bool {
-    host.split_once('.')
-        .is_some_and(|(_, rest)| same_host(parent, rest))
+    // A name without a dot is one label, with nothing behind it.
+    let (_, rest) = host.split_once('.').unwrap_or((host, ""));
+    same_host(parent, rest)
 }
 
 impl<T> HeaderTest<T> {

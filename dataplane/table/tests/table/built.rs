@@ -121,6 +121,7 @@ impl<'r> Row<'r> {
             rule: Arc::new(rule),
             priority: if self.priority == 0 { length } else { self.priority },
             action,
+            middlewares: None,
         }))
     }
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use constellation_config::dynamic::{
-    Extensions, LoadBalancer, Router, ServiceOptions, TlsStore, options_from_labels,
+    Extensions, LoadBalancer, Middleware, Router, ServiceOptions, TlsStore, options_from_labels,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -66,8 +66,8 @@ pub struct LabelledRoutes {
     pub routers: BTreeMap<String, Router>,
     /// HTTP services by name.
     pub services: BTreeMap<String, LabelledService>,
-    /// HTTP middlewares by name, spelled and typed as in a file.
-    pub middlewares: BTreeMap<String, Value>,
+    /// HTTP middlewares by name.
+    pub middlewares: BTreeMap<String, Middleware>,
     /// TLS stores by name.
     pub stores: BTreeMap<String, TlsStore>,
     /// TCP routers, services and middlewares.
@@ -146,7 +146,10 @@ impl LabelledRoutes {
                 .services
                 .insert(name, service(&key, section(Some(options)))?);
         }
-        routes.middlewares = section(http.remove("middlewares")).into_iter().collect();
+        for (name, middleware) in section(http.remove("middlewares")) {
+            let key = format!("traefik.http.middlewares.{name}");
+            routes.middlewares.insert(name, typed(&key, middleware)?);
+        }
         for (name, store) in section(section(sections.remove("tls")).remove("stores")) {
             let key = format!("traefik.tls.stores.{name}");
             routes.stores.insert(name, typed(&key, store)?);

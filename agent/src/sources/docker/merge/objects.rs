@@ -201,7 +201,7 @@ pub(super) fn objects<K, T>(owned: BTreeMap<K, Owned<T>>) -> impl Iterator<Item 
     owned.into_iter().map(|(name, owned)| (name, owned.object))
 }
 
-fn shared<T>((name, object): (String, T)) -> (String, Arc<T>) {
+pub(super) fn shared<T>((name, object): (String, T)) -> (String, Arc<T>) {
     (name, Arc::new(object))
 }
 

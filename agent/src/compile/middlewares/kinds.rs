@@ -1,0 +1,45 @@
+//! From the options of a middleware to what it does. Errors name the option, its value and what is expected.
+
+use std::sync::Arc;
+
+use constellation_config::dynamic;
+use constellation_middleware::{AddPrefix, Kind};
+use constellation_table::Target;
+
+use crate::compile::pem::PemFiles;
+
+/// What a middleware is made of beside its definition.
+pub(super) struct Input<'a> {
+    /// The qualified name.
+    pub(super) name: &'a Arc<str>,
+    /// The service that it names.
+    pub(super) service: Option<&'a Target>,
+    pub(super) files: &'a mut PemFiles,
+    /// What deserves a look although it works.
+    pub(super) warnings: &'a mut Vec<String>,
+}
+
+impl Input<'_> {
+    /// Builds what is no chain.
+    pub(super) fn build(self, definition: &dynamic::Middleware) -> Result<Kind, String> {
+        let kinds = definition.kinds();
+        match kinds.as_slice() {
+            [_] => {}
+            [] => return Err("it has no kind: write one such as stripPrefix with its options".to_owned()),
+            several => {
+                return Err(format!(
+                    "it has several kinds ({}): keep one, and list the others as middlewares of their own",
+                    several.join(", ")
+                ));
+            }
+        }
+        if let Some(options) = &definition.add_prefix {
+            return add_prefix(options);
+        }
+        Err(format!("{} is not served by this version: remove it from the router to have it served", kinds.join("")))
+    }
+}
+
+fn add_prefix(options: &dynamic::AddPrefix) -> Result<Kind, String> {
+    AddPrefix::new(&options.prefix).map(Kind::AddPrefix)
+}
