@@ -98,6 +98,29 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
     Accepted {
+        name: "connection options",
+        line: "a `Connection` that is no list of names",
+        meant: |pair, _| refused(pair, "malformed Connection header"),
+    },
+    Accepted {
+        name: "name in a redirect",
+        line: "names in `Location` are in lower case",
+        meant: |pair, part| {
+            let location = |outcome: &Outcome| outcome.header("location").map(str::to_ascii_lowercase);
+            *part == Part::Header("location".into()) && location(pair.theirs) == location(pair.ours)
+        },
+    },
+    Accepted {
+        name: "redirect of an empty port",
+        line: "no redirect to HTTPS of `[::1]:80`",
+        meant: |pair, _| {
+            let odd = |host: &str| host.ends_with(':') || host.starts_with('[');
+            pair.theirs.status() == Some(502)
+                && pair.request.header("host").is_some_and(odd)
+                && pair.ours.header("location").is_some()
+        },
+    },
+    Accepted {
         name: "two hosts",
         line: "`GET http://a/ HTTP/1.1` with another name in `Host` goes to `a`",
         meant: |pair, _| {

@@ -20,6 +20,12 @@ impl Outcome {
     pub(super) fn status(&self) -> Option<u16> {
         self.answer.as_ref().ok().map(|answer| answer.status)
     }
+
+    /// The first line of a header of the answer.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.answer.as_ref().ok()?.headers.get(name)?;
+        lines.first().map(String::as_str)
+    }
 }
 
 /// One thing in which two outcomes differ.
