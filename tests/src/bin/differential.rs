@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use constellation_tests::differential::{Plan, program, run};
+use constellation_tests::differential::{About, Plan, program, run, show};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -20,13 +20,26 @@ struct Args {
     /// Where configurations and requests come from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// What configurations are about: `routing`, `middlewares`, `all`, or a kind of middleware such as `stripPrefix`.
+    #[arg(long, default_value = "routing")]
+    kind: About,
     /// Only this case.
     #[arg(long)]
     case: Option<u64>,
+    /// Compare Traefik with itself, to see that nothing but the proxy makes a difference.
+    #[arg(long)]
+    calibrate: bool,
+    /// Print configurations and requests, and send nothing.
+    #[arg(long, requires = "case")]
+    show: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let (true, Some(case)) = (args.show, args.case) {
+        println!("{}", show(&args.kind, args.seed, case));
+        return ExitCode::SUCCESS;
+    }
     let traefik = match program() {
         Ok(traefik) => traefik,
         Err(reason) => {
@@ -37,6 +50,8 @@ fn main() -> ExitCode {
     let plan = Plan {
         pairs: args.pairs,
         seed: args.seed,
+        about: args.kind,
+        calibrate: args.calibrate,
         case: args.case,
         reduce: true,
     };

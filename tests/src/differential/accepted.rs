@@ -84,9 +84,9 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "user-agent",
         line: "of several `User-Agent` lines",
         meant: |pair, part| {
-            *part == received_header("user-agent")
-                && received(pair.theirs, "user-agent").len() == 1
-                && received(pair.theirs, "user-agent").first() == received(pair.ours, "user-agent").first()
+            let [theirs, ours] = [pair.theirs, pair.ours].map(|outcome| received(outcome, "user-agent"));
+            let first = ours.first().filter(|line| !line.is_empty());
+            *part == received_header("user-agent") && theirs.first() == first && theirs.len() <= 1
         },
     },
     Accepted {
@@ -94,7 +94,15 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "a client's `X-Forwarded-User` and other unknown",
         // Rules may ask for it.
         meant: |pair, _| {
-            pair.request.header("x-forwarded-user").is_some() && received(pair.ours, "x-forwarded-user").is_empty()
+            pair.request.header("x-forwarded-user").is_some()
+                && received(pair.ours, "x-forwarded-user").is_empty()
+        },
+    },
+    Accepted {
+        name: "chunks of HTTP/1.0",
+        line: "a chunked request of HTTP/1.0",
+        meant: |pair, _| {
+            pair.request.version == "HTTP/1.0" && refused(pair, "malformed Transfer-Encoding header")
         },
     },
     Accepted {
@@ -124,7 +132,8 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "two hosts",
         line: "`GET http://a/ HTTP/1.1` with another name in `Host` goes to `a`",
         meant: |pair, _| {
-            pair.request.target.starts_with("http") && refused(pair, "the Host header differs from the request target")
+            pair.request.target.starts_with("http")
+                && refused(pair, "the Host header differs from the request target")
         },
     },
 ];
@@ -134,7 +143,9 @@ fn received_header(name: &str) -> Part {
 }
 
 fn both(pair: &Pair<'_>, status: u16) -> bool {
-    [pair.theirs, pair.ours].iter().all(|outcome| outcome.status() == Some(status))
+    [pair.theirs, pair.ours]
+        .iter()
+        .all(|outcome| outcome.status() == Some(status))
 }
 
 /// Whether we refused it for this reason.

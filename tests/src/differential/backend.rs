@@ -18,6 +18,11 @@ pub(super) const PROBE: &str = "X-Probe";
 /// The header with the [`Reply`] that a back end shall give.
 pub(super) const REPLY: &str = "X-Reply";
 
+/// The same for a back end that is asked for `/auth...`.
+pub(super) const AUTH_REPLY: &str = "X-Auth-Reply";
+/// The same for a back end that is asked for `/err...`.
+pub(super) const PAGE_REPLY: &str = "X-Page-Reply";
+
 /// What a request asks its back end to answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -114,7 +119,13 @@ async fn serve(stream: TcpStream, journal: &Journal) -> io::Result<()> {
             Some(length) => reader.exactly(length).await?,
             None => Vec::new(),
         };
-        let reply = head.get(REPLY).and_then(|text| serde_json::from_str(text).ok());
+        let target = head.first.split(' ').nth(1).unwrap_or_default();
+        let asks = match target {
+            auth if auth.starts_with("/auth") => AUTH_REPLY,
+            page if page.starts_with("/err") => PAGE_REPLY,
+            _ => REPLY,
+        };
+        let reply = head.get(asks).and_then(|text| serde_json::from_str(text).ok());
         let answer = answer(&head, &reply.unwrap_or_default());
         let line = head.first.rsplit_once(' ').map_or(&*head.first, |(line, _)| line);
         let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -38,8 +38,8 @@ pub(super) struct Bench {
 pub(super) type Outcomes = [Outcome; 2];
 
 impl Bench {
-    /// Starts everything.
-    pub(super) async fn start(traefik: &std::path::Path) -> Self {
+    /// Starts everything. `calibrate`: a second Traefik stands in for ours.
+    pub(super) async fn start(traefik: &std::path::Path, calibrate: bool) -> Self {
         let site = Site::claim();
         let directory = tempfile::Builder::new()
             .prefix("constellation-differential-")
@@ -54,10 +54,13 @@ impl Bench {
             files: &files,
             docker: &socket,
         };
-        let sides = [
-            Side::traefik(traefik, &site, providers, directory.path()).await,
-            Side::constellation(&site, providers).await,
-        ];
+        let first = Side::traefik(traefik, &site, 0, providers, directory.path()).await;
+        let second = if calibrate {
+            Side::traefik(traefik, &site, 1, providers, directory.path()).await
+        } else {
+            Side::constellation(&site, providers).await
+        };
+        let sides = [first, second];
         Self {
             sides: Arc::new(sides),
             site,
@@ -129,7 +132,7 @@ impl Bench {
         if answer.status == 200 {
             Ok(())
         } else {
-            Err(answer.status.to_string())
+            Err(format!("{}; {}", answer.status, side.complaint()))
         }
     }
 
@@ -171,14 +174,12 @@ impl Bench {
     }
 
     /// Keeps logs and the last configuration where somebody can look at them.
-    pub(super) fn keep(self) -> Vec<PathBuf> {
-        let ours = self.sides[1].directory();
+    pub(super) fn keep(self) -> PathBuf {
         let kept = self.directory.keep();
-        if let Some(ours) = ours {
-            let log = std::fs::read(ours.join("stderr")).unwrap_or_default();
-            std::fs::write(kept.join("constellation.log"), log).unwrap();
+        for side in &*self.sides {
+            std::fs::write(kept.join(format!("{}.log", side.name)), side.log()).unwrap();
         }
-        vec![kept]
+        kept
     }
 }
 

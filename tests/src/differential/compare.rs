@@ -56,42 +56,78 @@ const OWN: [&str; 2] = ["x-forwarded-server", "connection"];
 
 /// Everything in which they differ.
 pub(super) fn compare(theirs: &Outcome, ours: &Outcome) -> Vec<Part> {
-    let mut parts = Vec::new();
+    let mut parts = BTreeSet::new();
     match (&theirs.answer, &ours.answer) {
         (Ok(theirs), Ok(ours)) => {
+            let [theirs, ours] = [comparable(theirs), comparable(ours)];
             if theirs.status != ours.status {
-                parts.push(Part::Status);
+                parts.insert(Part::Status);
             }
             let names = differing(&theirs.headers, &ours.headers, &OF_THE_HOP);
             parts.extend(names.into_iter().map(Part::Header));
             if theirs.body != ours.body {
-                parts.push(Part::Body);
+                parts.insert(Part::Body);
             }
         }
         (Err(_), Err(_)) => {}
-        _ => parts.push(Part::Answer),
+        _ => drop(parts.insert(Part::Answer)),
     }
-    let backends = |outcome: &Outcome| -> Vec<_> {
-        let mut all: Vec<_> = outcome.received.iter().map(|one| one.backend).collect();
-        all.sort_unstable();
-        all
-    };
+    let backends = |outcome: &Outcome| -> Vec<_> { outcome.received.iter().map(|one| one.backend).collect() };
     if backends(theirs) != backends(ours) {
-        parts.push(Part::Backends);
+        parts.insert(Part::Backends);
+        return parts.into_iter().collect();
     }
-    if let ([theirs], [ours]) = (&*theirs.received, &*ours.received) {
+    for (theirs, ours) in theirs.received.iter().zip(&ours.received) {
         if theirs.line != ours.line {
-            parts.push(Part::Line);
+            parts.insert(Part::Line);
         }
         let probe = PROBE.to_ascii_lowercase();
         let ignored = [OWN[0], OWN[1], &probe];
         let names = differing(&theirs.headers, &ours.headers, &ignored);
         parts.extend(names.into_iter().map(Part::ReceivedHeader));
         if theirs.body != ours.body {
-            parts.push(Part::ReceivedBody);
+            parts.insert(Part::ReceivedBody);
         }
     }
-    parts
+    parts.into_iter().collect()
+}
+
+/// An answer without what depends on chance or time.
+fn comparable(answer: &Answered) -> Answered {
+    let mut answer = answer.clone();
+    let first = |name: &str| answer.headers.get(name).and_then(|lines| lines.first()).cloned();
+    let encoding = first("content-encoding").unwrap_or_default();
+    // Two compressors make different bytes of the same.
+    if ["gzip", "br", "zstd"].contains(&&*encoding) {
+        answer.body = if answer.body.is_empty() {
+            String::new()
+        } else {
+            format!("something in {encoding}")
+        };
+        answer.headers.remove("content-length");
+    }
+    // How long one has to wait gets less meanwhile.
+    for name in ["retry-after", "x-retry-in"] {
+        if answer.status == 429
+            && let Some(lines) = answer.headers.get_mut(name)
+        {
+            *lines = vec!["some time".to_owned(); lines.len()];
+        }
+    }
+    for line in answer.headers.get_mut("www-authenticate").into_iter().flatten() {
+        *line = without_chance(line);
+    }
+    answer
+}
+
+/// `Digest realm="x", nonce="..."` without its random values.
+fn without_chance(challenge: &str) -> String {
+    let mut parts = challenge.split(", ").map(|part| match part.split_once('=') {
+        Some((name @ ("nonce" | "opaque"), _)) => format!("{name}=random"),
+        _ => part.to_owned(),
+    });
+    let first = parts.next().unwrap_or_default();
+    parts.fold(first, |all, part| format!("{all}, {part}"))
 }
 
 type Headers = BTreeMap<String, Vec<String>>;

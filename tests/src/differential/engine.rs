@@ -96,7 +96,8 @@ async fn serve(stream: UnixStream, state: &State) -> io::Result<()> {
     Ok(())
 }
 
-const VERSION: &str = r#"{"Version":"27.5.0","ApiVersion":"1.47","MinAPIVersion":"1.24","Os":"linux","Arch":"amd64"}"#;
+const VERSION: &str =
+    r#"{"Version":"27.5.0","ApiVersion":"1.47","MinAPIVersion":"1.24","Os":"linux","Arch":"amd64"}"#;
 
 /// `/v1.47/version` is `/version`.
 fn without_version(path: &str) -> &str {
@@ -143,6 +144,9 @@ fn inspect(containers: &[Value], path: &str) -> (u16, String) {
         .find(|container| container["Id"].as_str() == id && id.is_some());
     match found {
         Some(container) => (200, container.to_string()),
-        None => (404, json!({ "message": format!("no such object: {path}") }).to_string()),
+        None => (
+            404,
+            json!({ "message": format!("no such object: {path}") }).to_string(),
+        ),
     }
 }

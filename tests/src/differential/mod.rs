@@ -23,6 +23,7 @@ mod wire;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+pub use generate::About;
 pub use report::Report;
 pub use traefik::program;
 
@@ -39,10 +40,21 @@ pub struct Plan {
     pub pairs: usize,
     /// Where everything comes from.
     pub seed: u64,
+    /// What configurations are about.
+    pub about: About,
     /// Only this case.
     pub case: Option<u64>,
+    /// Compare Traefik with another Traefik: whatever differs then is of this harness's making.
+    pub calibrate: bool,
     /// Whether configurations are cut down, and logs kept, when there are differences.
     pub reduce: bool,
+}
+
+/// A case and its requests as text.
+pub fn show(about: &About, seed: u64, number: u64) -> String {
+    let case = generate::case(about, seed, number, 0);
+    let requests = case.requests.iter().map(ToString::to_string);
+    requests.fold(case.to_string(), |all, request| all + &request)
 }
 
 /// Compares `traefik` and our binary.
@@ -50,10 +62,10 @@ pub struct Plan {
 /// # Panics
 /// When one of them does not start, or does not take a configuration.
 pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
-    let bench = Bench::start(traefik).await;
+    let bench = Bench::start(traefik, plan.calibrate).await;
     let started = Instant::now();
     let mut report = Report {
-        seed: plan.seed,
+        again: format!("--seed {} --kind {}", plan.seed, plan.about),
         ..Report::default()
     };
     let mut next = plan.case.unwrap_or(0);
@@ -63,7 +75,7 @@ pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
             None => next + PLACES,
         };
         let cases: Vec<Case> = (next..end)
-            .map(|number| generate::case(plan.seed, number, bench.site.number()))
+            .map(|number| generate::case(&plan.about, plan.seed, number, bench.site.number()))
             .collect();
         next = end;
         let outcomes = bench.run(&cases).await;
@@ -80,7 +92,7 @@ pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
             reduce::reduce(&bench, difference).await;
         }
         if !report.holds() {
-            report.kept = bench.keep();
+            report.kept = Some(bench.keep());
         }
     }
     report
@@ -112,9 +124,10 @@ impl Report {
             let kind = |theirs: &Outcome, ours: &Outcome, parts: &[Part]| {
                 (theirs.status(), ours.status(), parts.to_vec())
             };
-            let seen = self.differences.iter().any(|other| {
-                kind(&other.theirs, &other.ours, &other.parts) == kind(&theirs, &ours, &parts)
-            });
+            let seen = self
+                .differences
+                .iter()
+                .any(|other| kind(&other.theirs, &other.ours, &other.parts) == kind(&theirs, &ours, &parts));
             if !self.is_full() && !seen {
                 self.differences.push(Difference {
                     case: case.clone(),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::accepted::ACCEPTED;
 use super::case::{Case, Request};
 use super::compare::{Outcome, Part};
 
@@ -28,10 +29,11 @@ pub struct Report {
     pub different: usize,
     /// How long it took.
     pub took: Duration,
-    pub(super) seed: u64,
+    /// Arguments that give the same configurations and requests.
+    pub(super) again: String,
     pub(super) differences: Vec<Difference>,
     /// Where logs were kept.
-    pub(super) kept: Vec<PathBuf>,
+    pub(super) kept: Option<PathBuf>,
 }
 
 /// A pair that differs.
@@ -65,19 +67,19 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, difference) in self.differences.iter().enumerate() {
             writeln!(f, "--- difference {} ---", number + 1)?;
-            difference.write(f, self.seed)?;
+            difference.write(f, &self.again)?;
         }
         let Self {
             pairs,
             cases,
             forwarded,
             different,
-            seed,
+            again,
             ..
         } = self;
         writeln!(
             f,
-            "seed {seed}: {pairs} pairs of {cases} configurations in {:.1} s, {forwarded} of them forwarded",
+            "{again}: {pairs} pairs of {cases} configurations in {:.1} s, {forwarded} of them forwarded",
             self.took.as_secs_f64()
         )?;
         let statuses = self.statuses.iter();
@@ -86,10 +88,13 @@ impl fmt::Display for Report {
             .collect();
         writeln!(f, "statuses: {}", statuses.join(", "))?;
         writeln!(f, "accepted differences, in docs/traefik-compatibility.md:")?;
-        for (name, count) in &self.accepted {
-            writeln!(f, "{count:>8}  {name}")?;
+        for (accepted, count) in ACCEPTED
+            .iter()
+            .filter_map(|accepted| Some((accepted, self.accepted.get(accepted.name)?)))
+        {
+            writeln!(f, "{count:>8}  {}: | {} ...", accepted.name, accepted.line)?;
         }
-        for kept in &self.kept {
+        if let Some(kept) = &self.kept {
             writeln!(f, "logs and the last configuration are in {}", kept.display())?;
         }
         write!(f, "{different} pairs differ otherwise")
@@ -97,12 +102,12 @@ impl fmt::Display for Report {
 }
 
 impl Difference {
-    fn write(&self, f: &mut fmt::Formatter<'_>, seed: u64) -> fmt::Result {
+    fn write(&self, f: &mut fmt::Formatter<'_>, again: &str) -> fmt::Result {
         let parts: Vec<String> = self.parts.iter().map(ToString::to_string).collect();
         writeln!(f, "they differ in: {}", parts.join(", "))?;
         writeln!(
             f,
-            "again: cargo xtask differential --seed {seed} --case {}",
+            "again: cargo xtask differential {again} --case {}",
             self.case.number
         )?;
         write!(f, "{}{}", self.case, self.request)?;

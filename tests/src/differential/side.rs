@@ -32,7 +32,7 @@ pub(super) struct Side {
 
 #[derive(Debug)]
 enum Process {
-    Traefik { _child: Child },
+    Traefik { _child: Child, log: PathBuf },
     Constellation(Node),
 }
 
@@ -53,23 +53,25 @@ impl Providers<'_> {
 }
 
 impl Side {
-    /// Starts Traefik.
+    /// Starts Traefik at one of the two addresses.
     pub(super) async fn traefik(
         program: &Path,
         site: &Site,
+        which: u8,
         providers: Providers<'_>,
         directory: &Path,
     ) -> Self {
-        let address = site.proxy(0);
+        let address = site.proxy(which);
+        let log = directory.join(format!("traefik-{which}.log"));
         let mut own = providers.section();
         own["providersThrottleDuration"] = json!("20ms");
         let config = json!({
             "global": { "checkNewVersion": false, "sendAnonymousUsage": false },
-            "log": { "level": "DEBUG", "filePath": directory.join("traefik.log") },
+            "log": { "level": "DEBUG", "filePath": log },
             "entryPoints": entry_points(site, address),
             "providers": own,
         });
-        let file = directory.join("traefik.yaml");
+        let file = directory.join(format!("traefik-{which}.yaml"));
         fs::write(&file, config.to_string()).unwrap();
         let child = Command::new(program)
             .arg(format!("--configFile={}", file.display()))
@@ -77,14 +79,14 @@ impl Side {
             .envs(inherited())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(directory.join("traefik.stderr")).unwrap())
+            .stderr(fs::File::create(directory.join(format!("traefik-{which}.stderr"))).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         let side = Self {
             name: "traefik",
             address,
-            process: Process::Traefik { _child: child },
+            process: Process::Traefik { _child: child, log },
         };
         eventually("Traefik listens", async || {
             TcpStream::connect(side.marker()).await.map(drop)
@@ -126,11 +128,18 @@ impl Side {
         }
     }
 
-    /// Where its log is, should it be kept.
-    pub(super) fn directory(&self) -> Option<PathBuf> {
+    /// What it wrote last about errors.
+    pub(super) fn complaint(&self) -> String {
+        let log = self.log();
+        let errors = log.lines().filter(|line| line.contains("ERR") || line.contains("ERROR"));
+        errors.last().unwrap_or("no error in its log").to_owned()
+    }
+
+    /// Everything it wrote.
+    pub(super) fn log(&self) -> String {
         match &self.process {
-            Process::Constellation(node) => Some(node.directory().to_path_buf()),
-            Process::Traefik { .. } => None,
+            Process::Constellation(node) => node.log(),
+            Process::Traefik { log, .. } => fs::read_to_string(log).unwrap_or_default(),
         }
     }
 }

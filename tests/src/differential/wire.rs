@@ -134,10 +134,7 @@ fn parse(bytes: &[u8]) -> Head {
     let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
     let first = text(lines.next().unwrap_or_default());
     let header = |line: &[u8]| {
-        let colon = line
-            .iter()
-            .position(|byte| *byte == b':')
-            .unwrap_or(line.len());
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let (name, value) = line.split_at(colon);
         let value = value.strip_prefix(b":").unwrap_or(value);
         (text(name), text(value.trim_ascii()))
@@ -175,7 +172,10 @@ mod tests {
         assert_eq!(head.headers[..2], expected);
         assert!(head.chunked() && head.length().is_none());
         assert_eq!(reader.chunks().await.unwrap(), b"abc");
-        assert_eq!(reader.head().await.unwrap().unwrap().first, "HTTP/1.1 204 No Content");
+        assert_eq!(
+            reader.head().await.unwrap().unwrap().first,
+            "HTTP/1.1 204 No Content"
+        );
         assert!(reader.head().await.unwrap().is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! The same labels, files and requests give the same behaviour in the real Traefik and in the real binary.
 
-use constellation_tests::differential::{Plan, program, run};
+use constellation_tests::differential::{About, Plan, program, run};
 use constellation_tests::require;
 
 /// 20,000 pairs in CI; elsewhere enough to notice what is plainly wrong.
@@ -11,6 +11,8 @@ async fn traefik_and_this_binary_do_the_same() {
     let plan = Plan {
         pairs: if in_ci { 20_000 } else { 2_000 },
         seed: 1,
+        about: About::Routing,
+        calibrate: false,
         case: None,
         reduce: true,
     };

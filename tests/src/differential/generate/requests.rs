@@ -4,8 +4,8 @@ use fastrand::Rng;
 
 use super::rule::{Node, Wish};
 use super::vocabulary::{
-    ARGUMENTS, HEADERS, HOSTS, KEYS, METHODS, ODD_ARGUMENTS, ODD_HEADERS, ODD_KEYS, ODD_METHODS, ODD_VALUES, PATHS, VALUES,
-    chance, either, pick,
+    ARGUMENTS, HEADERS, HOSTS, KEYS, METHODS, ODD_ARGUMENTS, ODD_HEADERS, ODD_KEYS, ODD_METHODS, ODD_VALUES,
+    PATHS, VALUES, chance, either, pick,
 };
 use crate::differential::case::{Body, Request};
 
@@ -66,11 +66,21 @@ impl Draft {
             3 => self.host = format!("sub.{}", self.host),
             4 => self.host = pick(rng, HOSTS).to_owned(),
             5 => self.path = pick(rng, PATHS).to_owned(),
-            6 => self.path += pick(rng, &["/", "x", "/x", "%2F", "//", "/.", "/..", "/../", "%20", ";v=1"]),
+            6 => {
+                self.path += pick(
+                    rng,
+                    &["/", "x", "/x", "%2F", "//", "/.", "/..", "/../", "%20", ";v=1"],
+                )
+            }
             7 => {
                 let at = rng.usize(..=self.path.len());
                 if self.path.is_char_boundary(at) {
-                    let piece = pick(rng, &["/./", "//", "/../", "%2e", "/%2e%2e/", "%2F", "%41", "%7e", "%", "+"]);
+                    let piece = pick(
+                        rng,
+                        &[
+                            "/./", "//", "/../", "%2e", "/%2e%2e/", "%2F", "%41", "%7e", "%", "+",
+                        ],
+                    );
                     self.path.insert_str(at, piece);
                 }
             }
@@ -146,7 +156,9 @@ impl Draft {
                 continue;
             }
             // A name that is no token makes a bad request of any rule, which is worth seeing only now and then.
-            let token = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+            let token = name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
             if (token && !name.is_empty()) || chance(rng, 10) {
                 headers.push((name.clone(), visible(value)));
             }
@@ -267,7 +279,9 @@ pub(super) fn server_name(host: &str) -> String {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     let address = name.parse::<std::net::IpAddr>().is_ok();
-    let labels = name.split('.').all(|label| !label.is_empty() && !label.starts_with('-'));
+    let labels = name
+        .split('.')
+        .all(|label| !label.is_empty() && !label.starts_with('-'));
     if name.bytes().all(plain) && labels && !address {
         name
     } else {

@@ -33,7 +33,11 @@ pub(super) fn case(rng: &mut Rng, number: u64, site: u8) -> Case {
     for index in 0..count {
         let odd = chance(rng, 7);
         let node = maker.rule(rng, 3);
-        let rule = if odd { rule::odd(rng).to_owned() } else { node.text(rng) };
+        let rule = if odd {
+            rule::odd(rng).to_owned()
+        } else {
+            node.text(rng)
+        };
         routers.push(router(rng, &draft, index, rule));
         // Requests of a rule that is no tree are those of the others.
         if !odd {
@@ -98,7 +102,11 @@ fn part(rng: &mut Rng, routers: &mut [Router]) {
     let mut used = BTreeSet::new();
     for router in routers {
         loop {
-            let priority = router.priority.as_ref().and_then(Value::as_i64).filter(|p| *p != 0);
+            let priority = router
+                .priority
+                .as_ref()
+                .and_then(Value::as_i64)
+                .filter(|p| *p != 0);
             let priority = priority.unwrap_or(i64::try_from(router.rule.len()).unwrap_or(i64::MAX));
             if used.insert(priority) {
                 break;
@@ -167,7 +175,11 @@ fn write_router(rng: &mut Rng, router: &Router, service: Option<&str>, labels: &
             1 => key.to_ascii_uppercase(),
             _ => key.to_owned(),
         };
-        let section = if chance(rng, 5) { "HTTP.Routers" } else { "http.routers" };
+        let section = if chance(rng, 5) {
+            "HTTP.Routers"
+        } else {
+            "http.routers"
+        };
         labels.push((format!("traefik.{section}.{}.{key}", router.name), value));
     };
     label(rng, "rule", router.rule.clone());
@@ -213,7 +225,10 @@ fn odd_label(rng: &mut Rng, name: &str) -> (String, String) {
         ("tags", "a,b"),
     ];
     let (label, value) = all[rng.usize(..all.len())];
-    (format!("traefik.{}", label.replace("NAME", name)), value.to_owned())
+    (
+        format!("traefik.{}", label.replace("NAME", name)),
+        value.to_owned(),
+    )
 }
 
 fn ask(rng: &mut Rng, draft: &mut Draft, rules: &[Node]) {

@@ -4,8 +4,8 @@ use fastrand::Rng;
 
 use super::pattern::{Pattern, pattern};
 use super::vocabulary::{
-    ARGUMENTS, HEADERS, HOSTS, KEYS, METHODS, NETWORKS, ODD_ARGUMENTS, ODD_HEADERS, ODD_HOSTS, ODD_KEYS, ODD_METHODS,
-    ODD_NETWORKS, ODD_PATHS, ODD_VALUES, PATHS, VALUES, chance, either, pick,
+    ARGUMENTS, HEADERS, HOSTS, KEYS, METHODS, NETWORKS, ODD_ARGUMENTS, ODD_HEADERS, ODD_HOSTS, ODD_KEYS,
+    ODD_METHODS, ODD_NETWORKS, ODD_PATHS, ODD_VALUES, PATHS, VALUES, chance, either, pick,
 };
 use crate::differential::site;
 
@@ -113,7 +113,11 @@ impl Maker {
             15 => {
                 let name = either(rng, 20, HEADERS, ODD_HEADERS);
                 let Pattern { expression, sample } = pattern(rng, VALUES);
-                matcher("HeaderRegexp", &[name, &expression], Wish::Header(name.into(), sample))
+                matcher(
+                    "HeaderRegexp",
+                    &[name, &expression],
+                    Wish::Header(name.into(), sample),
+                )
             }
             16 => {
                 let key = either(rng, 20, KEYS, ODD_KEYS);
@@ -130,7 +134,11 @@ impl Maker {
                     return matcher("QueryRegexp", &[key], Wish::Query(key.into(), String::new()));
                 }
                 let Pattern { expression, sample } = pattern(rng, ARGUMENTS);
-                matcher("QueryRegexp", &[key, &expression], Wish::Query(key.into(), sample))
+                matcher(
+                    "QueryRegexp",
+                    &[key, &expression],
+                    Wish::Query(key.into(), sample),
+                )
             }
             _ => {
                 let which = rng.u8(..2);

@@ -22,15 +22,25 @@ pub(super) fn file(rng: &mut Rng, draft: &mut Draft, index: usize) -> String {
         6 => balancer["servers"][0]["preservePath"] = json!(true),
         7..=8 => {
             // Named after what is served there, or with a path of its own.
-            let url = balancer["servers"][0]["url"].as_str().unwrap_or_default().to_owned();
-            balancer["servers"][0]["url"] = json!(format!("{url}{}", pick(rng, &["/", "/base", "/base/", "/b%20c", "/a%2Fb", "/b//c"])));
+            let url = balancer["servers"][0]["url"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            balancer["servers"][0]["url"] = json!(format!(
+                "{url}{}",
+                pick(rng, &["/", "/base", "/base/", "/b%20c", "/a%2Fb", "/b//c"])
+            ));
             balancer["servers"][0]["preservePath"] = json!(rng.bool());
         }
         9 => balancer["servers"][0]["weight"] = json!(rng.u8(1..5)),
         _ => {}
     }
     if chance(rng, 4) {
-        return pick(rng, &["missing", "missing@file", "missing@docker", "api@internal2"]).to_owned();
+        return pick(
+            rng,
+            &["missing", "missing@file", "missing@docker", "api@internal2"],
+        )
+        .to_owned();
     }
     draft
         .case

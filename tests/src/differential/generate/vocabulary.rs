@@ -63,7 +63,15 @@ pub(super) const ODD_HOSTS: &[&str] = &[
 
 /// Paths.
 pub(super) const PATHS: &[&str] = &[
-    "/", "/api", "/api/", "/api/v1", "/foo", "/foobar", "/a.b", "/Foo", "/api/v1/x",
+    "/",
+    "/api",
+    "/api/",
+    "/api/v1",
+    "/foo",
+    "/foobar",
+    "/a.b",
+    "/Foo",
+    "/api/v1/x",
 ];
 /// Paths with more than letters.
 pub(super) const ODD_PATHS: &[&str] = &[
@@ -141,19 +149,50 @@ pub(super) const ODD_HEADERS: &[&str] = &[
 pub(super) const VALUES: &[&str] = &["1", "one", "one two", "a,b", "text/html", "http", "k=v"];
 /// Values of headers that are special.
 pub(super) const ODD_VALUES: &[&str] = &[
-    "", "One", " one", "one ", "a, b", "ä", "*", "https", "a\tb", "\"q\"", "a;q=0.5", "ws", "80", "127.0.0.1", "5",
-    "chunked", "trailers",
+    "",
+    "One",
+    " one",
+    "one ",
+    "a, b",
+    "ä",
+    "*",
+    "https",
+    "a\tb",
+    "\"q\"",
+    "a;q=0.5",
+    "ws",
+    "80",
+    "127.0.0.1",
+    "5",
+    "chunked",
+    "trailers",
 ];
 
 /// Keys of queries.
 pub(super) const KEYS: &[&str] = &["q", "page", "x"];
 /// Keys of queries that are special.
-pub(super) const ODD_KEYS: &[&str] = &["Q", "a b", "ü", "x[]", "a+b", "", "a&b", "a=b", "%71", "a;b", "a/b"];
+pub(super) const ODD_KEYS: &[&str] = &[
+    "Q", "a b", "ü", "x[]", "a+b", "", "a&b", "a=b", "%71", "a;b", "a/b",
+];
 /// Values in queries.
 pub(super) const ARGUMENTS: &[&str] = &["1", "one", "two", "2"];
 /// Values in queries that are special.
 pub(super) const ODD_ARGUMENTS: &[&str] = &[
-    "", "a b", "a+b", "ü", "a&b", "a=b", "%", "a;b", "%20", "One", "a/b", "?", "#", "a%2", "\u{1F600}",
+    "",
+    "a b",
+    "a+b",
+    "ü",
+    "a&b",
+    "a=b",
+    "%",
+    "a;b",
+    "%20",
+    "One",
+    "a/b",
+    "?",
+    "#",
+    "a%2",
+    "\u{1F600}",
 ];
 
 /// Methods.
