@@ -110,13 +110,11 @@ const KEYS: [(&str, &str); 40] = [
 /// Sections that change nothing here and do no harm: a node serves its own entry points with the certificates it is
 /// given whether they are there or not, so one file can serve nodes of this version and of later ones. That they have no
 /// effect is said at every start and by `check`.
-const WITHOUT_EFFECT: [(&str, &str); 3] = [
+const WITHOUT_EFFECT: [(&str, &str); 1] = [
     (
         "certificatesResolvers",
         "this version orders no certificates; give them in a dynamic file (tls.certificates)",
     ),
-    ("edge.mode", "this version always serves its own entry points"),
-    ("traefikProvider", "this version serves no document for Traefik"),
 ];
 
 /// One warning for each such key that the configuration has, in its order.
