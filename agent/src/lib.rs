@@ -20,6 +20,7 @@ pub mod kernel;
 pub mod logging;
 mod memory;
 pub mod peers;
+pub mod provider;
 pub mod publish;
 pub mod report;
 pub mod runtime_file;

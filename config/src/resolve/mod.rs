@@ -48,8 +48,7 @@ pub(crate) fn resolve(raw: &RawConfig, tree: &Tree, host_name: &str) -> Resoluti
         EdgeMode::Direct => None,
         EdgeMode::BehindTraefik | EdgeMode::ProviderOnly => Some(RawTraefikProvider::default()),
     });
-    let traefik_provider =
-        wanted.map(|provider| traefik_provider::one(&provider, &entry_points, &mut judge));
+    let traefik_provider = wanted.map(|provider| traefik_provider::one(&provider, &entry_points, &mut judge));
     let mut others = vec![("control.address", control.address)];
     if let Some(provider) = &traefik_provider {
         others.push(("traefikProvider.address", provider.address));

@@ -39,9 +39,15 @@ pub(super) fn one(
                 &format!("{KEY}.failover.address"),
                 "can be reached at every address of this machine",
             )
-            .expects("an address that only Traefik reaches, such as 127.0.0.1:8082 or that of a Docker bridge");
+            .expects(
+                "an address that only Traefik reaches, such as 127.0.0.1:8082 or that of a Docker bridge",
+            );
     }
-    if let Some(name) = entry_points.iter().map(|e| &e.name).find(|name| *name == TraefikProvider::ENTRANCE) {
+    if let Some(name) = entry_points
+        .iter()
+        .map(|e| &e.name)
+        .find(|name| *name == TraefikProvider::ENTRANCE)
+    {
         judge
             .refuse(
                 &format!("entryPoints.{name}"),

@@ -36,7 +36,11 @@ fn the_mode_says_what_listens() {
 
 #[test]
 fn the_section_and_the_variables_switch_the_document_on() {
-    let port = |config: Config| config.traefik_provider.map(|provider| provider.address.to_string());
+    let port = |config: Config| {
+        config
+            .traefik_provider
+            .map(|provider| provider.address.to_string())
+    };
     let on = "traefikProvider: true";
     assert_eq!(port(config(on, &[])).as_deref(), Some("127.0.0.1:8081"));
     let variable = [("TRAEFIK_HTTP_PROVIDER_PORT", "9081")];

@@ -22,7 +22,9 @@ mod target;
 mod text;
 mod view;
 
-pub use decide::{Candidate, Candidates, Choice, Decision, decide, decide_here, decide_stream_here};
+pub use decide::{
+    Candidate, Candidates, Choice, Decision, decide, decide_here, decide_service, decide_stream_here,
+};
 pub use explain::{
     AskedConnection, AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation,
     FurtherLine, HttpsLine, MiddlewareLine, MiddlewareVerdict, MirrorLine, NearMiss, Outcome, Precedence,

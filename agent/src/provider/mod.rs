@@ -1,0 +1,5 @@
+//! The document for a Traefik.
+
+mod document;
+
+pub use self::document::{Document, RETRY, Terms, document};
