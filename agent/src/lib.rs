@@ -16,6 +16,7 @@ pub mod drains;
 pub mod edge;
 pub mod guard;
 pub mod handover;
+mod http_server;
 pub mod kernel;
 pub mod logging;
 mod memory;
