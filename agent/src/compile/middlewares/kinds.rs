@@ -6,6 +6,7 @@ use constellation_config::dynamic;
 use constellation_middleware::{AddPrefix, Kind};
 use constellation_table::Target;
 
+use super::{access, limit};
 use crate::compile::pem::PemFiles;
 
 /// What a middleware is made of beside its definition.
@@ -36,6 +37,27 @@ impl Input<'_> {
         if let Some(options) = &definition.add_prefix {
             return add_prefix(options);
         }
+        if let Some(options) = &definition.basic_auth {
+            return access::basic_auth(options, self.warnings);
+        }
+        if let Some(options) = &definition.encoded_characters {
+            return Ok(access::encoded_characters(options));
+        }
+        if let Some(options) = &definition.in_flight_req {
+            return limit::in_flight_req(options);
+        }
+        if let Some(options) = &definition.ip_allow_list {
+            return access::ip_allow_list(options);
+        }
+        if let Some(options) = &definition.ip_white_list {
+            return access::ip_white_list(options, self.warnings);
+        }
+        if let Some(plugin) = &definition.plugin {
+            return Err(unsupported(plugin));
+        }
+        if let Some(options) = &definition.rate_limit {
+            return limit::rate_limit(options);
+        }
         Err(format!(
             "{} is not served by this version: remove it from the router to have it served",
             kinds.join("")
@@ -45,4 +67,12 @@ impl Input<'_> {
 
 fn add_prefix(options: &dynamic::AddPrefix) -> Result<Kind, String> {
     AddPrefix::new(&options.prefix).map(Kind::AddPrefix)
+}
+
+fn unsupported(plugin: &dynamic::Plugin) -> String {
+    let names = plugin.names().join(", ");
+    format!(
+        "plugins ({names}) are not supported, as they are code for Traefik's interpreter: see \"Not supported\" in \
+         docs/traefik-compatibility.md for what stands in for them"
+    )
 }

@@ -1,0 +1,70 @@
+//! Middlewares that decide who may pass.
+
+use constellation_config::dynamic;
+use constellation_middleware::{
+    BasicAuth, ClientAddress, Encodable, EncodedCharacters, Identity, IpAllowList, Kind, Source,
+};
+
+pub(super) fn ip_allow_list(options: &dynamic::IpAllowList) -> Result<Kind, String> {
+    let client = client_address(options.ip_strategy.as_ref())?;
+    IpAllowList::new(&options.source_range, client, options.reject_status_code).map(Kind::IpAllowList)
+}
+
+pub(super) fn ip_white_list(options: &dynamic::IpWhiteList, warnings: &mut Vec<String>) -> Result<Kind, String> {
+    warnings.push("ipWhiteList is the old name: write ipAllowList".to_owned());
+    let client = client_address(options.ip_strategy.as_ref())?;
+    IpAllowList::new(&options.source_range, client, None).map(Kind::IpAllowList)
+}
+
+pub(super) fn basic_auth(options: &dynamic::BasicAuth, warnings: &mut Vec<String>) -> Result<Kind, String> {
+    users_were_read(&options.users_file)?;
+    let identity = Identity::new(options.remove_header, &options.header_field)?;
+    let users = options.users.iter().map(dynamic::Confidential::as_str);
+    let (kind, found) = BasicAuth::new(users, &options.realm, identity)?;
+    warnings.extend(found);
+    Ok(Kind::BasicAuth(kind))
+}
+
+pub(super) fn encoded_characters(options: &dynamic::EncodedCharacters) -> Kind {
+    Kind::EncodedCharacters(EncodedCharacters::new(Encodable {
+        back_slash: options.allow_encoded_back_slash,
+        hash: options.allow_encoded_hash,
+        null: options.allow_encoded_null_character,
+        percent: options.allow_encoded_percent,
+        question_mark: options.allow_encoded_question_mark,
+        semicolon: options.allow_encoded_semicolon,
+        slash: options.allow_encoded_slash,
+    }))
+}
+
+/// What could be read of files stands in their place before middlewares are compiled.
+pub(super) fn users_were_read(users_file: &str) -> Result<(), String> {
+    match users_file {
+        "" => Ok(()),
+        path => Err(format!(
+            "its usersFile {path:?} could not be read: correct the path or the file's permissions"
+        )),
+    }
+}
+
+pub(super) fn client_address(strategy: Option<&dynamic::IpStrategy>) -> Result<ClientAddress, String> {
+    match strategy {
+        Some(strategy) => ClientAddress::new(strategy.depth, &strategy.excluded_ips, strategy.ipv6_subnet),
+        None => Ok(ClientAddress::default()),
+    }
+}
+
+/// Which requests are counted together; `default` where the options don't say it.
+pub(super) fn source(
+    criterion: Option<&dynamic::SourceCriterion>,
+    default: impl FnOnce() -> Source,
+) -> Result<Source, String> {
+    let Some(criterion) = criterion else {
+        return Ok(default());
+    };
+    let address = match &criterion.ip_strategy {
+        Some(strategy) => Some(client_address(Some(strategy))?),
+        None => None,
+    };
+    Source::new(address, &criterion.request_header_name, criterion.request_host, default)
+}
