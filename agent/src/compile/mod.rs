@@ -49,6 +49,8 @@ use self::transports::TransportEntry;
 use crate::report::DisabledRouter;
 use crate::sources::{Contribution, Problem};
 
+pub(crate) use self::balancer::cookie_name as cookie;
+pub(crate) use self::server::endpoint;
 pub use self::starting::starting;
 pub use self::statics::{EntryPointRules, Redirection, Statics};
 

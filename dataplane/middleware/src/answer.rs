@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use pingora_http::ResponseHeader;
 
 /// A whole response. `Content-Length` and `Date` are added by whoever sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,15 @@ impl Answer {
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
+        self
+    }
+
+    /// With the headers of a response as well.
+    #[must_use]
+    pub(crate) fn with_all(mut self, response: &ResponseHeader) -> Self {
+        for (name, value) in &response.headers {
+            self.headers.append(name.clone(), value.clone());
+        }
         self
     }
 }

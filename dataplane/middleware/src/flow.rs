@@ -1,12 +1,20 @@
 //! What follows from a middleware's look at a request, and what it does when the response comes.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use pingora_http::ResponseHeader;
 
+use crate::buffering::Buffers;
+use crate::compress::CompressResponse;
+use crate::content_type::DetectType;
+use crate::errors::{ErrorPage, Page};
+use crate::grpc_web::GrpcWebResponse;
+use crate::headers::ChangeHeaders;
+use crate::retry::Retrying;
 use crate::{Answer, Place, Verify};
 
 /// What follows from a middleware's look at a request.
@@ -31,6 +39,10 @@ pub enum Ask<'m> {
     Verify(Verify<'m>),
     /// The request waits for so long, then the next one has its turn.
     Wait(Duration),
+    /// Bodies are to be taken whole before they go on.
+    Buffer(&'m Arc<Buffers>),
+    /// More attempts are to be made than the service's policy makes.
+    Retry(&'m Arc<Retrying>),
 }
 
 /// What a middleware does when the response comes. It is kept until the response is over, so that a place that is
@@ -39,38 +51,69 @@ pub enum Ask<'m> {
 pub enum Later {
     /// The place of the request is given back.
     Place(Place),
+    /// Changes its headers.
+    ChangeHeaders(ChangeHeaders),
+    /// Compresses its body.
+    Compress(CompressResponse),
+    /// Guesses its type.
+    DetectType(DetectType),
+    /// Puts a page in its place.
+    Errors(ErrorPage),
+    /// Makes gRPC-Web of it.
+    GrpcWeb(GrpcWebResponse),
 }
 
 impl Later {
-    /// Changes the head of a response, and says what is to become of its body. `bodiless`: none follows, whatever the
-    /// head says.
+    /// Whether it has to see how the body begins before the head of the response goes to the client.
+    pub fn looks_at_body(&self) -> bool {
+        matches!(self, Self::DetectType(_))
+    }
+
+    /// What the body of the request goes through on its way to the service.
+    pub fn incoming(&self) -> Option<Box<dyn Transform>> {
+        match self {
+            Self::GrpcWeb(later) => later.incoming(),
+            _ => None,
+        }
+    }
+
+    /// Changes the head of a response, and says what is to become of its body. `first`: how the body begins, as far as
+    /// that is known. `bodiless`: none follows, whatever the head says.
     pub fn leave(
         &mut self,
         response: &mut ResponseHeader,
         method: &Method,
+        first: &[u8],
         bodiless: bool,
-    ) -> Result<After<'_>, Unfit> {
-        let _ = (response, method, bodiless);
+    ) -> Result<After, Unfit> {
+        let _ = method;
         match self {
             Self::Place(_) => Ok(After::Next),
+            Self::ChangeHeaders(later) => later.leave(response).map(|()| After::Next),
+            Self::Compress(later) => later.leave(response, bodiless),
+            Self::DetectType(later) => later.leave(response, first).map(|()| After::Next),
+            Self::Errors(later) => Ok(match later.leave(response.status.as_u16()) {
+                Some(page) => After::Page(Box::new(page)),
+                None => After::Next,
+            }),
+            Self::GrpcWeb(later) => later.leave(response, bodiless),
         }
     }
 }
 
 /// What follows from a middleware's look at the head of a response.
 #[derive(Debug)]
-pub enum After<'l> {
+pub enum After {
     /// The next one has its turn.
     Next,
-    /// The same, and the body goes through this.
+    /// A page is to be fetched, and goes to the client instead.
+    Page(Box<Page>),
+    /// The next one has its turn, and the body goes through this.
     Transform(Box<dyn Transform>),
-    /// Nothing else yet.
-    #[doc(hidden)]
-    Never(std::convert::Infallible, std::marker::PhantomData<&'l ()>),
 }
 
 /// Changes the body of a response on its way. Whoever installs one takes care of the head (`Content-Length`).
-pub trait Transform: fmt::Debug + Send {
+pub trait Transform: fmt::Debug + Send + Sync {
     /// Takes a piece in and gives what may go on; nothing, while it waits for more.
     fn push(&mut self, data: Bytes) -> Result<Bytes, Unfit>;
     /// Nothing has come for a while: gives what it holds back and may go on.

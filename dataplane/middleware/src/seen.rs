@@ -41,3 +41,20 @@ pub(crate) fn seen_from(client: &str) -> Seen<'static> {
         certificates: &[],
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A request of a client on this machine.
+    pub(crate) fn seen(tls: bool) -> Seen<'static> {
+        Seen {
+            client: SocketAddr::from(([127, 0, 0, 1], 5000)),
+            local: SocketAddr::from(([127, 0, 0, 1], 80)),
+            tls,
+            now: Instant::now(),
+            bodiless: true,
+            server_name: None,
+        }
+    }
+}

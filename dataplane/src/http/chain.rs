@@ -5,14 +5,15 @@
 //! end's or one of our own, is about to go to the client.
 
 use bytes::Bytes;
-use constellation_middleware::{After, Answer, Ask, Chain, Flow, Seen, Transform, Unfit};
-use http::HeaderValue;
+use constellation_middleware::{After, Answer, Ask, Chain, Flow, Later, Seen, Transform, Unfit};
 use http::header::RETRY_AFTER;
+use http::{HeaderValue, Method};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use smallvec::SmallVec;
 
+use super::answer::Own;
 use super::exchange::Exchange;
 use super::proxy::App;
 use super::verifying::Crowded;
@@ -22,17 +23,21 @@ pub(super) enum Left {
     /// It goes on, its body through these.
     Same(Transforms),
     /// This goes to the client instead.
-    #[expect(dead_code, reason = "no kind replaces responses yet")]
-    Replaced(Box<Answer>),
+    Replaced(Own),
 }
 
-/// What the body of a response goes through, first to last.
+/// What a body goes through, first to last.
 #[derive(Default)]
 pub(super) struct Transforms(SmallVec<[Box<dyn Transform>; 1]>);
 
 impl Transforms {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Adds one after the others.
+    pub(super) fn add(&mut self, transform: Box<dyn Transform>) {
+        self.0.push(transform);
     }
 
     /// What may go on of a piece of the body.
@@ -126,7 +131,7 @@ impl App {
             let seen = Seen { turn, ..seen };
             let mut flow = middleware.enter(session.req_header_mut(), &seen);
             while let Ok(Flow::Ask(ask)) = flow {
-                flow = self.settle(ask, session).await;
+                flow = self.settle(ask, session, exchange).await;
             }
             let flow = flow.map_err(|error| {
                 tracing::debug!(%error, middleware = %middleware.name, "a middleware can't change the request");
@@ -135,8 +140,13 @@ impl App {
             match flow {
                 // None are left.
                 Flow::Next | Flow::Ask(_) => {}
-                Flow::Later(later) => exchange.later.push(later),
                 Flow::User(user) => exchange.user = Some(user),
+                Flow::Later(later) => {
+                    if let Some(transform) = later.incoming() {
+                        exchange.incoming.add(transform);
+                    }
+                    exchange.later.push(later);
+                }
                 Flow::Answer(of_middleware) => {
                     answer = Some(of_middleware);
                     break;
@@ -151,8 +161,23 @@ impl App {
     }
 
     /// Does what a middleware needs before it can decide.
-    async fn settle<'m>(&self, ask: Ask<'m>, session: &mut ServerSession) -> Result<Flow<'m>, Unfit> {
+    async fn settle<'m>(
+        &self,
+        ask: Ask<'m>,
+        session: &mut ServerSession,
+        exchange: &mut Exchange,
+    ) -> Result<Flow<'m>, Unfit> {
         match ask {
+            Ask::Buffer(buffers) => {
+                exchange.method = session.req_header().method.clone();
+                exchange.buffers = Some(buffers.clone());
+                Ok(Flow::Next)
+            }
+            Ask::Retry(retrying) => {
+                exchange.repeatable |= retrying.non_idempotent;
+                exchange.retrying = Some(retrying.clone());
+                Ok(Flow::Next)
+            }
             Ask::Verify(verify) => match self.edge.verifying.run(verify.work()).await {
                 Ok(right) => verify.finish(right, session.req_header_mut()),
                 Err(Crowded) => {
@@ -168,23 +193,57 @@ impl App {
         }
     }
 
-    /// Lets the middlewares that wait for it have their turn at a response.
+    /// Lets the middlewares that wait for it have their turn at a response. `first`: how its body begins, as far as that
+    /// is known.
     pub(super) async fn leave(
         &self,
-        session: &ServerSession,
+        session: &mut ServerSession,
         exchange: &mut Exchange,
         head: &mut ResponseHeader,
+        first: &[u8],
         bodiless: bool,
     ) -> Result<Left> {
+        let mut later = std::mem::take(&mut exchange.later);
+        let left = self
+            .leave_all(session, exchange, &mut later, head, first, bodiless)
+            .await;
+        // What is counted while the response lasts hangs on them.
+        exchange.later = later;
+        left
+    }
+
+    async fn leave_all(
+        &self,
+        session: &mut ServerSession,
+        exchange: &Exchange,
+        all: &mut [Later],
+        head: &mut ResponseHeader,
+        first: &[u8],
+        bodiless: bool,
+    ) -> Result<Left> {
+        let method = session.req_header().method.clone();
         let mut transforms = Transforms::default();
-        for later in exchange.later.iter_mut().rev() {
-            let method = &session.req_header().method;
-            match later.leave(head, method, bodiless).map_err(unfit)? {
+        let mut instead: Option<Own> = None;
+        for later in all.iter_mut().rev() {
+            let after = match &mut instead {
+                None => later.leave(head, &method, first, bodiless),
+                Some(own) => {
+                    let bodiless = own.body.is_empty() || method == Method::HEAD;
+                    later.leave(&mut own.head, &method, &own.body, bodiless)
+                }
+            };
+            match after.map_err(unfit)? {
                 After::Next => {}
-                After::Transform(transform) => transforms.0.push(transform),
-                After::Never(never, _) => match never {},
+                After::Transform(transform) => transforms.add(transform),
+                After::Page(page) => {
+                    instead = Some(self.fetch(session, exchange, &page).await?);
+                    transforms = Transforms::default();
+                }
             }
         }
-        Ok(Left::Same(transforms))
+        match instead {
+            None => Ok(Left::Same(transforms)),
+            Some(own) => own.through(transforms).map(Left::Replaced),
+        }
     }
 }

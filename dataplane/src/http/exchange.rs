@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use constellation_middleware::Later;
+use constellation_middleware::{Buffers, Later, Retrying};
 use constellation_table::Failover;
 use constellation_table::{Carried, Endpoint, EntryPointId, Probe, Router, Service};
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use super::Edge;
 use super::body::Body;
+use super::chain::Transforms;
 use super::connection::Connection;
 use super::forwarded::{self, Upgrade};
 use super::mirror::Copies;
@@ -59,6 +60,16 @@ pub(crate) struct Exchange {
     pub(super) user: Option<Box<str>>,
     /// What middlewares do when the response comes, in the order in which they saw the request.
     pub(super) later: Vec<Later>,
+    /// What the request's body goes through on its way to the service.
+    pub(super) incoming: Transforms,
+    /// Bodies are taken whole before they go on.
+    pub(super) buffers: Option<Arc<Buffers>>,
+    /// The method of the request, where that is asked for when an attempt is over.
+    pub(super) method: Method,
+    /// The request's body, once it was taken whole.
+    pub(super) gathered: Option<Body>,
+    /// Middlewares ask for more attempts.
+    pub(super) retrying: Option<Arc<Retrying>>,
 }
 
 /// A service that may take the request.
@@ -109,6 +120,16 @@ impl Route {
     }
 }
 
+/// A body that is not what its head says.
+fn unreadable(error: Box<Error>) -> Box<Error> {
+    Error::because(
+        ErrorType::HTTPStatus(400),
+        "the request body can't be read",
+        error,
+    )
+    .into_down()
+}
+
 impl Exchange {
     /// A request of which nothing is known yet.
     pub(super) fn new() -> Self {
@@ -134,6 +155,11 @@ impl Exchange {
             lines: SmallVec::new(),
             user: None,
             later: Vec::new(),
+            incoming: Transforms::default(),
+            buffers: None,
+            method: Method::GET,
+            gathered: None,
+            retrying: None,
         }
     }
 
@@ -150,11 +176,15 @@ impl Exchange {
             .or_else(|| self.route.as_ref()?.service.as_ref())
     }
 
-    /// Adds the client to `X-Forwarded-For`, where the client itself has sent the request. Neither rules nor middlewares
-    /// see that.
-    pub(super) fn append_for(&self, request: &mut RequestHeader) -> Result<()> {
+    /// Adds the client to `X-Forwarded-For`, where the client itself has sent the request, and takes away an upgrade that is
+    /// none. Neither rules nor middlewares see that.
+    pub(super) fn settle_headers(&self, request: &mut RequestHeader) -> Result<()> {
+        forwarded::keep_upgrade(request, self.upgrade);
         match &self.connection {
-            Some(connection) if connection.node.is_none() => forwarded::append_for(request, connection),
+            // Whoever has handed it over has done that.
+            Some(connection) if connection.node.is_none() && !connection.entry_point.by_service => {
+                forwarded::append_for(request, connection)
+            }
             _ => Ok(()),
         }
     }
@@ -171,7 +201,8 @@ impl Exchange {
         let kept = self
             .service()
             .map_or(0, |service| service.policy.retry.replay_bytes);
-        asked.chain([kept]).max().unwrap_or(0)
+        let by_middleware = self.retrying.as_ref().and_then(|retrying| retrying.max_body);
+        asked.chain([by_middleware.unwrap_or(kept)]).max().unwrap_or(0)
     }
 
     /// Takes in what was read of the request body. Whether that was all.
@@ -188,12 +219,19 @@ impl Exchange {
                 let error = Error::explain(ErrorType::HTTPStatus(413), "the request body is too large");
                 return Err(error.into_down());
             }
+            let data = match self.incoming.is_empty() {
+                true => data,
+                false => self.incoming.push(data).map_err(unreadable)?,
+            };
             if let Some(copies) = &mut self.copies {
                 copies.push(&data);
             }
             body.push(data);
         }
         if end {
+            if !self.incoming.is_empty() {
+                body.push(self.incoming.finish(&mut None).map_err(unreadable)?);
+            }
             body.finish();
         }
         Ok(end)

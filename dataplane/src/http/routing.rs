@@ -31,7 +31,7 @@ pub(super) enum Outcome {
 }
 
 /// What the wire checks say of HTTP/1 and the library of HTTP/2 leaves open.
-fn check_http2(request: &RequestHeader, max_headers: usize) -> Result<(), Refusal> {
+pub(super) fn check_http2(request: &RequestHeader, max_headers: usize) -> Result<(), Refusal> {
     let headers = &request.headers;
     // The crumbs of one cookie header are one header (RFC 9113 section 8.2.3).
     let crumbs = headers.get_all(header::COOKIE).iter().count();
@@ -56,12 +56,15 @@ impl App {
         if connection.node.is_some() {
             return self.route_from_node(session, exchange, &connection);
         }
+        if connection.entry_point.by_service {
+            return self.route_by_service(session, exchange, &connection);
+        }
         exchange.connection = Some(connection.clone());
         let limits = connection.entry_point.limits;
         if connection.is_last_request() {
             session.set_keepalive(None);
         }
-        exchange.upgrade = forwarded::settle_upgrade(session.req_header_mut());
+        exchange.upgrade = forwarded::asked_upgrade(session.req_header());
         // An upgraded connection may be silent for hours.
         session.set_read_timeout(limits.read_timeout.filter(|_| exchange.upgrade == Upgrade::None));
         session.set_write_timeout(limits.write_timeout);
@@ -75,7 +78,7 @@ impl App {
             return Ok(Outcome::Refuse(refusal));
         }
         meshed::strip(request);
-        forwarded::set(request, &connection, &self.server)?;
+        forwarded::set(request, &connection, &self.server, exchange.upgrade)?;
         let generation = self.edge.published.load();
         let decided = self.decide(&generation, request, &connection, exchange);
         Ok(match decided {

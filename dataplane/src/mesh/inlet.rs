@@ -65,6 +65,7 @@ pub(crate) fn entry_point() -> EntryPoint {
         exempt_sources: Vec::new(),
         default_tls_options: "default".into(),
         tenure: Tenure::default(),
+        by_service: false,
     }
 }
 

@@ -112,6 +112,7 @@ impl Plan {
                     .collect(),
                 default_tls_options: "default".into(),
                 tenure: Default::default(),
+                by_service: false,
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::MIN,

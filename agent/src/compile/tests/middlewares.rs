@@ -59,6 +59,25 @@ fn chains_are_replaced_by_their_members_in_order() {
         ["a@file", "b@file", "a@file", "a@file", "a@file"]
     );
     assert_eq!(chains["four@docker"], ["b@docker", "a@file"]);
+    let headers = http::HeaderMap::new();
+    let asked = constellation_table::explain(
+        &compiled.snapshot,
+        &RequestMeta {
+            entry_point: WEB,
+            tls: false,
+            method: "GET",
+            host: "two.test",
+            path: "/",
+            query: "",
+            headers: &headers,
+            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            repeatable: true,
+            now: std::time::Instant::now(),
+            turn: Turn::Look,
+        },
+    );
+    assert_eq!(asked.middlewares, ["b@file", "a@file"]);
+    assert!(asked.to_string().contains("runs b@file, a@file"), "{asked}");
 }
 
 #[test]
