@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use pingora_http::ResponseHeader;
 
-use crate::Answer;
 use crate::buffering::Buffers;
 use crate::compress::CompressResponse;
 use crate::content_type::DetectType;
@@ -15,6 +15,7 @@ use crate::errors::{ErrorPage, Page};
 use crate::grpc_web::GrpcWebResponse;
 use crate::headers::ChangeHeaders;
 use crate::retry::Retrying;
+use crate::{Answer, Place, Verify};
 
 /// What follows from a middleware's look at a request.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub enum Flow<'m> {
     Answer(Box<Answer>),
     /// It needs what only the data plane can do.
     Ask(Ask<'m>),
+    /// The next one has its turn, and this is whose request it is.
+    User(Box<str>),
 }
 
 /// What a middleware needs of the data plane before it can decide.
@@ -36,6 +39,10 @@ pub enum Ask<'m> {
     Buffer(&'m Arc<Buffers>),
     /// More attempts are to be made than the service's policy makes.
     Retry(&'m Arc<Retrying>),
+    /// Credentials are to be checked, which takes long.
+    Verify(Verify<'m>),
+    /// The request waits for so long, then the next one has its turn.
+    Wait(Duration),
 }
 
 /// What a middleware does when the response comes. It is kept until the response is over, so that a place that is
@@ -52,6 +59,8 @@ pub enum Later {
     Errors(ErrorPage),
     /// Makes gRPC-Web of it.
     GrpcWeb(GrpcWebResponse),
+    /// The place of the request is given back.
+    Place(Place),
 }
 
 impl Later {
@@ -87,6 +96,7 @@ impl Later {
                 None => After::Next,
             }),
             Self::GrpcWeb(later) => later.leave(response, bodiless),
+            Self::Place(_) => Ok(After::Next),
         }
     }
 }

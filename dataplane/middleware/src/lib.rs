@@ -10,42 +10,60 @@
 //! response is a [`Later`].
 
 mod add_prefix;
+mod address;
 mod answer;
+mod basic_auth;
 mod buffering;
 mod chain;
 mod compress;
 mod content_type;
+mod encoded_characters;
 mod errors;
 mod escape;
 mod field;
 mod flow;
+mod go;
 mod grpc_web;
 mod headers;
+mod identity;
+mod in_flight_req;
+mod ip_allow_list;
+mod password;
 mod path;
 pub mod predicate;
+mod rate_limit;
 mod redirect;
 mod replace_path;
 mod retry;
 mod seen;
+mod source;
 mod statuses;
 mod strip_prefix;
 mod target;
 mod url;
 
 pub use add_prefix::AddPrefix;
+pub use address::ClientAddress;
 pub use answer::Answer;
+pub use basic_auth::{BasicAuth, Verify};
 pub use buffering::{Buffering, Buffers};
 pub use chain::Chain;
 pub use compress::{Compress, CompressOptions};
 pub use content_type::DetectType;
+pub use encoded_characters::{Encodable, EncodedCharacters};
 pub use errors::{Errors, ErrorsOptions, Page};
 pub use flow::{After, Ask, Flow, Later, Transform, Unfit};
 pub use grpc_web::GrpcWeb;
 pub use headers::{CorsOptions, Headers, HeadersOptions, SecurityOptions};
+pub use identity::Identity;
+pub use in_flight_req::{InFlightReq, Place};
+pub use ip_allow_list::IpAllowList;
+pub use rate_limit::RateLimit;
 pub use redirect::{RedirectRegex, RedirectScheme};
 pub use replace_path::{ReplacePath, ReplacePathRegex};
 pub use retry::{Retry, Retrying};
 pub use seen::Seen;
+pub use source::{MAX_SOURCES, Source};
 pub use statuses::Statuses;
 pub use strip_prefix::{StripPrefix, StripPrefixRegex};
 
@@ -67,18 +85,28 @@ pub struct Middleware {
 pub enum Kind {
     /// Puts something in front of the path.
     AddPrefix(AddPrefix),
+    /// Lets those pass who know a password.
+    BasicAuth(BasicAuth),
     /// Takes whole bodies before they go on.
     Buffering(Buffering),
     /// Compresses responses.
     Compress(Compress),
     /// Guesses the type of responses that name none.
     ContentType,
+    /// Refuses paths with certain characters in encoded form.
+    EncodedCharacters(EncodedCharacters),
     /// Pages of another service for responses that are errors.
     Errors(Errors),
     /// Speaks gRPC-Web with clients.
     GrpcWeb(GrpcWeb),
     /// Changes headers.
     Headers(Headers),
+    /// So many requests at once.
+    InFlightReq(InFlightReq),
+    /// Lets only certain addresses pass.
+    IpAllowList(IpAllowList),
+    /// So many requests in a time.
+    RateLimit(RateLimit),
     /// Sends clients to what a pattern makes of the URL.
     RedirectRegex(RedirectRegex),
     /// Sends clients to another scheme or port.
@@ -102,12 +130,17 @@ impl Middleware {
     pub fn enter(&self, request: &mut RequestHeader, seen: &Seen<'_>) -> Result<Flow<'_>, Unfit> {
         match &self.kind {
             Kind::AddPrefix(kind) => kind.enter(request),
+            Kind::BasicAuth(kind) => kind.enter(request),
             Kind::Buffering(kind) => Ok(Flow::Ask(Ask::Buffer(&kind.0))),
             Kind::Compress(kind) => Ok(kind.enter(request)),
             Kind::ContentType => Ok(Flow::Later(Later::DetectType(DetectType))),
+            Kind::EncodedCharacters(kind) => Ok(kind.enter(request)),
             Kind::Errors(kind) => Ok(kind.enter(request, seen)),
             Kind::GrpcWeb(kind) => kind.enter(request),
             Kind::Headers(kind) => kind.enter(request, seen),
+            Kind::InFlightReq(kind) => Ok(kind.enter(request, seen)),
+            Kind::IpAllowList(kind) => Ok(kind.enter(request, seen)),
+            Kind::RateLimit(kind) => Ok(kind.enter(request, seen)),
             Kind::RedirectRegex(kind) => kind.enter(request, seen),
             Kind::RedirectScheme(kind) => kind.enter(request, seen),
             Kind::ReplacePath(kind) => kind.enter(request),

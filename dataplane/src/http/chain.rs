@@ -5,8 +5,9 @@
 //! end's or one of our own, is about to go to the client.
 
 use bytes::Bytes;
-use constellation_middleware::{After, Answer, Ask, Chain, Flow, Later, Seen, Transform};
-use http::Method;
+use constellation_middleware::{After, Answer, Ask, Chain, Flow, Later, Seen, Transform, Unfit};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Method};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
@@ -15,6 +16,7 @@ use smallvec::SmallVec;
 use super::answer::Own;
 use super::exchange::Exchange;
 use super::proxy::App;
+use super::verifying::Crowded;
 
 /// What became of a response on its way back.
 pub(super) enum Left {
@@ -90,7 +92,7 @@ fn joined(before: Bytes, after: Bytes) -> Bytes {
 
 /// A head that can't be written, or a body that can't be changed as asked.
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
-fn unfit(unfit: constellation_middleware::Unfit) -> Box<Error> {
+fn unfit(unfit: Unfit) -> Box<Error> {
     Error::explain(ErrorType::InternalError, unfit.to_string())
 }
 
@@ -111,41 +113,43 @@ impl App {
         let Some(chain) = Chain::of(router.spec.middlewares.as_ref()) else {
             return Ok(None);
         };
+        let tls = connection.tls.as_ref();
         let seen = Seen {
             client: connection.client,
             local: connection.local,
-            tls: connection.tls.is_some(),
+            tls: tls.is_some(),
             now: exchange.started,
             bodiless: session.is_body_empty(),
-            server_name: connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+            server_name: tls.and_then(|tls| tls.server_name.as_deref()),
+            router: router.name(),
+            turn: 0,
+            certificates: tls.map(|tls| &*tls.certificates).unwrap_or_default(),
         };
         let before = session.req_header().uri.clone();
         let mut answer = None;
-        for middleware in chain.middlewares() {
-            let request = session.req_header_mut();
-            let flow = middleware.enter(request, &seen).map_err(|error| {
+        for (turn, middleware) in chain.middlewares().iter().enumerate() {
+            let seen = Seen { turn, ..seen };
+            let mut flow = middleware.enter(session.req_header_mut(), &seen);
+            while let Ok(Flow::Ask(ask)) = flow {
+                flow = self.settle(ask, session, exchange).await;
+            }
+            let flow = flow.map_err(|error| {
                 tracing::debug!(%error, middleware = %middleware.name, "a middleware can't change the request");
                 Error::explain(ErrorType::HTTPStatus(400), error.to_string()).into_down()
             })?;
             match flow {
-                Flow::Next => {}
+                // None are left.
+                Flow::Next | Flow::Ask(_) => {}
                 Flow::Later(later) => {
                     if let Some(transform) = later.incoming() {
                         exchange.incoming.add(transform);
                     }
                     exchange.later.push(later);
                 }
+                Flow::User(user) => exchange.user = Some(user),
                 Flow::Answer(of_middleware) => {
                     answer = Some(of_middleware);
                     break;
-                }
-                Flow::Ask(Ask::Buffer(buffers)) => {
-                    exchange.method = session.req_header().method.clone();
-                    exchange.buffers = Some(buffers.clone());
-                }
-                Flow::Ask(Ask::Retry(retrying)) => {
-                    exchange.repeatable |= retrying.non_idempotent;
-                    exchange.retrying = Some(retrying.clone());
                 }
             }
         }
@@ -154,6 +158,39 @@ impl App {
             exchange.target = before.path_and_query().map(|target| target.as_str().into());
         }
         Ok(answer)
+    }
+
+    /// Does what a middleware needs before it can decide.
+    async fn settle<'m>(
+        &self,
+        ask: Ask<'m>,
+        session: &mut ServerSession,
+        exchange: &mut Exchange,
+    ) -> Result<Flow<'m>, Unfit> {
+        match ask {
+            Ask::Buffer(buffers) => {
+                exchange.method = session.req_header().method.clone();
+                exchange.buffers = Some(buffers.clone());
+                Ok(Flow::Next)
+            }
+            Ask::Retry(retrying) => {
+                exchange.repeatable |= retrying.non_idempotent;
+                exchange.retrying = Some(retrying.clone());
+                Ok(Flow::Next)
+            }
+            Ask::Verify(verify) => match self.edge.verifying.run(verify.work()).await {
+                Ok(right) => verify.finish(right, session.req_header_mut()),
+                Err(Crowded) => {
+                    let answer = Answer::error(503, "too many passwords at once\n");
+                    let later = HeaderValue::from_static("1");
+                    Ok(Flow::Answer(Box::new(answer.with(RETRY_AFTER, later))))
+                }
+            },
+            Ask::Wait(wait) => {
+                tokio::time::sleep(wait).await;
+                Ok(Flow::Next)
+            }
+        }
     }
 
     /// Lets the middlewares that wait for it have their turn at a response. `first`: how its body begins, as far as that

@@ -56,6 +56,8 @@ pub(crate) struct Exchange {
     pub(super) refusal: Option<MeshRefusal>,
     /// The attempts that ended, once one has failed.
     pub(super) lines: SmallVec<[AttemptLine; 2]>,
+    /// Whose request it is, as far as a middleware found out.
+    pub(super) user: Option<Box<str>>,
     /// What middlewares do when the response comes, in the order in which they saw the request.
     pub(super) later: Vec<Later>,
     /// What the request's body goes through on its way to the service.
@@ -146,6 +148,7 @@ impl Exchange {
             reached: false,
             refusal: None,
             lines: SmallVec::new(),
+            user: None,
             later: Vec::new(),
             incoming: Transforms::default(),
             buffers: None,

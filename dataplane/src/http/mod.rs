@@ -45,6 +45,7 @@ mod routing;
 mod runtime;
 mod serve;
 mod upstream;
+mod verifying;
 #[cfg(test)]
 mod wire_tests;
 
@@ -105,6 +106,8 @@ pub(crate) struct Edge {
     kept: Arc<body::Kept>,
     /// Those kept to be copied. Apart: what a mirror doesn't take is no reason to repeat fewer requests.
     copied: Arc<body::Kept>,
+    /// Checks of passwords.
+    verifying: verifying::Verifying,
 }
 
 /// An entry point and what changes about it.
@@ -176,6 +179,7 @@ impl Edge {
             log,
             kept: Arc::default(),
             copied: Arc::default(),
+            verifying: verifying::Verifying::default(),
         }
     }
 

@@ -305,6 +305,12 @@ async fn handshake(
         options: accepted.options,
         h2: session.alpn_protocol() == Some(b"h2"),
         details: accepted.details,
+        certificates: session
+            .peer_certificates()
+            .unwrap_or_default()
+            .iter()
+            .map(|certificate| certificate.as_ref().into())
+            .collect(),
     });
     Some((accepted.stream, connection))
 }
