@@ -21,7 +21,11 @@ impl App {
         session: &mut ServerSession,
         exchange: &mut Exchange,
     ) -> Result<Option<Own>> {
-        let Some(buffers) = exchange.buffers.clone().filter(|_| exchange.upgrade == Upgrade::None) else {
+        let Some(buffers) = exchange
+            .buffers
+            .clone()
+            .filter(|_| exchange.upgrade == Upgrade::None)
+        else {
             return Ok(None);
         };
         if session.is_body_empty() {
@@ -43,9 +47,11 @@ impl App {
             }
             if !body.is_whole() {
                 let retry_after = exchange.service().map_or(1, |service| service.retry_after);
-                return answer::BUSY.clone().retry_after(retry_after).into_own().map(|own| {
-                    Some(Own { close: true, ..own })
-                });
+                return answer::BUSY
+                    .clone()
+                    .retry_after(retry_after)
+                    .into_own()
+                    .map(|own| Some(Own { close: true, ..own }));
             }
         }
         let request = session.req_header_mut();

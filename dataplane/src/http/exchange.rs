@@ -122,7 +122,12 @@ impl Route {
 
 /// A body that is not what its head says.
 fn unreadable(error: Box<Error>) -> Box<Error> {
-    Error::because(ErrorType::HTTPStatus(400), "the request body can't be read", error).into_down()
+    Error::because(
+        ErrorType::HTTPStatus(400),
+        "the request body can't be read",
+        error,
+    )
+    .into_down()
 }
 
 impl Exchange {

@@ -343,7 +343,9 @@ impl App {
         let bodiless = own.body.is_empty() || session.req_header().method == Method::HEAD;
         if !exchange.later.is_empty() {
             let first = own.body.clone();
-            let left = self.leave(session, exchange, &mut own.head, &first, bodiless).await?;
+            let left = self
+                .leave(session, exchange, &mut own.head, &first, bodiless)
+                .await?;
             own = match left {
                 Left::Same(transforms) => own.through(transforms)?,
                 Left::Replaced(instead) => Own {

@@ -198,7 +198,9 @@ impl App {
     ) -> Result<Passed> {
         let first = own.body.clone();
         let bodiless = first.is_empty() || session.req_header().method == Method::HEAD;
-        let left = self.leave(session, exchange, &mut own.head, &first, bodiless).await?;
+        let left = self
+            .leave(session, exchange, &mut own.head, &first, bodiless)
+            .await?;
         let own = match left {
             Left::Same(transforms) => own.through(transforms)?,
             Left::Replaced(own) => own,

@@ -304,7 +304,15 @@ mod tests {
             (bad, true, 2, 0, true, 3, Next { paid: true }),
             (bad, true, 3, 0, true, 3, GiveUp(502, GaveUp::Attempts)),
             (bad, false, 1, 0, false, 3, GiveUp(502, GaveUp::Unrepeatable)),
-            (bad, true, MAX_ATTEMPTS, 0, true, 99, GiveUp(502, GaveUp::Attempts)),
+            (
+                bad,
+                true,
+                MAX_ATTEMPTS,
+                0,
+                true,
+                99,
+                GiveUp(502, GaveUp::Attempts),
+            ),
         ];
         for (failure, repeatable, made, most, others, again, verdict) in cases {
             let attempt = Attempt {

@@ -23,7 +23,9 @@ mod target;
 mod text;
 mod view;
 
-pub use decide::{Candidate, Candidates, Choice, Decision, decide, decide_here, decide_stream_here, decide_target};
+pub use decide::{
+    Candidate, Candidates, Choice, Decision, decide, decide_here, decide_stream_here, decide_target,
+};
 pub use explain::{
     AskedConnection, AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation,
     FurtherLine, HttpsLine, MiddlewareLine, MiddlewareVerdict, MirrorLine, NearMiss, Outcome, Precedence,

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use constellation_config::dynamic;
-use constellation_middleware::{AddPrefix, Kind};
+use constellation_middleware::Kind;
 use constellation_table::Target;
 
+use super::{attempts, content, paths};
 use crate::compile::pem::PemFiles;
 
 /// What a middleware is made of beside its definition.
@@ -33,16 +34,15 @@ impl Input<'_> {
                 ));
             }
         }
-        if let Some(options) = &definition.add_prefix {
-            return add_prefix(options);
+        if let Some(kind) = paths::build(definition, self.warnings)
+            .or_else(|| content::build(definition, self.service, self.warnings))
+            .or_else(|| attempts::build(definition, self.warnings))
+        {
+            return kind;
         }
         Err(format!(
             "{} is not served by this version: remove it from the router to have it served",
             kinds.join("")
         ))
     }
-}
-
-fn add_prefix(options: &dynamic::AddPrefix) -> Result<Kind, String> {
-    AddPrefix::new(&options.prefix).map(Kind::AddPrefix)
 }

@@ -4,8 +4,11 @@
 //! counted. A `chain` is nothing at run time: whoever names it runs its members. One that can't be built disables the
 //! routers that name it, because serving them without it could open what it closes.
 
+mod attempts;
 mod chains;
+mod content;
 mod kinds;
+mod paths;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
