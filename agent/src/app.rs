@@ -31,7 +31,7 @@ use self::signals::{Signal, Signals};
 use self::succession::{Inheritance, engage, outcome_of, serve_on};
 use crate::chase::{self, Chase};
 use crate::cli::{Exit, Failure, RunArgs, VERSION, print};
-use crate::cluster::{self, Cluster, Parts, Traits};
+use crate::cluster::{self, Cluster, Parts, Pulse, Traits};
 use crate::compile::Statics;
 use crate::control::{ControlServer, ControlState, EntryPointFacts, UpgradeRequest, Upgrades};
 use crate::drains::Drains;
@@ -128,6 +128,7 @@ struct Node {
     cluster: Cluster,
     edge: Arc<Edge>,
     mesh: Mesh,
+    pulse: Pulse,
     access_log: AccessLog,
     access_log_writer: Option<AccessLogWriter>,
     sources: Vec<(&'static str, SourceHandle)>,
@@ -244,6 +245,11 @@ impl Node {
             config_file: file.as_ref().map(|file| file.display().to_string()),
             entry_points: data_plane.bound().to_vec(),
         });
+        let pulse = Pulse {
+            published: published.clone(),
+            metrics: Arc::clone(&metrics),
+            health: data_plane.health_changes(),
+        };
         let draining = CancellationToken::new();
         let token_file = make_token(&config);
         let (wishes, upgrades) = Upgrades::new();
@@ -287,6 +293,7 @@ impl Node {
             cluster,
             edge,
             mesh,
+            pulse,
             access_log,
             access_log_writer,
             sources,
@@ -367,6 +374,7 @@ impl Node {
             edge: Arc::clone(&self.edge),
             steering: self.steering.clone(),
             mesh: self.mesh.clone(),
+            pulse: self.pulse.clone(),
         };
         self.cluster.enter(&self.config, traits, parts).await
     }

@@ -270,11 +270,12 @@ impl Publisher {
                 self.compiler = Some(compiler);
                 self.inliner = inliner;
                 self.layer = layer;
+                self.compiled = contributions;
+                self.accept(compiled, view, duration, first);
+                // Not before it is so: who hears of it comes and asks for it.
                 if let (Some(exchanging), Some(exported)) = (&self.exchanging, exported) {
                     exchanging.tell(exported);
                 }
-                self.compiled = contributions;
-                self.accept(compiled, view, duration, first);
             }
             Err(error) => self.refuse(&error),
         }

@@ -16,6 +16,7 @@ pub mod backend;
 pub mod busy;
 pub mod certificates;
 pub mod client;
+pub mod differential;
 pub mod docker;
 mod eventually;
 pub mod fault;

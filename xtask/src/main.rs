@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod differential;
 mod ebpf;
 mod fix;
 mod fuzz;
@@ -66,6 +67,10 @@ enum Verb {
     Streams(proof::ProofArgs),
     /// Put to the proof: 20,000 connections while the node is replaced 10 times; none is refused or reset.
     Upgrades(proof::ProofArgs),
+    /// Compare with the real Traefik: the same labels, files and requests; whatever differs and is not meant to is printed.
+    Differential(differential::DifferentialArgs),
+    /// Download Traefik for the tests that need it.
+    Traefik,
     /// A cluster of real nodes in network namespaces, and faults for it: up, status, exec, kill, partition, delay, down.
     Lab(lab::LabArgs),
     /// Random faults to clusters of real nodes, judged by what their kernels let in. With `-- --bug NAME`: of nodes that leave
@@ -103,6 +108,8 @@ fn main() -> ExitCode {
         Verb::Slow(args) => proof::run("slow", &args),
         Verb::Streams(args) => proof::run("streams", &args),
         Verb::Upgrades(args) => proof::run("upgrades", &args),
+        Verb::Differential(args) => differential::run(&args),
+        Verb::Traefik => differential::install(),
         Verb::Lab(args) => lab::run(None, &args),
         Verb::ClusterFaults(args) => lab::run(Some("faults"), &args),
         Verb::ClusterBench(args) => lab::run(Some("bench"), &args),

@@ -14,10 +14,12 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError, TransferError};
+use super::figures::{Counting, Figures};
 use super::network::{Appended, Call, ENTRIES_IN_A_CALL, Installed, MAX_CALL_BYTES, Peers, Transport, Voted};
 use super::store::{self, Closed, LogStore, Machine, Observer, SharedState};
 use super::transfer::{self, Carrier, Stood};
 use super::{Member, OnFailure, Progress, StoreFailure, Types, promotable};
+use crate::bug::{self, Bug};
 use crate::state::{Command, NodeId, Outcome, Request};
 
 /// How long the store may take to close once nothing is asked of it any more.
@@ -88,6 +90,7 @@ pub struct RaftNode {
     pub(super) silent: Arc<AtomicBool>,
     /// Since when it leads, if it does.
     pub(super) leading_since: Arc<Mutex<Option<Instant>>>,
+    counting: Arc<Counting>,
     state: SharedState,
     closed: Closed,
 }
@@ -121,7 +124,7 @@ impl RaftNode {
         let log = LogStore::open(&folder.join("log.redb"), id, Arc::clone(&told))?;
         let machine = Machine::open(folder, observer, told)?;
         let state = machine.state();
-        let closed = log.closed();
+        let (closed, counting) = (log.closed(), log.counting());
         let carrier = transfer::carrier(&transport);
         let raft = Raft::new(id, Arc::new(config), Peers(transport), log, machine)
             .await
@@ -156,6 +159,7 @@ impl RaftNode {
             carrier,
             silent: Arc::default(),
             leading_since,
+            counting,
             state,
             closed,
         })
@@ -204,6 +208,17 @@ impl RaftNode {
     #[must_use]
     pub fn state(&self) -> &SharedState {
         &self.state
+    }
+
+    /// What this node has counted since it started.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let (last_log, applied) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            (metrics.last_log_index, metrics.last_applied.map(|id| id.index))
+        };
+        self.counting.read(last_log, applied)
     }
 
     /// Stops taking part, and returns when the log is closed: another process may open it. Gives up waiting after 10 s, with
@@ -296,12 +311,16 @@ impl Consensus for RaftNode {
         }
     }
 
-    async fn read_barrier(&self) -> Result<(), ReadError> {
+    async fn read_barrier(&self) -> Result<u64, ReadError> {
         if self.silent.load(Ordering::SeqCst) {
             return Err(ReadError::NotLeader { leader: None });
         }
+        if bug::is(Bug::StaleReads) {
+            return Ok(0);
+        }
         match self.raft.ensure_linearizable().await {
-            Ok(_) => Ok(()),
+            // A leader has an entry of its own at least.
+            Ok(last) => Ok(last.map_or(0, |last| last.index)),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to))) => {
                 Err(ReadError::NotLeader { leader: to.leader_id })
             }

@@ -29,6 +29,8 @@ pub(super) struct Answer {
     text: &'static str,
     /// One more header.
     header: Option<(&'static str, String)>,
+    /// Nothing but the words of its status, without a type, as Traefik writes failures and redirects.
+    bare: bool,
     close: bool,
 }
 
@@ -38,6 +40,7 @@ impl Answer {
             status,
             text,
             header: None,
+            bare: false,
             close: false,
         }
     }
@@ -45,15 +48,16 @@ impl Answer {
     /// The answer to a request that failed on its way; it ends the connection.
     pub(super) fn failure(status: u16) -> Self {
         let text = match status {
-            408 => "Request Timeout\n",
-            413 => "Content Too Large\n",
-            504 => "Gateway Timeout\n",
-            500 => "Internal Server Error\n",
-            400 => "Bad Request\n",
-            _ => "Bad Gateway\n",
+            408 => "Request Timeout",
+            413 => "Content Too Large",
+            504 => "Gateway Timeout",
+            500 => "Internal Server Error",
+            400 => "Bad Request",
+            _ => "Bad Gateway",
         };
-        let status = if text == "Bad Gateway\n" { 502 } else { status };
+        let status = if text == "Bad Gateway" { 502 } else { status };
         Self {
+            bare: true,
             close: true,
             ..Self::text(status, text)
         }
@@ -92,10 +96,10 @@ impl Answer {
             (false, true) => 308,
         };
         let text = match status {
-            301 => "Moved Permanently\n",
-            302 => "Found\n",
-            307 => "Temporary Redirect\n",
-            _ => "Permanent Redirect\n",
+            301 => "Moved Permanently",
+            302 => "Found",
+            307 => "Temporary Redirect",
+            _ => "Permanent Redirect",
         };
         let name = if name.contains(':') {
             format!("[{name}]")
@@ -112,6 +116,7 @@ impl Answer {
         };
         Self {
             header: Some(("Location", location)),
+            bare: true,
             ..Self::text(status, text)
         }
     }
@@ -120,7 +125,7 @@ impl Answer {
     pub(super) fn into_own(self) -> Result<Own> {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut head = ResponseHeader::build(status, Some(6))?;
-        if !self.text.is_empty() {
+        if !self.text.is_empty() && !self.bare {
             head.insert_header("Content-Type", "text/plain; charset=utf-8")?;
             head.insert_header("X-Content-Type-Options", "nosniff")?;
         }

@@ -176,9 +176,10 @@ impl Exchange {
             .or_else(|| self.route.as_ref()?.service.as_ref())
     }
 
-    /// Adds the client to `X-Forwarded-For`, where the client itself has sent the request. Neither rules nor middlewares
-    /// see that.
-    pub(super) fn append_for(&self, request: &mut RequestHeader) -> Result<()> {
+    /// Adds the client to `X-Forwarded-For`, where the client itself has sent the request, and takes away an upgrade that is
+    /// none. Neither rules nor middlewares see that.
+    pub(super) fn settle_headers(&self, request: &mut RequestHeader) -> Result<()> {
+        forwarded::keep_upgrade(request, self.upgrade);
         match &self.connection {
             Some(connection) if connection.node.is_none() => forwarded::append_for(request, connection),
             _ => Ok(()),

@@ -23,6 +23,7 @@ pub(super) fn set(
     request: &mut RequestHeader,
     connection: &Connection,
     server: &HeaderValue,
+    upgrade: Upgrade,
 ) -> Result<(), Error> {
     if !connection.trusted {
         strip(request);
@@ -38,7 +39,7 @@ pub(super) fn set(
         request.insert_header("X-Real-Ip", connection.client_value.clone())?;
     }
     if !has(request, &X_FORWARDED_PROTO) {
-        let proto = match (is_websocket(request), tls) {
+        let proto = match (upgrade == Upgrade::WebSocket, tls) {
             (false, false) => "http",
             (false, true) => "https",
             (true, false) => "ws",
@@ -151,9 +152,9 @@ fn is_conversation(request: &RequestHeader) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Decides which upgrade a request asks for. One that is not meant for us to pass on loses its header: it must be
-/// named by `Connection`, be one protocol, come by HTTP/1.1, and not be `h2c` (RFC 9113 section 3.1 took that away).
-pub(super) fn settle_upgrade(request: &mut RequestHeader) -> Upgrade {
+/// Which upgrade a request asks for. It must be named by `Connection`, be one protocol, come by HTTP/1.1, and not be `h2c`
+/// (RFC 9113 section 3.1 took that away); any other is not meant for us to pass on, see [`keep_upgrade`].
+pub(super) fn asked_upgrade(request: &RequestHeader) -> Upgrade {
     let Some(value) = request.headers.get(header::UPGRADE) else {
         return Upgrade::None;
     };
@@ -166,13 +167,19 @@ pub(super) fn settle_upgrade(request: &mut RequestHeader) -> Upgrade {
         && request.version == http::Version::HTTP_11
         && has_connection_option(request, b"upgrade");
     if !offered {
-        request.remove_header(&header::UPGRADE);
         return Upgrade::None;
     }
     if is_websocket(request) {
         Upgrade::WebSocket
     } else {
         Upgrade::Other
+    }
+}
+
+/// Takes away the header of an upgrade that is none. Rules have been asked by then: they see it.
+pub(super) fn keep_upgrade(request: &mut RequestHeader, upgrade: Upgrade) {
+    if upgrade == Upgrade::None {
+        request.remove_header(&header::UPGRADE);
     }
 }
 

@@ -138,7 +138,7 @@ impl App {
         connection.node.clone_from(&over.node);
         connection.deadline = deadline.map(|deadline| exchange.started + deadline);
         let connection = Arc::new(connection);
-        let upgrade = forwarded::settle_upgrade(session.req_header_mut());
+        let upgrade = forwarded::asked_upgrade(session.req_header());
         session.set_read_timeout(None);
         let request = session.req_header();
         let idempotent = is_idempotent(&request.method);

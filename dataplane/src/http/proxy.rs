@@ -247,7 +247,7 @@ impl App {
                 return self.send(session, exchange, answer).await;
             }
         };
-        if let Err(error) = exchange.append_for(session.req_header_mut()) {
+        if let Err(error) = exchange.settle_headers(session.req_header_mut()) {
             return self.fail(session, exchange, &error).await;
         }
         let retry_after = service.retry_after;

@@ -61,7 +61,7 @@ impl App {
         if connection.is_last_request() {
             session.set_keepalive(None);
         }
-        exchange.upgrade = forwarded::settle_upgrade(session.req_header_mut());
+        exchange.upgrade = forwarded::asked_upgrade(session.req_header());
         // An upgraded connection may be silent for hours.
         session.set_read_timeout(limits.read_timeout.filter(|_| exchange.upgrade == Upgrade::None));
         session.set_write_timeout(limits.write_timeout);
@@ -75,7 +75,7 @@ impl App {
             return Ok(Outcome::Refuse(refusal));
         }
         meshed::strip(request);
-        forwarded::set(request, &connection, &self.server)?;
+        forwarded::set(request, &connection, &self.server, exchange.upgrade)?;
         let generation = self.edge.published.load();
         let decided = self.decide(&generation, request, &connection, exchange);
         Ok(match decided {

@@ -125,7 +125,7 @@ async fn what_is_not_http_is_a_bad_gateway() {
     let garbage = Backend::start(|_, _| Act::SendAndClose(b"SSH-2.0-x\r\n".to_vec())).await;
     let node = Plan::to(&[(Scheme::Http, garbage.address)]).start();
     let response = node.connect().await.get("/").await;
-    assert_eq!((response.status, response.text()), (502, "Bad Gateway\n"));
+    assert_eq!((response.status, response.text()), (502, "Bad Gateway"));
 }
 
 /// A container that is killed with requests under way: those that may be repeated are, and nobody notices.

@@ -142,8 +142,8 @@ async fn own_answers() {
     let cases = [
         ("GET", "/none", 404, "404 page not found\n"),
         ("GET", "/empty", 503, "no available server\n"),
-        ("GET", "/dead", 502, "Bad Gateway\n"),
-        ("POST", "/dead", 502, "Bad Gateway\n"),
+        ("GET", "/dead", 502, "Bad Gateway"),
+        ("POST", "/dead", 502, "Bad Gateway"),
         ("OPTIONS", "*", 200, ""),
     ];
     for (method, path, status, body) in cases {

@@ -14,6 +14,7 @@ mod cluster_members;
 mod cluster_serving;
 mod command_line;
 mod cpu_affinity;
+mod differential;
 mod docker;
 mod endpoints;
 mod faults;

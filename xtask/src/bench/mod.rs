@@ -41,6 +41,11 @@ pub(crate) enum Bench {
     Footprint(footprint::FootprintArgs),
 }
 
+/// Traefik in the version that everything here is compared with, downloaded unless it was before; else why there is none.
+pub(crate) fn traefik(cache: &std::path::Path) -> Result<std::path::PathBuf, String> {
+    peer::Proxy::Traefik.wheel(cache)
+}
+
 /// Runs the verb.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     interrupt::watch()?;

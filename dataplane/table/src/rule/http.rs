@@ -22,6 +22,9 @@ pub(crate) enum Matcher {
     Host(Box<str>),
     /// What follows the first label of the name, without the dot.
     WildcardHost(Box<str>),
+    /// A name that begins with `*` and goes on as none does (`*foo.test`, `**.test`): no host has it, not even one of
+    /// these very letters.
+    NoHost(Box<str>),
     HostRegexp(Pattern),
     Path(Box<str>),
     PathPrefix(Box<str>),
@@ -142,10 +145,13 @@ fn host(argument: &Argument) -> Result<Matcher, RuleError> {
     ascii("Host", argument)?;
     super::hint::braces("HostRegexp", argument)?;
     let name = argument.value.to_ascii_lowercase();
-    Ok(match name.strip_prefix("*.") {
-        _ if name == "*" => Matcher::AnyHost,
-        Some(parent) => Matcher::WildcardHost(parent.into()),
+    Ok(match name.strip_prefix('*') {
         None => Matcher::Host(name.into()),
+        Some("") => Matcher::AnyHost,
+        Some(rest) => match rest.strip_prefix('.') {
+            Some(parent) => Matcher::WildcardHost(parent.into()),
+            None => Matcher::NoHost(name.into()),
+        },
     })
 }
 
@@ -206,6 +212,7 @@ impl Matcher {
             Self::AnyHost => true,
             Self::Host(name) => same_host(name, request.host),
             Self::WildcardHost(parent) => is_below(parent, request.host),
+            Self::NoHost(_) => false,
             Self::HostRegexp(pattern) => pattern.is_match(request.host),
             Self::Path(path) => **path == *request.path,
             Self::PathPrefix(prefix) => request.path.starts_with(&**prefix),
@@ -236,6 +243,8 @@ impl Matcher {
     pub(super) fn key(&self) -> Option<HostKey> {
         match self {
             Self::Host(name) => Some(exact_key(name)),
+            // The index looks for those by what is behind the first dot, which these names don't have.
+            Self::WildcardHost(parent) if parent.trim_end_matches('.').is_empty() => None,
             Self::WildcardHost(parent) => Some(wildcard_key(parent)),
             _ => None,
         }
@@ -252,7 +261,11 @@ impl Matcher {
     /// Why the matcher did not say `wanted`.
     pub(super) fn refusal(&self, request: &RequestMeta<'_>, wanted: bool) -> Refusal {
         let seen = match self {
-            Self::AnyHost | Self::Host(_) | Self::WildcardHost(_) | Self::HostRegexp(_) => {
+            Self::AnyHost
+            | Self::Host(_)
+            | Self::WildcardHost(_)
+            | Self::NoHost(_)
+            | Self::HostRegexp(_) => {
                 format!("host {:?}", request.host)
             }
             Self::Path(_) | Self::PathPrefix(_) | Self::PathRegexp(_) => format!("path {:?}", request.path),
@@ -277,8 +290,9 @@ fn same_host(written: &str, seen: &str) -> bool {
 
 /// Whether `host` is one label and then `parent`.
 fn is_below(parent: &str, host: &str) -> bool {
-    host.split_once('.')
-        .is_some_and(|(_, rest)| same_host(parent, rest))
+    // A name without a dot is one label, with nothing behind it.
+    let (_, rest) = host.split_once('.').unwrap_or((host, ""));
+    same_host(parent, rest)
 }
 
 impl<T> HeaderTest<T> {
@@ -325,7 +339,7 @@ impl std::fmt::Display for Matcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::AnyHost => f.write_str("Host(`*`)"),
-            Self::Host(name) => write!(f, "Host(`{name}`)"),
+            Self::Host(name) | Self::NoHost(name) => write!(f, "Host(`{name}`)"),
             Self::WildcardHost(parent) => write!(f, "Host(`*.{parent}`)"),
             Self::HostRegexp(pattern) => write!(f, "HostRegexp(`{pattern}`)"),
             Self::Path(path) => write!(f, "Path(`{path}`)"),

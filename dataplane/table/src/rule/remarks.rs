@@ -71,7 +71,7 @@ fn remark(matcher: &Matcher) -> Option<&'static str> {
             Some("the port of a request is not compared, so a name with a port never matches; leave it out")
         }
         Matcher::Host(name) if name.contains(char::is_whitespace) => Some("no host contains a blank"),
-        Matcher::Host(name) if name.contains('*') => {
+        Matcher::Host(name) | Matcher::NoHost(name) if name.contains('*') => {
             Some("`*` stands for a name only as the whole first label, as in Host(`*.example.com`)")
         }
         Matcher::HostRegexp(pattern) if asks_for_upper_case(&pattern.to_string()) => {

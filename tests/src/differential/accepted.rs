@@ -1,0 +1,198 @@
+//! The differences that are meant: each with the line of `docs/traefik-compatibility.md` that says so.
+//!
+//! A predicate is as narrow as it can be: what it does not recognise is a difference that fails the run.
+
+use super::case::{Body, Request};
+use super::client::Answered;
+use super::compare::{Outcome, Part};
+
+/// What a predicate looks at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair<'a> {
+    pub(super) request: &'a Request,
+    pub(super) theirs: &'a Outcome,
+    pub(super) ours: &'a Outcome,
+}
+
+/// A difference that is meant.
+pub(super) struct Accepted {
+    /// A short name for the report.
+    pub(super) name: &'static str,
+    /// A piece of the line in the documentation.
+    pub(super) line: &'static str,
+    meant: fn(&Pair<'_>, &Part) -> bool,
+}
+
+/// All of them.
+pub(super) const ACCEPTED: &[Accepted] = &[
+    Accepted {
+        name: "accept-encoding",
+        line: "`Accept-Encoding: gzip` is added when the client sent none",
+        meant: |pair, part| {
+            *part == received_header("accept-encoding")
+                && pair.request.header("accept-encoding").is_none()
+                && received(pair.ours, "accept-encoding").is_empty()
+        },
+    },
+    Accepted {
+        name: "reason of a refusal",
+        line: "a request that is refused is told `400 Bad Request`",
+        meant: |pair, part| both(pair, 400) && is_words(part),
+    },
+    Accepted {
+        name: "host",
+        line: "a `Host` with a port that is none",
+        meant: |pair, _| refused(pair, "malformed Host header"),
+    },
+    Accepted {
+        name: "fragment",
+        line: "`#` in the query of a target",
+        meant: |pair, _| refused(pair, "a fragment in the request target"),
+    },
+    Accepted {
+        name: "asterisk",
+        line: "`*` as the target of other methods than `OPTIONS`",
+        meant: |pair, _| pair.request.target == "*" && refused(pair, "malformed request target"),
+    },
+    Accepted {
+        name: "semicolon",
+        line: "`;` in a query becomes `&` for the back end",
+        meant: |pair, part| {
+            let line = |outcome: &Outcome| outcome.received.first().map(|one| one.line.clone());
+            *part == Part::Line
+                && line(pair.ours).is_some_and(|ours| {
+                    let (path, query) = ours.split_once('?').unwrap_or((&ours, ""));
+                    line(pair.theirs) == Some(format!("{path}?{}", query.replace(';', "&")))
+                })
+        },
+    },
+    Accepted {
+        name: "retry-after",
+        line: "503 `no available server`",
+        meant: |pair, part| both(pair, 503) && *part == Part::Header("retry-after".into()),
+    },
+    Accepted {
+        name: "content-length: 0",
+        line: "`Content-Length: 0` of other methods than POST, PUT and PATCH",
+        meant: |pair, part| {
+            *part == received_header("content-length")
+                && pair.request.body == Body::Sized(String::new())
+                && received(pair.theirs, "content-length").is_empty()
+        },
+    },
+    Accepted {
+        name: "user-agent",
+        line: "of several `User-Agent` lines",
+        meant: |pair, part| {
+            let [theirs, ours] = [pair.theirs, pair.ours].map(|outcome| received(outcome, "user-agent"));
+            let first = ours.first().filter(|line| !line.is_empty());
+            *part == received_header("user-agent") && theirs.first() == first && theirs.len() <= 1
+        },
+    },
+    Accepted {
+        name: "x-forwarded-*",
+        line: "a client's `X-Forwarded-User` and other unknown",
+        // Rules may ask for it.
+        meant: |pair, _| {
+            pair.request.header("x-forwarded-user").is_some()
+                && received(pair.ours, "x-forwarded-user").is_empty()
+        },
+    },
+    Accepted {
+        name: "chunks of HTTP/1.0",
+        line: "a chunked request of HTTP/1.0",
+        meant: |pair, _| {
+            pair.request.version == "HTTP/1.0" && refused(pair, "malformed Transfer-Encoding header")
+        },
+    },
+    Accepted {
+        name: "connection options",
+        line: "a `Connection` that is no list of names",
+        meant: |pair, _| refused(pair, "malformed Connection header"),
+    },
+    Accepted {
+        name: "name in a redirect",
+        line: "names in `Location` are in lower case",
+        meant: |pair, part| {
+            let location = |outcome: &Outcome| outcome.header("location").map(str::to_ascii_lowercase);
+            *part == Part::Header("location".into()) && location(pair.theirs) == location(pair.ours)
+        },
+    },
+    Accepted {
+        name: "redirect of an empty port",
+        line: "no redirect to HTTPS of `[::1]:80`",
+        meant: |pair, _| {
+            let odd = |host: &str| host.ends_with(':') || host.starts_with('[');
+            pair.theirs.status() == Some(502)
+                && pair.request.header("host").is_some_and(odd)
+                && pair.ours.header("location").is_some()
+        },
+    },
+    Accepted {
+        name: "two hosts",
+        line: "`GET http://a/ HTTP/1.1` with another name in `Host` goes to `a`",
+        meant: |pair, _| {
+            pair.request.target.starts_with("http")
+                && refused(pair, "the Host header differs from the request target")
+        },
+    },
+];
+
+fn received_header(name: &str) -> Part {
+    Part::ReceivedHeader(name.to_owned())
+}
+
+fn both(pair: &Pair<'_>, status: u16) -> bool {
+    [pair.theirs, pair.ours]
+        .iter()
+        .all(|outcome| outcome.status() == Some(status))
+}
+
+/// Whether we refused it for this reason.
+fn refused(pair: &Pair<'_>, reason: &str) -> bool {
+    let is_this = |answer: &Answered| {
+        answer.status == 400 && (answer.body.trim_end() == reason || pair.request.method == "HEAD")
+    };
+    pair.ours.received.is_empty() && pair.ours.answer.as_ref().is_ok_and(is_this)
+}
+
+/// Whether it is about the text of an answer.
+fn is_words(part: &Part) -> bool {
+    match part {
+        Part::Body => true,
+        Part::Header(name) => ["content-length", "content-type", "x-content-type-options"].contains(&&**name),
+        _ => false,
+    }
+}
+
+fn received<'o>(outcome: &'o Outcome, name: &str) -> Vec<&'o str> {
+    let all = outcome.received.iter().filter_map(|one| one.headers.get(name));
+    all.flatten().map(String::as_str).collect()
+}
+
+/// The one that covers a part of a difference.
+pub(super) fn accepts(pair: &Pair<'_>, part: &Part) -> Option<&'static Accepted> {
+    ACCEPTED.iter().find(|accepted| (accepted.meant)(pair, part))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_is_documented_and_has_a_name_of_its_own() {
+        let text = include_str!("../../../docs/traefik-compatibility.md");
+        let mut names = BTreeSet::new();
+        for accepted in ACCEPTED {
+            let lines = text.lines().filter(|line| line.contains(accepted.line)).count();
+            assert_eq!(
+                lines, 1,
+                "{}: {:?} stands in {lines} lines",
+                accepted.name, accepted.line
+            );
+            assert!(names.insert(accepted.name), "{} is there twice", accepted.name);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Back ends: each writes down what it received and answers as the request asks it to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::site::{BACKENDS, PORTS, Site};
+use super::wire::{Head, Reader, text};
+
+/// The header that names a request; its value says by which proxy it went.
+pub(super) const PROBE: &str = "X-Probe";
+/// The header with the [`Reply`] that a back end shall give.
+pub(super) const REPLY: &str = "X-Reply";
+
+/// The same for a back end that is asked for `/auth...`.
+pub(super) const AUTH_REPLY: &str = "X-Auth-Reply";
+/// The same for a back end that is asked for `/err...`.
+pub(super) const PAGE_REPLY: &str = "X-Page-Reply";
+
+/// What a request asks its back end to answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Reply {
+    /// Status; 0: 200.
+    pub(super) status: u16,
+    /// Headers in this order.
+    pub(super) headers: Vec<(String, String)>,
+    /// The body is this, so many times.
+    pub(super) body: String,
+    /// See `body`; 0: once.
+    pub(super) times: usize,
+    /// Chunked, rather than with a length.
+    pub(super) chunked: bool,
+}
+
+/// A request as it came to a back end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Received {
+    /// Address of the back end.
+    pub(super) backend: SocketAddr,
+    /// Request line without the version.
+    pub(super) line: String,
+    /// Header lines by name in lower case, in their order.
+    pub(super) headers: BTreeMap<String, Vec<String>>,
+    /// The body.
+    pub(super) body: String,
+}
+
+/// What all back ends received, by the value of [`PROBE`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Journal(Arc<Mutex<HashMap<String, Vec<Received>>>>);
+
+impl Journal {
+    /// Takes out what came for a request.
+    pub(super) fn take(&self, probe: &str) -> Vec<Received> {
+        self.0.lock().unwrap().remove(probe).unwrap_or_default()
+    }
+
+    fn write(&self, received: Received) {
+        let probe = received.headers.get(&PROBE.to_ascii_lowercase());
+        let probe = probe.map(|values| values.join(",")).unwrap_or_default();
+        self.0.lock().unwrap().entry(probe).or_default().push(received);
+    }
+}
+
+/// The running back ends; they end when dropped.
+#[derive(Debug)]
+pub(super) struct Backends {
+    /// What they received.
+    pub(super) journal: Journal,
+    _tasks: JoinSet<()>,
+}
+
+impl Backends {
+    /// Starts all of a site.
+    pub(super) async fn start(site: &Site) -> io::Result<Self> {
+        let journal = Journal::default();
+        let mut tasks = JoinSet::new();
+        for which in 0..BACKENDS {
+            for port in PORTS {
+                let listener = TcpListener::bind((site.backend(which), port)).await?;
+                tasks.spawn(accept(listener, journal.clone()));
+            }
+        }
+        Ok(Self {
+            journal,
+            _tasks: tasks,
+        })
+    }
+}
+
+async fn accept(listener: TcpListener, journal: Journal) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Ok((stream, _)) = listener.accept() => {
+                let journal = journal.clone();
+                // A connection that breaks shows at the client.
+                connections.spawn(async move { serve(stream, &journal).await.unwrap_or_default() });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, journal: &Journal) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let backend = stream.local_addr()?;
+    let mut reader = Reader::new(stream);
+    while let Some(head) = reader.head().await? {
+        let body = match head.length() {
+            _ if head.chunked() => reader.chunks().await?,
+            Some(length) => reader.exactly(length).await?,
+            None => Vec::new(),
+        };
+        let target = head.first.split(' ').nth(1).unwrap_or_default();
+        let asks = match target {
+            auth if auth.starts_with("/auth") => AUTH_REPLY,
+            page if page.starts_with("/err") => PAGE_REPLY,
+            _ => REPLY,
+        };
+        let reply = head.get(asks).and_then(|text| serde_json::from_str(text).ok());
+        let answer = answer(&head, &reply.unwrap_or_default());
+        let line = head.first.rsplit_once(' ').map_or(&*head.first, |(line, _)| line);
+        let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, value) in &head.headers {
+            let values = headers.entry(name.to_ascii_lowercase()).or_default();
+            values.push(value.clone());
+        }
+        journal.write(Received {
+            backend,
+            line: line.to_owned(),
+            headers,
+            body: text(&body),
+        });
+        reader.stream.write_all(&answer).await?;
+    }
+    Ok(())
+}
+
+fn answer(head: &Head, reply: &Reply) -> Vec<u8> {
+    let status = if reply.status == 0 { 200 } else { reply.status };
+    let mut out = format!("HTTP/1.1 {status} Status\r\n");
+    for (name, value) in &reply.headers {
+        out += &format!("{name}: {value}\r\n");
+    }
+    let bodiless = matches!(status, 204 | 304);
+    let body = reply.body.repeat(reply.times.max(1));
+    if !bodiless {
+        out += &if reply.chunked {
+            "Transfer-Encoding: chunked\r\n".to_owned()
+        } else {
+            format!("Content-Length: {}\r\n", body.len())
+        };
+    }
+    out += "\r\n";
+    if !bodiless && !head.first.starts_with("HEAD ") {
+        out += &match reply.chunked {
+            true if body.is_empty() => "0\r\n\r\n".to_owned(),
+            true => format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+            false => body,
+        };
+    }
+    out.into_bytes()
+}

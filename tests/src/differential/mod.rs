@@ -1,0 +1,155 @@
+//! The same labels and files, the same requests: does the real binary what the real Traefik does?
+//!
+//! Configurations and requests come from a seed ([`generate`]). Both proxies read them from the same folder and the same
+//! Docker engine ([`engine`]), and send to the same back ends ([`backend`]). What clients get and what back ends see is
+//! compared ([`compare`]); what is meant to differ is listed ([`accepted`]). `docs/differential.md` tells how to read and
+//! repeat a difference.
+
+mod accepted;
+mod backend;
+mod batch;
+mod case;
+mod client;
+mod compare;
+mod engine;
+mod generate;
+mod reduce;
+mod report;
+mod side;
+mod site;
+mod traefik;
+mod wire;
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+pub use generate::About;
+pub use report::Report;
+pub use traefik::program;
+
+use accepted::{Accepted, Pair};
+use batch::{Bench, Outcomes};
+use case::{Case, PLACES};
+use compare::{Outcome, Part, compare};
+use report::Difference;
+
+/// What a run does.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// At least so many pairs.
+    pub pairs: usize,
+    /// Where everything comes from.
+    pub seed: u64,
+    /// What configurations are about.
+    pub about: About,
+    /// Only this case.
+    pub case: Option<u64>,
+    /// Compare Traefik with another Traefik: whatever differs then is of this harness's making.
+    pub calibrate: bool,
+    /// Whether configurations are cut down, and logs kept, when there are differences.
+    pub reduce: bool,
+}
+
+/// A case and its requests as text.
+pub fn show(about: &About, seed: u64, number: u64) -> String {
+    let case = generate::case(about, seed, number, 0);
+    let requests = case.requests.iter().map(ToString::to_string);
+    requests.fold(case.to_string(), |all, request| all + &request)
+}
+
+/// Compares `traefik` and our binary.
+///
+/// # Panics
+/// When one of them does not start, or does not take a configuration.
+pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
+    let bench = Bench::start(traefik, plan.calibrate).await;
+    let started = Instant::now();
+    let mut report = Report {
+        again: format!("--seed {} --kind {}", plan.seed, plan.about),
+        ..Report::default()
+    };
+    let mut next = plan.case.unwrap_or(0);
+    loop {
+        let end = match plan.case {
+            Some(case) => case + 1,
+            None => next + PLACES,
+        };
+        let cases: Vec<Case> = (next..end)
+            .map(|number| generate::case(&plan.about, plan.seed, number, bench.site.number()))
+            .collect();
+        next = end;
+        let outcomes = bench.run(&cases).await;
+        for (case, outcomes) in cases.iter().zip(outcomes) {
+            report.judge(case, outcomes);
+        }
+        if report.pairs >= plan.pairs || plan.case.is_some() {
+            break;
+        }
+    }
+    report.took = started.elapsed();
+    if plan.reduce {
+        for difference in report.shown() {
+            reduce::reduce(&bench, difference).await;
+        }
+        if !report.holds() {
+            report.kept = Some(bench.keep());
+        }
+    }
+    report
+}
+
+impl Report {
+    fn judge(&mut self, case: &Case, outcomes: Vec<Outcomes>) {
+        self.cases += 1;
+        for (request, [theirs, ours]) in case.requests.iter().zip(outcomes) {
+            self.pairs += 1;
+            self.forwarded += usize::from(!theirs.received.is_empty());
+            if let Ok(answer) = &theirs.answer {
+                *self.statuses.entry(answer.status).or_default() += 1;
+            }
+            let pair = Pair {
+                request,
+                theirs: &theirs,
+                ours: &ours,
+            };
+            let (parts, accepted) = unmeant(&pair, compare(&theirs, &ours));
+            for name in accepted {
+                *self.accepted.entry(name).or_default() += 1;
+            }
+            if parts.is_empty() {
+                continue;
+            }
+            self.different += 1;
+            // One of each kind, so that many kinds can be seen.
+            let kind = |theirs: &Outcome, ours: &Outcome, parts: &[Part]| {
+                (theirs.status(), ours.status(), parts.to_vec())
+            };
+            let seen = self
+                .differences
+                .iter()
+                .any(|other| kind(&other.theirs, &other.ours, &other.parts) == kind(&theirs, &ours, &parts));
+            if !self.is_full() && !seen {
+                self.differences.push(Difference {
+                    case: case.clone(),
+                    request: request.clone(),
+                    theirs,
+                    ours,
+                    parts,
+                });
+            }
+        }
+    }
+}
+
+/// The parts of a difference that nobody meant, and the names of what is accepted.
+fn unmeant(pair: &Pair<'_>, parts: Vec<Part>) -> (Vec<Part>, BTreeSet<&'static str>) {
+    let mut names = BTreeSet::new();
+    let mut left = Vec::new();
+    for part in parts {
+        match accepted::accepts(pair, &part) {
+            Some(Accepted { name, .. }) => drop(names.insert(*name)),
+            None => left.push(part),
+        }
+    }
+    (left, names)
+}

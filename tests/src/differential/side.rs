@@ -1,0 +1,207 @@
+//! The two proxies, started with the same static configuration but for what each calls its own.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+use serde_json::{Map, Value, json};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use super::case::{PLACES, entry_point};
+use super::site::Site;
+use crate::eventually;
+use crate::node::{Node, inherited};
+
+/// The first port of entry points; those of a place follow each other.
+const FIRST_PORT: u16 = 20_000;
+/// The entry point by which the harness sees that a configuration has arrived.
+pub(super) const MARKER: &str = "marker";
+const MARKER_PORT: u16 = FIRST_PORT - 1;
+
+/// A proxy.
+#[derive(Debug)]
+pub(super) struct Side {
+    /// `traefik` or `constellation`.
+    pub(super) name: &'static str,
+    address: Ipv4Addr,
+    process: Process,
+}
+
+#[derive(Debug)]
+enum Process {
+    Traefik { _child: Child, log: PathBuf },
+    Constellation(Node),
+}
+
+/// Where both find their dynamic configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Providers<'a> {
+    pub(super) files: &'a Path,
+    pub(super) docker: &'a Path,
+}
+
+impl Providers<'_> {
+    fn section(&self) -> Value {
+        json!({
+            "file": { "directory": self.files, "watch": true },
+            "docker": { "endpoint": format!("unix://{}", self.docker.display()), "exposedByDefault": false },
+        })
+    }
+}
+
+impl Side {
+    /// Starts Traefik at one of the two addresses.
+    pub(super) async fn traefik(
+        program: &Path,
+        site: &Site,
+        which: u8,
+        providers: Providers<'_>,
+        directory: &Path,
+    ) -> Self {
+        let address = site.proxy(which);
+        let log = directory.join(format!("traefik-{which}.log"));
+        let mut own = providers.section();
+        own["providersThrottleDuration"] = json!("20ms");
+        let config = json!({
+            "global": { "checkNewVersion": false, "sendAnonymousUsage": false },
+            "log": { "level": "DEBUG", "filePath": log },
+            "entryPoints": entry_points(site, address),
+            "providers": own,
+        });
+        let file = directory.join(format!("traefik-{which}.yaml"));
+        fs::write(&file, config.to_string()).unwrap();
+        let child = Command::new(program)
+            .arg(format!("--configFile={}", file.display()))
+            .env_clear()
+            .envs(inherited())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(directory.join(format!("traefik-{which}.stderr"))).unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let side = Self {
+            name: "traefik",
+            address,
+            process: Process::Traefik { _child: child, log },
+        };
+        eventually("Traefik listens", async || {
+            TcpStream::connect(side.marker()).await.map(drop)
+        })
+        .await;
+        side
+    }
+
+    /// Starts ours.
+    pub(super) async fn constellation(site: &Site, providers: Providers<'_>) -> Self {
+        let address = site.proxy(1);
+        let mut own = providers.section();
+        // A batch takes the place of the last one; what was removed must not answer in its name.
+        own["docker"]["removedGracePeriod"] = json!("0s");
+        let mut entry_points = entry_points(site, address);
+        entry_points.insert("web".into(), Value::Null);
+        let builder = Node::builder().config(json!({ "entryPoints": entry_points, "providers": own }));
+        Self {
+            name: "constellation",
+            address,
+            process: Process::Constellation(builder.start().await),
+        }
+    }
+
+    /// Where the entry point [`MARKER`] is.
+    pub(super) fn marker(&self) -> SocketAddr {
+        (self.address, MARKER_PORT).into()
+    }
+
+    /// Where an entry point of a place is.
+    pub(super) fn entry_point(&self, place: u64, which: u8) -> SocketAddr {
+        (self.address, port(place, which)).into()
+    }
+
+    /// Has it read everything anew, should it offer that.
+    pub(super) fn reload(&self) {
+        if let Process::Constellation(node) = &self.process {
+            node.signal(Signal::SIGHUP);
+        }
+    }
+
+    /// What it wrote last about errors.
+    pub(super) fn complaint(&self) -> String {
+        let log = self.log();
+        let errors = log.lines().filter(|line| line.contains("ERR") || line.contains("ERROR"));
+        errors.last().unwrap_or("no error in its log").to_owned()
+    }
+
+    /// Everything it wrote.
+    pub(super) fn log(&self) -> String {
+        match &self.process {
+            Process::Constellation(node) => node.log(),
+            Process::Traefik { log, .. } => fs::read_to_string(log).unwrap_or_default(),
+        }
+    }
+}
+
+fn port(place: u64, which: u8) -> u16 {
+    let place = u16::try_from(place).expect("there are few places");
+    FIRST_PORT + place * 2 + u16::from(which)
+}
+
+/// What is special about the entry points of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Special {
+    /// Nothing.
+    None,
+    /// They are the default ones.
+    Default,
+    /// The first has TLS for all its routers.
+    Secure,
+    /// The first believes everybody's `X-Forwarded-*`.
+    Insecure,
+    /// The first believes those of client 1.
+    Trusting,
+    /// The first redirects to the second by HTTPS.
+    Redirecting,
+}
+
+impl Special {
+    /// Of this place.
+    pub(super) fn of(place: u64) -> Self {
+        match place {
+            0 => Self::Default,
+            place if place % 16 == 1 => Self::Secure,
+            place if place % 16 == 2 => Self::Insecure,
+            place if place % 16 == 3 => Self::Trusting,
+            4 | 36 => Self::Redirecting,
+            _ => Self::None,
+        }
+    }
+}
+
+fn entry_points(site: &Site, address: Ipv4Addr) -> Map<String, Value> {
+    let mut all = Map::new();
+    let listen = |port: u16| json!(format!("{address}:{port}"));
+    all.insert(MARKER.into(), json!({ "address": listen(MARKER_PORT) }));
+    for place in 0..PLACES {
+        for which in 0..2 {
+            let mut entry = json!({ "address": listen(port(place, which)) });
+            match (Special::of(place), which) {
+                (Special::Default, _) => entry["asDefault"] = json!(true),
+                (Special::Secure, 0) => entry["http"] = json!({ "tls": {} }),
+                (Special::Insecure, 0) => entry["forwardedHeaders"] = json!({ "insecure": true }),
+                (Special::Trusting, 0) => {
+                    entry["forwardedHeaders"] = json!({ "trustedIPs": [site.client(1)] });
+                }
+                (Special::Redirecting, 0) => {
+                    let to = json!({ "to": entry_point(place, 1), "priority": 10 });
+                    entry["http"] = json!({ "redirections": { "entryPoint": to } });
+                }
+                _ => {}
+            }
+            all.insert(entry_point(place, which), entry);
+        }
+    }
+    all
+}
