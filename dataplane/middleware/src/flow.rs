@@ -35,22 +35,20 @@ pub enum Flow<'m> {
 /// What a middleware needs of the data plane before it can decide.
 #[derive(Debug)]
 pub enum Ask<'m> {
-    /// Credentials are to be checked, which takes long.
-    Verify(Verify<'m>),
-    /// The request waits for so long, then the next one has its turn.
-    Wait(Duration),
     /// Bodies are to be taken whole before they go on.
     Buffer(&'m Arc<Buffers>),
     /// More attempts are to be made than the service's policy makes.
     Retry(&'m Arc<Retrying>),
+    /// Credentials are to be checked, which takes long.
+    Verify(Verify<'m>),
+    /// The request waits for so long, then the next one has its turn.
+    Wait(Duration),
 }
 
 /// What a middleware does when the response comes. It is kept until the response is over, so that a place that is
 /// counted may hang on it.
 #[derive(Debug)]
 pub enum Later {
-    /// The place of the request is given back.
-    Place(Place),
     /// Changes its headers.
     ChangeHeaders(ChangeHeaders),
     /// Compresses its body.
@@ -61,6 +59,8 @@ pub enum Later {
     Errors(ErrorPage),
     /// Makes gRPC-Web of it.
     GrpcWeb(GrpcWebResponse),
+    /// The place of the request is given back.
+    Place(Place),
 }
 
 impl Later {
@@ -88,7 +88,6 @@ impl Later {
     ) -> Result<After, Unfit> {
         let _ = method;
         match self {
-            Self::Place(_) => Ok(After::Next),
             Self::ChangeHeaders(later) => later.leave(response).map(|()| After::Next),
             Self::Compress(later) => later.leave(response, bodiless),
             Self::DetectType(later) => later.leave(response, first).map(|()| After::Next),
@@ -97,6 +96,7 @@ impl Later {
                 None => After::Next,
             }),
             Self::GrpcWeb(later) => later.leave(response, bodiless),
+            Self::Place(_) => Ok(After::Next),
         }
     }
 }

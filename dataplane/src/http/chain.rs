@@ -140,13 +140,13 @@ impl App {
             match flow {
                 // None are left.
                 Flow::Next | Flow::Ask(_) => {}
-                Flow::User(user) => exchange.user = Some(user),
                 Flow::Later(later) => {
                     if let Some(transform) = later.incoming() {
                         exchange.incoming.add(transform);
                     }
                     exchange.later.push(later);
                 }
+                Flow::User(user) => exchange.user = Some(user),
                 Flow::Answer(of_middleware) => {
                     answer = Some(of_middleware);
                     break;

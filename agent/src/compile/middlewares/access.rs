@@ -5,18 +5,35 @@ use constellation_middleware::{
     BasicAuth, ClientAddress, Encodable, EncodedCharacters, Identity, IpAllowList, Kind, Source,
 };
 
-pub(super) fn ip_allow_list(options: &dynamic::IpAllowList) -> Result<Kind, String> {
+/// Builds one of them; `None` when it is another kind.
+pub(super) fn build(definition: &dynamic::Middleware, warnings: &mut Vec<String>) -> Option<Result<Kind, String>> {
+    if let Some(options) = &definition.basic_auth {
+        return Some(basic_auth(options, warnings));
+    }
+    if let Some(options) = &definition.encoded_characters {
+        return Some(Ok(encoded_characters(options)));
+    }
+    if let Some(options) = &definition.ip_allow_list {
+        return Some(ip_allow_list(options));
+    }
+    if let Some(options) = &definition.ip_white_list {
+        return Some(ip_white_list(options, warnings));
+    }
+    None
+}
+
+fn ip_allow_list(options: &dynamic::IpAllowList) -> Result<Kind, String> {
     let client = client_address(options.ip_strategy.as_ref())?;
     IpAllowList::new(&options.source_range, client, options.reject_status_code).map(Kind::IpAllowList)
 }
 
-pub(super) fn ip_white_list(options: &dynamic::IpWhiteList, warnings: &mut Vec<String>) -> Result<Kind, String> {
+fn ip_white_list(options: &dynamic::IpWhiteList, warnings: &mut Vec<String>) -> Result<Kind, String> {
     warnings.push("ipWhiteList is the old name: write ipAllowList".to_owned());
     let client = client_address(options.ip_strategy.as_ref())?;
     IpAllowList::new(&options.source_range, client, None).map(Kind::IpAllowList)
 }
 
-pub(super) fn basic_auth(options: &dynamic::BasicAuth, warnings: &mut Vec<String>) -> Result<Kind, String> {
+fn basic_auth(options: &dynamic::BasicAuth, warnings: &mut Vec<String>) -> Result<Kind, String> {
     users_were_read(&options.users_file)?;
     let identity = Identity::new(options.remove_header, &options.header_field)?;
     let users = options.users.iter().map(dynamic::Confidential::as_str);
@@ -25,7 +42,7 @@ pub(super) fn basic_auth(options: &dynamic::BasicAuth, warnings: &mut Vec<String
     Ok(Kind::BasicAuth(kind))
 }
 
-pub(super) fn encoded_characters(options: &dynamic::EncodedCharacters) -> Kind {
+fn encoded_characters(options: &dynamic::EncodedCharacters) -> Kind {
     Kind::EncodedCharacters(EncodedCharacters::new(Encodable {
         back_slash: options.allow_encoded_back_slash,
         hash: options.allow_encoded_hash,
@@ -38,7 +55,7 @@ pub(super) fn encoded_characters(options: &dynamic::EncodedCharacters) -> Kind {
 }
 
 /// What could be read of files stands in their place before middlewares are compiled.
-pub(super) fn users_were_read(users_file: &str) -> Result<(), String> {
+fn users_were_read(users_file: &str) -> Result<(), String> {
     match users_file {
         "" => Ok(()),
         path => Err(format!(
@@ -47,7 +64,7 @@ pub(super) fn users_were_read(users_file: &str) -> Result<(), String> {
     }
 }
 
-pub(super) fn client_address(strategy: Option<&dynamic::IpStrategy>) -> Result<ClientAddress, String> {
+fn client_address(strategy: Option<&dynamic::IpStrategy>) -> Result<ClientAddress, String> {
     match strategy {
         Some(strategy) => ClientAddress::new(strategy.depth, &strategy.excluded_ips, strategy.ipv6_subnet),
         None => Ok(ClientAddress::default()),

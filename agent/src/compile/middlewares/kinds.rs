@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use constellation_config::dynamic;
-use constellation_middleware::{AddPrefix, Kind};
+use constellation_middleware::Kind;
 use constellation_table::Target;
 
-use super::{access, limit};
+use super::{access, attempts, content, limit, paths};
 use crate::compile::pem::PemFiles;
 
 /// What a middleware is made of beside its definition.
@@ -34,39 +34,22 @@ impl Input<'_> {
                 ));
             }
         }
-        if let Some(options) = &definition.add_prefix {
-            return add_prefix(options);
-        }
-        if let Some(options) = &definition.basic_auth {
-            return access::basic_auth(options, self.warnings);
-        }
-        if let Some(options) = &definition.encoded_characters {
-            return Ok(access::encoded_characters(options));
-        }
-        if let Some(options) = &definition.in_flight_req {
-            return limit::in_flight_req(options);
-        }
-        if let Some(options) = &definition.ip_allow_list {
-            return access::ip_allow_list(options);
-        }
-        if let Some(options) = &definition.ip_white_list {
-            return access::ip_white_list(options, self.warnings);
+        if let Some(kind) = paths::build(definition, self.warnings)
+            .or_else(|| content::build(definition, self.service, self.warnings))
+            .or_else(|| attempts::build(definition, self.warnings))
+            .or_else(|| access::build(definition, self.warnings))
+            .or_else(|| limit::build(definition))
+        {
+            return kind;
         }
         if let Some(plugin) = &definition.plugin {
             return Err(unsupported(plugin));
-        }
-        if let Some(options) = &definition.rate_limit {
-            return limit::rate_limit(options);
         }
         Err(format!(
             "{} is not served by this version: remove it from the router to have it served",
             kinds.join("")
         ))
     }
-}
-
-fn add_prefix(options: &dynamic::AddPrefix) -> Result<Kind, String> {
-    AddPrefix::new(&options.prefix).map(Kind::AddPrefix)
 }
 
 fn unsupported(plugin: &dynamic::Plugin) -> String {

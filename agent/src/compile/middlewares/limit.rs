@@ -7,7 +7,18 @@ use constellation_middleware::{ClientAddress, InFlightReq, Kind, RateLimit, Sour
 
 use super::access;
 
-pub(super) fn rate_limit(options: &dynamic::RateLimit) -> Result<Kind, String> {
+/// Builds one of them; `None` when it is another kind.
+pub(super) fn build(definition: &dynamic::Middleware) -> Option<Result<Kind, String>> {
+    if let Some(options) = &definition.in_flight_req {
+        return Some(in_flight_req(options));
+    }
+    if let Some(options) = &definition.rate_limit {
+        return Some(rate_limit(options));
+    }
+    None
+}
+
+fn rate_limit(options: &dynamic::RateLimit) -> Result<Kind, String> {
     if options.redis.is_some() {
         return Err(
             "redis: counts in a Redis are not supported, each node counts by itself: remove it, and divide average and burst \
@@ -26,13 +37,13 @@ pub(super) fn rate_limit(options: &dynamic::RateLimit) -> Result<Kind, String> {
     )))
 }
 
-pub(super) fn in_flight_req(options: &dynamic::InFlightReq) -> Result<Kind, String> {
+fn in_flight_req(options: &dynamic::InFlightReq) -> Result<Kind, String> {
     let source = access::source(options.source_criterion.as_ref(), || Source::Host)?;
     Ok(Kind::InFlightReq(InFlightReq::new(options.amount, source)))
 }
 
 /// A duration that is not below zero.
-pub(super) fn time(option: &str, text: Option<&str>) -> Result<Option<Duration>, String> {
+fn time(option: &str, text: Option<&str>) -> Result<Option<Duration>, String> {
     let Some(text) = text else { return Ok(None) };
     match duration::parse(text) {
         Some(time) => Ok(Some(time)),

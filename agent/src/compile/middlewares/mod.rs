@@ -5,9 +5,12 @@
 //! routers that name it, because serving them without it could open what it closes.
 
 mod access;
+mod attempts;
 mod chains;
+mod content;
 mod kinds;
 mod limit;
+mod paths;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
