@@ -1,23 +1,41 @@
 //! Middlewares that decide who may pass.
 
+use std::sync::Arc;
+
 use constellation_config::dynamic;
 use constellation_middleware::{
-    BasicAuth, ClientAddress, Encodable, EncodedCharacters, Identity, IpAllowList, Kind, Source,
+    BasicAuth, CertificateInfo, ClientAddress, DigestAuth, Encodable, EncodedCharacters, Identity,
+    IpAllowList, Kind, NameParts, PassClientCertificate, Source,
 };
 
+use super::forward_auth;
+
 /// Builds one of them; `None` when it is another kind.
-pub(super) fn build(definition: &dynamic::Middleware, warnings: &mut Vec<String>) -> Option<Result<Kind, String>> {
+pub(super) fn build(
+    name: &Arc<str>,
+    definition: &dynamic::Middleware,
+    warnings: &mut Vec<String>,
+) -> Option<Result<Kind, String>> {
     if let Some(options) = &definition.basic_auth {
         return Some(basic_auth(options, warnings));
     }
+    if let Some(options) = &definition.digest_auth {
+        return Some(digest_auth(options, warnings));
+    }
     if let Some(options) = &definition.encoded_characters {
         return Some(Ok(encoded_characters(options)));
+    }
+    if let Some(options) = &definition.forward_auth {
+        return Some(forward_auth::build(name, options));
     }
     if let Some(options) = &definition.ip_allow_list {
         return Some(ip_allow_list(options));
     }
     if let Some(options) = &definition.ip_white_list {
         return Some(ip_white_list(options, warnings));
+    }
+    if let Some(options) = &definition.pass_tls_client_cert {
+        return Some(Ok(pass_client_certificate(options)));
     }
     None
 }
@@ -38,8 +56,60 @@ fn basic_auth(options: &dynamic::BasicAuth, warnings: &mut Vec<String>) -> Resul
     let identity = Identity::new(options.remove_header, &options.header_field)?;
     let users = options.users.iter().map(dynamic::Confidential::as_str);
     let (kind, found) = BasicAuth::new(users, &options.realm, identity)?;
-    warnings.extend(found);
+    add_some(warnings, found);
     Ok(Kind::BasicAuth(kind))
+}
+
+fn digest_auth(options: &dynamic::DigestAuth, warnings: &mut Vec<String>) -> Result<Kind, String> {
+    users_were_read(&options.users_file)?;
+    let identity = Identity::new(options.remove_header, &options.header_field)?;
+    let users = options.users.iter().map(dynamic::Confidential::as_str);
+    let (kind, found) = DigestAuth::new(users, &options.realm, identity)?;
+    add_some(warnings, found);
+    Ok(Kind::DigestAuth(kind))
+}
+
+/// A file may have thousands of users that are of no use.
+fn add_some(warnings: &mut Vec<String>, found: Vec<String>) {
+    const SHOWN: usize = 20;
+    let more = found.len().saturating_sub(SHOWN);
+    warnings.extend(found.into_iter().take(SHOWN));
+    if more > 0 {
+        warnings.push(format!("the same goes for {more} more users"));
+    }
+}
+
+fn pass_client_certificate(options: &dynamic::PassTlsClientCert) -> Kind {
+    let info = options.info.as_ref().map(|info| CertificateInfo {
+        subject: info.subject.as_ref().map(|parts| NameParts {
+            domain_component: parts.domain_component,
+            country: parts.country,
+            province: parts.province,
+            locality: parts.locality,
+            organization: parts.organization,
+            organizational_unit: parts.organizational_unit,
+            serial_number: parts.serial_number,
+            common_name: parts.common_name,
+        }),
+        issuer: info.issuer.as_ref().map(|parts| NameParts {
+            domain_component: parts.domain_component,
+            country: parts.country,
+            province: parts.province,
+            locality: parts.locality,
+            organization: parts.organization,
+            organizational_unit: false,
+            serial_number: parts.serial_number,
+            common_name: parts.common_name,
+        }),
+        serial_number: info.serial_number,
+        not_before: info.not_before,
+        not_after: info.not_after,
+        sans: info.sans,
+    });
+    Kind::PassTlsClientCert(PassClientCertificate {
+        pem: options.pem,
+        info,
+    })
 }
 
 fn encoded_characters(options: &dynamic::EncodedCharacters) -> Kind {
@@ -83,5 +153,10 @@ pub(super) fn source(
         Some(strategy) => Some(client_address(Some(strategy))?),
         None => None,
     };
-    Source::new(address, &criterion.request_header_name, criterion.request_host, default)
+    Source::new(
+        address,
+        &criterion.request_header_name,
+        criterion.request_host,
+        default,
+    )
 }

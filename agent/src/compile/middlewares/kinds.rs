@@ -7,7 +7,6 @@ use constellation_middleware::Kind;
 use constellation_table::Target;
 
 use super::{access, attempts, content, limit, paths};
-use crate::compile::pem::PemFiles;
 
 /// What a middleware is made of beside its definition.
 pub(super) struct Input<'a> {
@@ -15,7 +14,6 @@ pub(super) struct Input<'a> {
     pub(super) name: &'a Arc<str>,
     /// The service that it names.
     pub(super) service: Option<&'a Target>,
-    pub(super) files: &'a mut PemFiles,
     /// What deserves a look although it works.
     pub(super) warnings: &'a mut Vec<String>,
 }
@@ -37,7 +35,7 @@ impl Input<'_> {
         if let Some(kind) = paths::build(definition, self.warnings)
             .or_else(|| content::build(definition, self.service, self.warnings))
             .or_else(|| attempts::build(definition, self.warnings))
-            .or_else(|| access::build(definition, self.warnings))
+            .or_else(|| access::build(self.name, definition, self.warnings))
             .or_else(|| limit::build(definition))
         {
             return kind;

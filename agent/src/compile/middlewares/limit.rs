@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use constellation_config::{duration, dynamic};
-use constellation_middleware::{ClientAddress, InFlightReq, Kind, RateLimit, Source};
+use constellation_middleware::expression::Expression;
+use constellation_middleware::{CircuitBreaker, ClientAddress, InFlightReq, Kind, RateLimit, Rules, Source};
 
 use super::access;
 
 /// Builds one of them; `None` when it is another kind.
 pub(super) fn build(definition: &dynamic::Middleware) -> Option<Result<Kind, String>> {
+    if let Some(options) = &definition.circuit_breaker {
+        return Some(circuit_breaker(options));
+    }
     if let Some(options) = &definition.in_flight_req {
         return Some(in_flight_req(options));
     }
@@ -35,6 +39,35 @@ fn rate_limit(options: &dynamic::RateLimit) -> Result<Kind, String> {
         options.burst.unwrap_or(1),
         source,
     )))
+}
+
+fn circuit_breaker(options: &dynamic::CircuitBreaker) -> Result<Kind, String> {
+    let expression = Expression::parse(&options.expression).map_err(|error| {
+        format!(
+            "expression is {:?}: {error}; write one such as NetworkErrorRatio() > 0.5",
+            options.expression
+        )
+    })?;
+    // Zero is the default, as in Traefik.
+    let or = |option, text: &Option<String>, default| {
+        let time = time(option, text.as_deref())?.filter(|time| !time.is_zero());
+        Ok::<_, String>(time.unwrap_or(default))
+    };
+    let rules = Rules {
+        expression,
+        check_period: or("checkPeriod", &options.check_period, Duration::from_millis(100))?,
+        fallback_duration: or(
+            "fallbackDuration",
+            &options.fallback_duration,
+            Duration::from_secs(10),
+        )?,
+        recovery_duration: or(
+            "recoveryDuration",
+            &options.recovery_duration,
+            Duration::from_secs(10),
+        )?,
+    };
+    CircuitBreaker::new(rules, options.response_code).map(Kind::CircuitBreaker)
 }
 
 fn in_flight_req(options: &dynamic::InFlightReq) -> Result<Kind, String> {
