@@ -110,6 +110,7 @@ impl App {
             upstream.release(state.idle_for()).await;
         }
         clean(&mut head)?;
+        head.set_content_length(body.len())?;
         Ok(Own {
             head: *head,
             body: body.freeze(),
