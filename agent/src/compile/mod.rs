@@ -182,10 +182,8 @@ impl Compiler {
         changes.services = !replaced.is_empty();
         let around = Around {
             service: &|name, provider| references::bare_service(contributions, &services, name, provider),
-            files: &mut self.files,
-            reread: self.reread,
         };
-        self.middlewares.compile(contributions, around);
+        self.middlewares.compile(contributions, &around);
         let option_names = OptionNames::of(contributions);
         let references = References {
             contributions,

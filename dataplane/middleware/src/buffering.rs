@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::Answer;
 use crate::predicate::Predicate;
 
@@ -64,19 +62,13 @@ impl Buffers {
 
     /// What clients get whose request is too long.
     pub fn too_long_request() -> Answer {
-        text(413, "Request Entity Too Large")
+        Answer::plain(413, "Request Entity Too Large")
     }
 
     /// What clients get in the place of a response that is too long.
     pub fn too_long_response() -> Answer {
-        text(500, "Internal Server Error")
+        Answer::plain(500, "Internal Server Error")
     }
-}
-
-fn text(status: u16, text: &'static str) -> Answer {
-    let mut answer = Answer::empty(status);
-    answer.body = Bytes::from_static(text.as_bytes());
-    answer
 }
 
 #[cfg(test)]

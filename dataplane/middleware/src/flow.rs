@@ -9,9 +9,11 @@ use http::{HeaderMap, Method};
 use pingora_http::ResponseHeader;
 
 use crate::buffering::Buffers;
+use crate::circuit_breaker::Watch;
 use crate::compress::CompressResponse;
 use crate::content_type::DetectType;
 use crate::errors::{ErrorPage, Page};
+use crate::forward_auth::{AuthCookies, ForwardAuth};
 use crate::grpc_web::GrpcWebResponse;
 use crate::headers::ChangeHeaders;
 use crate::retry::Retrying;
@@ -28,29 +30,31 @@ pub enum Flow<'m> {
     Answer(Box<Answer>),
     /// It needs what only the data plane can do.
     Ask(Ask<'m>),
-    /// The next one has its turn, and this is whose request it is.
-    User(Box<str>),
+    /// The next one has its turn; this is whose request it is, and this is done when the response comes.
+    User(Box<str>, Option<Later>),
 }
 
 /// What a middleware needs of the data plane before it can decide.
 #[derive(Debug)]
 pub enum Ask<'m> {
-    /// Credentials are to be checked, which takes long.
-    Verify(Verify<'m>),
-    /// The request waits for so long, then the next one has its turn.
-    Wait(Duration),
+    /// Another service is to be asked.
+    Authorize(&'m ForwardAuth),
     /// Bodies are to be taken whole before they go on.
     Buffer(&'m Arc<Buffers>),
     /// More attempts are to be made than the service's policy makes.
     Retry(&'m Arc<Retrying>),
+    /// Credentials are to be checked, which takes long.
+    Verify(Verify<'m>),
+    /// The request waits for so long, then the next one has its turn.
+    Wait(Duration),
 }
 
 /// What a middleware does when the response comes. It is kept until the response is over, so that a place that is
 /// counted may hang on it.
 #[derive(Debug)]
 pub enum Later {
-    /// The place of the request is given back.
-    Place(Place),
+    /// Sets cookies.
+    AuthCookies(AuthCookies),
     /// Changes its headers.
     ChangeHeaders(ChangeHeaders),
     /// Compresses its body.
@@ -61,6 +65,10 @@ pub enum Later {
     Errors(ErrorPage),
     /// Makes gRPC-Web of it.
     GrpcWeb(GrpcWebResponse),
+    /// The place of the request is given back.
+    Place(Place),
+    /// A circuit breaker takes its status in.
+    Watch(Watch),
 }
 
 impl Later {
@@ -88,7 +96,7 @@ impl Later {
     ) -> Result<After, Unfit> {
         let _ = method;
         match self {
-            Self::Place(_) => Ok(After::Next),
+            Self::AuthCookies(later) => later.leave(response).map(|()| After::Next),
             Self::ChangeHeaders(later) => later.leave(response).map(|()| After::Next),
             Self::Compress(later) => later.leave(response, bodiless),
             Self::DetectType(later) => later.leave(response, first).map(|()| After::Next),
@@ -97,6 +105,11 @@ impl Later {
                 None => After::Next,
             }),
             Self::GrpcWeb(later) => later.leave(response, bodiless),
+            Self::Place(_) => Ok(After::Next),
+            Self::Watch(watch) => {
+                watch.leave(response);
+                Ok(After::Next)
+            }
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `redirectScheme` and `redirectRegex`: the client is sent elsewhere.
 
-use bytes::Bytes;
 use constellation_table::regexp::{Regexp, Template};
 use http::header::{HeaderValue, LOCATION};
 use http::{Method, StatusCode};
@@ -138,16 +137,10 @@ fn moved(request: &RequestHeader, location: &str, permanent: bool) -> Answer {
     };
     let location = url::canonical(location).and_then(|url| HeaderValue::from_str(&url).ok());
     let Some(location) = location else {
-        return text(StatusCode::BAD_GATEWAY);
+        return Answer::plain(502, "Bad Gateway");
     };
-    text(status).with(LOCATION, location)
-}
-
-/// The words of a status, and no more.
-fn text(status: StatusCode) -> Answer {
-    let mut answer = Answer::empty(status.as_u16());
-    answer.body = Bytes::from_static(status.canonical_reason().unwrap_or_default().as_bytes());
-    answer
+    let words = status.canonical_reason().unwrap_or_default();
+    Answer::plain(status.as_u16(), words).with(LOCATION, location)
 }
 
 #[cfg(test)]

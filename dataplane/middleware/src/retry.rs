@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::statuses::Statuses;
 
-/// Most attempts that can be asked for.
+/// Most attempts that are made.
 const MAX_ATTEMPTS: usize = 16;
 
 /// Asks for more attempts.
@@ -35,14 +35,16 @@ pub struct Retrying {
 }
 
 impl Retry {
-    /// `attempts`: as written.
-    pub fn new(attempts: i64, retrying: Retrying) -> Result<Self, String> {
-        let attempts = usize::try_from(attempts)
+    /// `attempts`: as written. `warnings`: what deserves a look.
+    pub fn new(attempts: i64, retrying: Retrying, warnings: &mut Vec<String>) -> Result<Self, String> {
+        let written = usize::try_from(attempts)
             .ok()
-            .filter(|attempts| (1..=MAX_ATTEMPTS).contains(attempts))
-            .ok_or_else(|| {
-                format!("attempts is {attempts}: write 1 to {MAX_ATTEMPTS}, the first attempt included")
-            })?;
+            .filter(|attempts| *attempts > 0)
+            .ok_or_else(|| format!("attempts is {attempts}: write at least 1, for the first attempt"))?;
+        if written > MAX_ATTEMPTS {
+            warnings.push(format!("attempts is {attempts}: at most {MAX_ATTEMPTS} are made"));
+        }
+        let attempts = written.min(MAX_ATTEMPTS);
         Ok(Self(Arc::new(Retrying { attempts, ..retrying })))
     }
 }
@@ -94,8 +96,18 @@ mod tests {
 
     #[test]
     fn attempts_have_bounds() {
-        for (attempts, good) in [(0, false), (-1, false), (1, true), (16, true), (17, false)] {
-            assert_eq!(Retry::new(attempts, retrying(0)).is_ok(), good, "{attempts}");
+        // attempts as written, what is made of them, warnings
+        for (attempts, expected, said) in [
+            (0, None, 0),
+            (-1, None, 0),
+            (1, Some(1), 0),
+            (16, Some(16), 0),
+            (17, Some(16), 1),
+        ] {
+            let mut warnings = Vec::new();
+            let made = Retry::new(attempts, retrying(0), &mut warnings);
+            assert_eq!(made.ok().map(|retry| retry.0.attempts), expected, "{attempts}");
+            assert_eq!(warnings.len(), said, "{attempts}");
         }
     }
 }

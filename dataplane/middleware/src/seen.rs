@@ -49,12 +49,8 @@ pub(crate) mod tests {
     /// A request of a client on this machine.
     pub(crate) fn seen(tls: bool) -> Seen<'static> {
         Seen {
-            client: SocketAddr::from(([127, 0, 0, 1], 5000)),
-            local: SocketAddr::from(([127, 0, 0, 1], 80)),
             tls,
-            now: Instant::now(),
-            bodiless: true,
-            server_name: None,
+            ..seen_from("127.0.0.1:5000")
         }
     }
 }

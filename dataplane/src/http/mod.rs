@@ -11,6 +11,7 @@ mod accounting;
 pub mod admission;
 mod answer;
 mod attempt;
+mod authorize;
 mod backlog;
 mod beside;
 mod body;

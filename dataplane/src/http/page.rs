@@ -1,15 +1,15 @@
 //! Pages in the place of errors: fetched from another service while the client waits, within limits of size and time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use constellation_middleware::{Answer, Page};
 use constellation_table::{Endpoint, RequestMeta, Service, Turn, decide_target, host};
 use http::{Method, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use std::sync::Arc;
 
 use super::answer::{self, Own};
 use super::exchange::Exchange;
@@ -18,6 +18,7 @@ use super::meshed;
 use super::outgoing;
 use super::proxy::App;
 use super::routing::retarget;
+use super::upstream::ServiceState;
 
 /// Longest page.
 const MOST: usize = 4 << 20;
@@ -105,13 +106,11 @@ impl App {
             }
             upstream.end();
         }
-        if let Some(state) =
-            crate::http::upstream::ServiceState::known(service).and_then(|s| s.of(service, endpoint))
-        {
-            let idle_for = state.idle_for();
-            upstream.release(idle_for).await;
+        if let Some(state) = ServiceState::known(service).and_then(|known| known.of(service, endpoint)) {
+            upstream.release(state.idle_for()).await;
         }
         clean(&mut head)?;
+        head.set_content_length(body.len())?;
         Ok(Own {
             head: *head,
             body: body.freeze(),
@@ -167,7 +166,5 @@ fn clean(head: &mut ResponseHeader) -> Result<()> {
 }
 
 fn unavailable() -> Result<Own> {
-    let mut answer = Answer::empty(502);
-    answer.body = Bytes::from_static(b"Bad Gateway");
-    Own::of_middleware(answer)
+    Own::of_middleware(Answer::plain(502, "Bad Gateway"))
 }
