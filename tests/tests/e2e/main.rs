@@ -10,6 +10,7 @@ mod chase;
 mod cluster;
 mod cluster_checker;
 mod cluster_faults;
+mod cluster_losses;
 mod cluster_members;
 mod cluster_serving;
 mod command_line;
