@@ -7,7 +7,7 @@ use crate::document::{Entry, Node, Value};
 use crate::schema::Unknown;
 
 /// Key paths (`*` for any name) and the next step.
-const KEYS: [(&str, &str); 40] = [
+const KEYS: [(&str, &str); 39] = [
     (
         "accessLog.addInternals",
         "remove it: internal requests are not logged",
@@ -49,10 +49,6 @@ const KEYS: [(&str, &str); 40] = [
     (
         "entryPoints.*.observability",
         "set `observability` on the routers",
-    ),
-    (
-        "entryPoints.*.reusePort",
-        "remove it: listeners always share their port among the workers",
     ),
     (
         "entryPoints.*.transport.keepAliveMaxTime",
