@@ -47,10 +47,6 @@ const KEYS: [(&str, &str); 39] = [
         "set `observability` on the routers",
     ),
     (
-        "entryPoints.*.reusePort",
-        "remove it: listeners always share their port among the workers",
-    ),
-    (
         "entryPoints.*.transport.keepAliveMaxTime",
         "use keepAliveMaxRequests",
     ),
