@@ -96,6 +96,7 @@ fn of_entrance(address: SocketAddr, position: usize) -> EntryPoint {
         // Whoever holds the edge: this is between two processes of one machine.
         tenure: Tenure::default(),
         by_service: true,
+        shared: false,
     }
 }
 
@@ -164,6 +165,7 @@ fn of_entry_point(entry_point: &constellation_config::EntryPoint, id: u16, tenur
         default_tls_options: "default".into(),
         tenure: tenure.clone(),
         by_service: false,
+        shared: entry_point.reuse_port,
     }
 }
 

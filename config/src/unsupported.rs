@@ -7,7 +7,7 @@ use crate::document::{Entry, Node, Value};
 use crate::schema::Unknown;
 
 /// Key paths (`*` for any name) and the next step.
-const KEYS: [(&str, &str); 39] = [
+const KEYS: [(&str, &str); 38] = [
     (
         "accessLog.addInternals",
         "remove it: internal requests are not logged",
@@ -45,10 +45,6 @@ const KEYS: [(&str, &str); 39] = [
     (
         "entryPoints.*.observability",
         "set `observability` on the routers",
-    ),
-    (
-        "entryPoints.*.reusePort",
-        "remove it: listeners always share their port among the workers",
     ),
     (
         "entryPoints.*.transport.keepAliveMaxTime",

@@ -151,6 +151,7 @@ mod tests {
             default_tls_options: "default".into(),
             tenure: Default::default(),
             by_service: false,
+            shared: false,
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Follower {
     pub(super) mark: Mark,
     pub(super) keeper: Keeper,
     pub(super) file: Option<PathBuf>,
+    /// Tells that there is nothing, whatever there is.
+    pub(super) withdraw: bool,
 }
 
 impl Follower {
@@ -63,7 +65,10 @@ impl Follower {
 
     /// Makes the document of what there is, and says when to look again although nothing has changed.
     async fn turn(&mut self) -> Option<Instant> {
-        let readings = self.merged.borrow_and_update().clone()?;
+        let readings = match self.withdraw {
+            true => Merged::default(),
+            false => self.merged.borrow_and_update().clone()?,
+        };
         let terms = self.terms.clone();
         // On a thread of its own: a document of thousands of routes takes longer than health may wait.
         let made = tokio::task::spawn_blocking(move || Rendered::of(document(&readings, &terms))).await;
@@ -74,7 +79,11 @@ impl Follower {
                 return None;
             }
         };
-        match self.keeper.judge(rendered.document.routers, Instant::now()) {
+        let verdict = match self.withdraw {
+            true => Verdict::Tell,
+            false => self.keeper.judge(rendered.document.routers, Instant::now()),
+        };
+        match verdict {
             Verdict::Tell => {
                 self.tell(rendered).await;
                 None

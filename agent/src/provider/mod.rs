@@ -125,6 +125,7 @@ impl Provider {
             keeper: Keeper::new(mark.is_set(), patience),
             mark,
             file: provider.file.clone(),
+            withdraw: provider.withdraw,
         };
         parts.tasks.spawn(follower.run(parts.stop));
         let shared = Arc::new(Shared {

@@ -28,6 +28,9 @@ pub(crate) struct RawTraefikProvider {
     pub(crate) token: Option<Secret>,
     /// File that holds the token instead; blanks at its ends are dropped.
     pub(crate) token_file: Option<String>,
+    /// Whether the document has no routes, whatever there is: Traefik forgets those that it had from here, before this node
+    /// goes. A Traefik that gets no answer keeps them.
+    pub(crate) withdraw: bool,
 }
 
 impl Default for RawTraefikProvider {
@@ -43,6 +46,7 @@ impl Default for RawTraefikProvider {
             tls: None,
             token: None,
             token_file: None,
+            withdraw: false,
         }
     }
 }

@@ -73,6 +73,7 @@ pub(super) fn one(
         file: raw.file.as_deref().and_then(|file| given::<PathBuf>(Some(file))),
         tls: raw.tls.as_ref().map(|tls| self::tls(tls, judge)),
         token,
+        withdraw: raw.withdraw,
     };
     if !provider.is_protected() {
         if provider.certificates {

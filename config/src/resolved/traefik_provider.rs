@@ -24,6 +24,8 @@ pub struct TraefikProvider {
     pub tls: Option<ProviderTls>,
     /// What whoever polls must send as `Authorization: Bearer TOKEN`; `None`: nothing.
     pub token: Option<Secret>,
+    /// Whether the document has no routes, whatever there is.
+    pub withdraw: bool,
 }
 
 /// `traefikProvider.failover`.
@@ -61,6 +63,7 @@ impl Default for TraefikProvider {
             file: None,
             tls: None,
             token: None,
+            withdraw: false,
         }
     }
 }

@@ -66,6 +66,7 @@ pub(crate) fn entry_point() -> EntryPoint {
         default_tls_options: "default".into(),
         tenure: Tenure::default(),
         by_service: false,
+        shared: false,
     }
 }
 

@@ -152,6 +152,7 @@ impl Plan {
                 default_tls_options: "default".into(),
                 tenure: self.tenure,
                 by_service: false,
+                shared: false,
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::MIN,

@@ -84,6 +84,7 @@ impl Plan {
                 default_tls_options: "default".into(),
                 tenure: Default::default(),
                 by_service: false,
+                shared: false,
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::new(self.workers).unwrap(),

@@ -268,6 +268,7 @@ fn entry_point(id: u16, name: Arc<str>) -> EntryPoint {
         exempt_sources: Vec::new(),
         tenure: Default::default(),
         by_service: false,
+        shared: false,
         default_tls_options: "default".into(),
     }
 }

@@ -22,7 +22,8 @@ mod priority;
 mod routers;
 mod services;
 mod streams;
-
+#[cfg(test)]
+mod tests;
 mod tls;
 mod transports;
 
