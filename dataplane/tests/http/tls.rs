@@ -258,7 +258,7 @@ async fn hostile_requests_inside_tls_are_refused() {
 }
 
 /// A TLS back end that says in its body which protocol was spoken.
-async fn tls_backend(identity: &Identity) -> SocketAddr {
+pub(crate) async fn tls_backend(identity: &Identity) -> SocketAddr {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()

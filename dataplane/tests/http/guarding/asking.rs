@@ -1,33 +1,37 @@
 //! `forwardAuth`: the service that is asked, and what its answers do.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use constellation_dataplane::table::{Scheme, Service};
+use constellation_dataplane::table::{Scheme, Service, ServiceSpec, Transport};
 use constellation_middleware::{AuthAddress, ForwardAuth, ForwardAuthOptions, Kind};
 
 use super::node;
 use crate::support::{Act, Backend, Node, endpoint, ok, spec};
+use crate::tls::{identity, tls_backend};
 
 /// A node that asks this back end about requests to the other one.
 fn asking(auth: &Backend, backend: &Backend, options: &ForwardAuthOptions<'_>) -> Node {
-    let address = AuthAddress::parse(&format!("http://{}/auth?x=1", auth.address)).unwrap();
-    let mut spec = spec(
-        "auth",
-        vec![endpoint(
-            Scheme::Http,
-            &auth.address.ip().to_string(),
-            auth.address.port(),
-            "",
-        )],
-    );
-    spec.pass_host_header = false;
+    asking_at(Scheme::Http, auth.address, Transport::default(), backend, options)
+}
+
+fn asking_at(
+    scheme: Scheme,
+    auth: SocketAddr,
+    transport: Transport,
+    backend: &Backend,
+    options: &ForwardAuthOptions<'_>,
+) -> Node {
+    let address = AuthAddress::parse(&format!("{scheme}://{auth}/auth?x=1")).unwrap();
+    let asked = endpoint(scheme, &auth.ip().to_string(), auth.port(), "");
+    let spec = ServiceSpec {
+        pass_host_header: false,
+        transport: Arc::new(transport),
+        ..spec("auth", vec![asked])
+    };
     let service = Arc::new(Service::new(spec, None));
-    node(
-        backend,
-        vec![Kind::ForwardAuth(
-            ForwardAuth::new(address, service, options).unwrap(),
-        )],
-    )
+    let kind = ForwardAuth::new(address, service, options).unwrap();
+    node(backend, vec![Kind::ForwardAuth(kind)])
 }
 
 #[tokio::test]
@@ -152,4 +156,26 @@ async fn nobody_passes_who_could_not_be_asked_about() {
     let answer = asking(&wordy, &backend, &few).connect().await.get("/").await;
     assert_eq!((answer.status, answer.text()), (401, ""));
     assert!(backend.seen().is_empty());
+}
+
+#[tokio::test]
+async fn the_service_that_is_asked_is_verified() {
+    let backend = Backend::fixed("ok").await;
+    let (known, unknown) = (identity(&["127.0.0.1"]), identity(&["127.0.0.1"]));
+    let auth = tls_backend(&known).await;
+    for (believed, status) in [(&known, 200), (&unknown, 500)] {
+        let transport = Transport {
+            root_cas: vec![believed.chain_pem().as_bytes().into()],
+            ..Transport::default()
+        };
+        let node = asking_at(
+            Scheme::Https,
+            auth,
+            transport,
+            &backend,
+            &ForwardAuthOptions::default(),
+        );
+        assert_eq!(node.connect().await.get("/").await.status, status);
+    }
+    assert_eq!(backend.seen().len(), 1);
 }
