@@ -9,6 +9,7 @@
 mod duplex;
 mod failover;
 mod forwarding;
+mod guarding;
 mod health;
 mod hostile;
 mod limits;
