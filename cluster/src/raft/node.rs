@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
-use openraft::{ChangeMembers, Config, Raft, RaftMetrics, SnapshotPolicy};
+use openraft::{ChangeMembers, Config, Raft, RaftMetrics, SnapshotPolicy, StoredMembership};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -135,8 +135,18 @@ impl RaftNode {
         let since = Arc::clone(&leading_since);
         // Ends with the last handle of the node, or when nobody watches any more.
         tokio::spawn(async move {
+            let mut seen = None;
             while metrics.changed().await.is_ok() {
-                let now = view_of(&metrics.borrow_and_update());
+                let now = {
+                    let metrics = metrics.borrow_and_update();
+                    // Most changes are that somebody has answered a heartbeat, which a view does not show.
+                    let shown = shown(&metrics);
+                    if seen.as_ref() == Some(&shown) {
+                        continue;
+                    }
+                    seen = Some(shown);
+                    view_of(&metrics)
+                };
                 if tell.is_closed() {
                     break;
                 }
@@ -256,6 +266,27 @@ impl Timers {
         };
         config.validate().map_err(|error| error.to_string())
     }
+}
+
+/// What a view is made of, as cheap as can be.
+type Shown = (
+    u64,
+    Option<NodeId>,
+    bool,
+    Option<u64>,
+    bool,
+    Arc<StoredMembership<NodeId, Member>>,
+);
+
+fn shown(metrics: &RaftMetrics<NodeId, Member>) -> Shown {
+    (
+        metrics.current_term,
+        metrics.current_leader,
+        metrics.state.is_leader(),
+        metrics.last_applied.map(|applied| applied.index),
+        metrics.running_state.is_err(),
+        Arc::clone(&metrics.membership_config),
+    )
 }
 
 fn view_of(metrics: &RaftMetrics<NodeId, Member>) -> LeaderView {

@@ -213,7 +213,7 @@ c.yaml:5:13: providers.consul: is not supported by this version
 c.yaml:5:34: providers.docker.watch: is not supported by this version
     hint: remove it: containers are always watched
 c.yaml:7:1: colour: unknown key
-    expected: one of accessLog, cluster, control, edge, entryPoints, log, node, providers, proxy, serversTransport, serviceDefaults, tcpServersTransport",
+    expected: one of accessLog, cluster, control, edge, entryPoints, log, node, providers, proxy, serversTransport, serviceDefaults, tcpServersTransport, traefikProvider",
     },
     Case {
         format: "yaml",

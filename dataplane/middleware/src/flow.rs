@@ -9,9 +9,11 @@ use http::{HeaderMap, Method};
 use pingora_http::ResponseHeader;
 
 use crate::buffering::Buffers;
+use crate::circuit_breaker::Watch;
 use crate::compress::CompressResponse;
 use crate::content_type::DetectType;
 use crate::errors::{ErrorPage, Page};
+use crate::forward_auth::{AuthCookies, ForwardAuth};
 use crate::grpc_web::GrpcWebResponse;
 use crate::headers::ChangeHeaders;
 use crate::retry::Retrying;
@@ -28,13 +30,15 @@ pub enum Flow<'m> {
     Answer(Box<Answer>),
     /// It needs what only the data plane can do.
     Ask(Ask<'m>),
-    /// The next one has its turn, and this is whose request it is.
-    User(Box<str>),
+    /// The next one has its turn; this is whose request it is, and this is done when the response comes.
+    User(Box<str>, Option<Later>),
 }
 
 /// What a middleware needs of the data plane before it can decide.
 #[derive(Debug)]
 pub enum Ask<'m> {
+    /// Another service is to be asked.
+    Authorize(&'m ForwardAuth),
     /// Bodies are to be taken whole before they go on.
     Buffer(&'m Arc<Buffers>),
     /// More attempts are to be made than the service's policy makes.
@@ -49,6 +53,8 @@ pub enum Ask<'m> {
 /// counted may hang on it.
 #[derive(Debug)]
 pub enum Later {
+    /// Sets cookies.
+    AuthCookies(AuthCookies),
     /// Changes its headers.
     ChangeHeaders(ChangeHeaders),
     /// Compresses its body.
@@ -61,6 +67,8 @@ pub enum Later {
     GrpcWeb(GrpcWebResponse),
     /// The place of the request is given back.
     Place(Place),
+    /// A circuit breaker takes its status in.
+    Watch(Watch),
 }
 
 impl Later {
@@ -91,6 +99,7 @@ impl Later {
     ) -> Result<After, Unfit> {
         let _ = method;
         match self {
+            Self::AuthCookies(later) => later.leave(response).map(|()| After::Next),
             Self::ChangeHeaders(later) => later.leave(response).map(|()| After::Next),
             Self::Compress(later) => later.leave(response, bodiless),
             Self::DetectType(later) => later.leave(response, first).map(|()| After::Next),
@@ -100,6 +109,10 @@ impl Later {
             }),
             Self::GrpcWeb(later) => later.leave(response, bodiless),
             Self::Place(_) => Ok(After::Next),
+            Self::Watch(watch) => {
+                watch.leave(response);
+                Ok(After::Next)
+            }
         }
     }
 }

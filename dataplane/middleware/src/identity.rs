@@ -1,7 +1,8 @@
 //! What becomes of a request once it is known whose it is.
 
-use http::HeaderName;
+use bytes::Bytes;
 use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue};
 use pingora_http::RequestHeader;
 
 use crate::{Flow, Unfit};
@@ -12,7 +13,7 @@ pub struct Identity {
     /// Whether the credentials are taken out.
     remove_header: bool,
     /// Where the name stands.
-    header: Option<HeaderName>,
+    header: Option<Bytes>,
 }
 
 impl Identity {
@@ -20,10 +21,10 @@ impl Identity {
     pub fn new(remove_header: bool, header: &str) -> Result<Self, String> {
         let named = match header {
             "" => None,
-            name => Some(
-                name.parse::<HeaderName>()
-                    .map_err(|_| format!("headerField is {name:?}: write the name of a header"))?,
-            ),
+            name => match name.parse::<HeaderName>() {
+                Ok(_) => Some(Bytes::copy_from_slice(name.as_bytes())),
+                Err(_) => return Err(format!("headerField is {name:?}: write the name of a header")),
+            },
         };
         Ok(Self {
             remove_header,
@@ -34,36 +35,47 @@ impl Identity {
     /// Lets the request of this user pass.
     pub(crate) fn pass(&self, request: &mut RequestHeader, user: &str) -> Result<Flow<'static>, Unfit> {
         if let Some(header) = &self.header {
-            set_trusted(request, header, user.as_bytes())?;
+            let value = HeaderValue::from_str(user).or_else(|_| HeaderValue::from_bytes(user.as_bytes()));
+            let value = value.map_err(|_| Unfit::new("the name of a user that is no value of a header"))?;
+            set_trusted(request, header, [value].iter())?;
         }
         if self.remove_header {
             request.remove_header(&AUTHORIZATION);
         }
-        Ok(Flow::User(user.into()))
+        Ok(Flow::User(user.into(), None))
     }
 }
 
-/// Sets a header that a service believes. Those that some services take for the same one go.
-pub(crate) fn set_trusted(request: &mut RequestHeader, name: &HeaderName, value: &[u8]) -> Result<(), Unfit> {
-    remove_aliases(request, name);
-    let value = http::HeaderValue::from_bytes(value)
-        .map_err(|_| Unfit::new(format!("what is to be put into {name} is no header value")))?;
-    Ok(request.insert_header(name.clone(), value)?)
+/// Sets a header that a service believes to these values, or takes it out when there are none. Those that some services take
+/// for the same one go.
+pub(crate) fn set_trusted<'v>(
+    request: &mut RequestHeader,
+    written: &Bytes,
+    values: impl Iterator<Item = &'v HeaderValue>,
+) -> Result<(), Unfit> {
+    remove_aliases(request, written);
+    for value in values {
+        request.append_header(written.clone(), value.clone())?;
+    }
+    Ok(())
 }
 
 /// Takes a header out under every spelling that some services take for it: with `_` or `.` for `-`.
-pub(crate) fn remove_aliases(request: &mut RequestHeader, name: &HeaderName) {
-    let plain = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
-    let same = |other: &HeaderName| {
-        let (a, b) = (name.as_str().bytes(), other.as_str().bytes());
-        a.len() == b.len() && a.map(plain).eq(b.map(plain))
+pub(crate) fn remove_aliases(request: &mut RequestHeader, name: &[u8]) {
+    let plain = |byte: u8| match byte {
+        b'_' | b'.' => b'-',
+        byte => byte.to_ascii_lowercase(),
     };
-    let aliases: Vec<HeaderName> = request
-        .headers
-        .keys()
-        .filter(|other| same(other))
-        .cloned()
-        .collect();
+    let same = |other: &&HeaderName| {
+        let other = other.as_str().as_bytes();
+        name.len() == other.len()
+            && name
+                .iter()
+                .copied()
+                .map(plain)
+                .eq(other.iter().copied().map(plain))
+    };
+    let aliases: Vec<HeaderName> = request.headers.keys().filter(same).cloned().collect();
     for alias in aliases {
         request.remove_header(&alias);
     }

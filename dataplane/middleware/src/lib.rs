@@ -15,13 +15,17 @@ mod answer;
 mod basic_auth;
 mod buffering;
 mod chain;
+mod circuit_breaker;
+mod client_certificate;
 mod compress;
 mod content_type;
+mod digest_auth;
 mod encoded_characters;
 mod errors;
 mod escape;
 mod field;
 mod flow;
+mod forward_auth;
 mod go;
 mod grpc_web;
 mod headers;
@@ -48,11 +52,16 @@ pub use answer::Answer;
 pub use basic_auth::{BasicAuth, Verify};
 pub use buffering::{Buffering, Buffers};
 pub use chain::Chain;
+pub use circuit_breaker::expression;
+pub use circuit_breaker::{CircuitBreaker, Rules, Watch};
+pub use client_certificate::{CertificateInfo, NameParts, PassClientCertificate};
 pub use compress::{Compress, CompressOptions};
 pub use content_type::DetectType;
+pub use digest_auth::DigestAuth;
 pub use encoded_characters::{Encodable, EncodedCharacters};
 pub use errors::{Errors, ErrorsOptions, Page};
 pub use flow::{After, Ask, Flow, Later, Transform, Unfit};
+pub use forward_auth::{AuthAddress, AuthCookies, ForwardAuth, ForwardAuthOptions};
 pub use grpc_web::GrpcWeb;
 pub use headers::{CorsOptions, Headers, HeadersOptions, SecurityOptions};
 pub use identity::Identity;
@@ -89,14 +98,20 @@ pub enum Kind {
     BasicAuth(BasicAuth),
     /// Takes whole bodies before they go on.
     Buffering(Buffering),
+    /// Answers in the place of a service that fails.
+    CircuitBreaker(CircuitBreaker),
     /// Compresses responses.
     Compress(Compress),
     /// Guesses the type of responses that name none.
     ContentType,
+    /// Lets those pass who prove that they know a password.
+    DigestAuth(DigestAuth),
     /// Refuses paths with certain characters in encoded form.
     EncodedCharacters(EncodedCharacters),
     /// Pages of another service for responses that are errors.
     Errors(Errors),
+    /// Asks another service who may pass.
+    ForwardAuth(ForwardAuth),
     /// Speaks gRPC-Web with clients.
     GrpcWeb(GrpcWeb),
     /// Changes headers.
@@ -105,6 +120,8 @@ pub enum Kind {
     InFlightReq(InFlightReq),
     /// Lets only certain addresses pass.
     IpAllowList(IpAllowList),
+    /// Tells the service of the client's certificates.
+    PassTlsClientCert(PassClientCertificate),
     /// So many requests in a time.
     RateLimit(RateLimit),
     /// Sends clients to what a pattern makes of the URL.
@@ -132,14 +149,18 @@ impl Middleware {
             Kind::AddPrefix(kind) => kind.enter(request),
             Kind::BasicAuth(kind) => kind.enter(request),
             Kind::Buffering(kind) => Ok(Flow::Ask(Ask::Buffer(&kind.0))),
+            Kind::CircuitBreaker(kind) => Ok(kind.enter(seen)),
             Kind::Compress(kind) => Ok(kind.enter(request)),
             Kind::ContentType => Ok(Flow::Later(Later::DetectType(DetectType))),
+            Kind::DigestAuth(kind) => kind.enter(request, seen),
             Kind::EncodedCharacters(kind) => Ok(kind.enter(request)),
             Kind::Errors(kind) => Ok(kind.enter(request, seen)),
+            Kind::ForwardAuth(kind) => Ok(kind.enter()),
             Kind::GrpcWeb(kind) => kind.enter(request),
             Kind::Headers(kind) => kind.enter(request, seen),
             Kind::InFlightReq(kind) => Ok(kind.enter(request, seen)),
             Kind::IpAllowList(kind) => Ok(kind.enter(request, seen)),
+            Kind::PassTlsClientCert(kind) => kind.enter(request, seen),
             Kind::RateLimit(kind) => Ok(kind.enter(request, seen)),
             Kind::RedirectRegex(kind) => kind.enter(request, seen),
             Kind::RedirectScheme(kind) => kind.enter(request, seen),

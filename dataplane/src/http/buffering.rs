@@ -28,14 +28,40 @@ impl App {
         else {
             return Ok(None);
         };
-        if session.is_body_empty() {
-            return Ok(None);
+        match self
+            .gather_body(session, exchange, buffers.most_of_request())
+            .await?
+        {
+            Gathered::Whole => Ok(None),
+            Gathered::TooLong => too_long().map(Some),
+            Gathered::NoRoom => {
+                let retry_after = exchange.service().map_or(1, |service| service.retry_after);
+                let own = answer::BUSY.clone().retry_after(retry_after).into_own();
+                own.map(|own| Some(Own { close: true, ..own }))
+            }
         }
-        let most = buffers.most_of_request();
+    }
+
+    /// Reads the whole body of a request and keeps it in the exchange, where it has one.
+    pub(super) async fn gather_body(
+        &self,
+        session: &mut ServerSession,
+        exchange: &mut Exchange,
+        most: u64,
+    ) -> Result<Gathered> {
+        if let Some(gathered) = &exchange.gathered {
+            return Ok(match gathered.length() > most {
+                true => Gathered::TooLong,
+                false => Gathered::Whole,
+            });
+        }
+        if session.is_body_empty() || exchange.upgrade != Upgrade::None {
+            return Ok(Gathered::Whole);
+        }
         let announced = session.req_header().headers.get(header::CONTENT_LENGTH);
         let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|announced| announced > most) {
-            return too_long().map(Some);
+            return Ok(Gathered::TooLong);
         }
         let body = Body::new(most, self.edge.kept.clone());
         let mut done = false;
@@ -43,23 +69,28 @@ impl App {
             let data = session.read_body_or_idle(false).await.map_err(Error::into_down)?;
             done = exchange.take_in(data, session, &body)?;
             if exchange.body > most {
-                return too_long().map(Some);
+                return Ok(Gathered::TooLong);
             }
             if !body.is_whole() {
-                let retry_after = exchange.service().map_or(1, |service| service.retry_after);
-                return answer::BUSY
-                    .clone()
-                    .retry_after(retry_after)
-                    .into_own()
-                    .map(|own| Some(Own { close: true, ..own }));
+                return Ok(Gathered::NoRoom);
             }
         }
         let request = session.req_header_mut();
         request.remove_header(&header::TRANSFER_ENCODING);
         request.insert_header("Content-Length", body.length())?;
         exchange.gathered = Some(body);
-        Ok(None)
+        Ok(Gathered::Whole)
     }
+}
+
+/// What came of reading a whole body.
+pub(super) enum Gathered {
+    /// It is kept, or there is none.
+    Whole,
+    /// It is longer than it may be, and was not read to its end.
+    TooLong,
+    /// There is no room to keep it.
+    NoRoom,
 }
 
 /// The rest of such a body is not read.

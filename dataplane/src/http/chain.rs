@@ -96,6 +96,13 @@ fn unfit(unfit: Unfit) -> Box<Error> {
     Error::explain(ErrorType::InternalError, unfit.to_string())
 }
 
+/// A head of a request that a middleware can't change as asked.
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+pub(super) fn unfit_request(unfit: Unfit) -> Box<Error> {
+    tracing::debug!(error = %unfit, "a middleware can't change the request");
+    Error::explain(ErrorType::HTTPStatus(400), unfit.to_string()).into_down()
+}
+
 impl App {
     /// Lets the middlewares of the route have their turn at a request. An answer when one of them answers.
     pub(super) async fn enter(
@@ -129,14 +136,12 @@ impl App {
         let mut answer = None;
         for (turn, middleware) in chain.middlewares().iter().enumerate() {
             let seen = Seen { turn, ..seen };
-            let mut flow = middleware.enter(session.req_header_mut(), &seen);
-            while let Ok(Flow::Ask(ask)) = flow {
-                flow = self.settle(ask, session, exchange).await;
+            let mut flow = middleware
+                .enter(session.req_header_mut(), &seen)
+                .map_err(unfit_request)?;
+            while let Flow::Ask(ask) = flow {
+                flow = self.settle(ask, session, exchange, &seen).await?;
             }
-            let flow = flow.map_err(|error| {
-                tracing::debug!(%error, middleware = %middleware.name, "a middleware can't change the request");
-                Error::explain(ErrorType::HTTPStatus(400), error.to_string()).into_down()
-            })?;
             match flow {
                 // None are left.
                 Flow::Next | Flow::Ask(_) => {}
@@ -146,7 +151,10 @@ impl App {
                     }
                     exchange.later.push(later);
                 }
-                Flow::User(user) => exchange.user = Some(user),
+                Flow::User(user, later) => {
+                    exchange.user = Some(user);
+                    exchange.later.extend(later);
+                }
                 Flow::Answer(of_middleware) => {
                     answer = Some(of_middleware);
                     break;
@@ -166,8 +174,10 @@ impl App {
         ask: Ask<'m>,
         session: &mut ServerSession,
         exchange: &mut Exchange,
-    ) -> Result<Flow<'m>, Unfit> {
+        seen: &Seen<'_>,
+    ) -> Result<Flow<'m>> {
         match ask {
+            Ask::Authorize(auth) => self.authorize(auth, session, exchange, seen).await,
             Ask::Buffer(buffers) => {
                 exchange.method = session.req_header().method.clone();
                 exchange.buffers = Some(buffers.clone());
@@ -179,7 +189,9 @@ impl App {
                 Ok(Flow::Next)
             }
             Ask::Verify(verify) => match self.edge.verifying.run(verify.work()).await {
-                Ok(right) => verify.finish(right, session.req_header_mut()),
+                Ok(right) => verify
+                    .finish(right, session.req_header_mut())
+                    .map_err(unfit_request),
                 Err(Crowded) => {
                     let answer = Answer::error(503, "too many passwords at once\n");
                     let later = HeaderValue::from_static("1");

@@ -181,7 +181,10 @@ impl Exchange {
     pub(super) fn settle_headers(&self, request: &mut RequestHeader) -> Result<()> {
         forwarded::keep_upgrade(request, self.upgrade);
         match &self.connection {
-            Some(connection) if connection.node.is_none() => forwarded::append_for(request, connection),
+            // Whoever has handed it over has done that.
+            Some(connection) if connection.node.is_none() && !connection.entry_point.by_service => {
+                forwarded::append_for(request, connection)
+            }
             _ => Ok(()),
         }
     }

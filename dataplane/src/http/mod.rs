@@ -4,13 +4,14 @@
 //! its [`io`] and hands it to pingora, which parses requests. The life of a request: [`io`] checks its bytes by [`framing`] ([`head`], [`chunked`]);
 //! [`routing`] takes one generation and asks the routing core; [`chain`] lets the route's middlewares look at the request and at the response; [`admission`] lets it in; [`race`] gets a response by as many
 //! attempts ([`attempt`], over connections of [`pool`]) as [`retry`] and [`budget`] allow, sending the [`body`] again where
-//! it was kept; [`relay`] hands the response on; [`mirror`] sends copies; [`meshed`] is what other nodes send and get; [`accounting`] counts and logs. [`proxy`] holds
+//! it was kept; [`relay`] hands the response on; [`mirror`] sends copies; [`meshed`] is what other nodes send and get, [`handed`] what a proxy in front sends; [`accounting`] counts and logs. [`proxy`] holds
 //! them together.
 
 mod accounting;
 pub mod admission;
 mod answer;
 mod attempt;
+mod authorize;
 mod backlog;
 mod beside;
 mod body;
@@ -27,6 +28,7 @@ mod forwarded;
 mod frame_watch;
 pub mod frames;
 pub mod framing;
+mod handed;
 pub mod head;
 mod io;
 mod meshed;

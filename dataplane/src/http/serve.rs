@@ -74,7 +74,7 @@ pub(crate) async fn serve_connection(
         }
     }
     let role = proxy.edge.settings.mesh.role();
-    if *role != Role::Serve {
+    if *role != Role::Serve && !entry_point.settings.by_service {
         let told = [ends.client, ends.local];
         // In a box: a node that serves has no use for its size.
         let relaying = Box::pin(mesh::relay(

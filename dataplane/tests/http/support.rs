@@ -116,6 +116,8 @@ impl Plan {
                     .collect(),
                 default_tls_options: "default".into(),
                 tenure: Default::default(),
+                by_service: false,
+                shared: false,
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::MIN,

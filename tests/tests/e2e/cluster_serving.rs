@@ -44,8 +44,8 @@ fn cluster(plan: &Plan) -> Lab {
     lab
 }
 
-/// What clients of the first two nodes get for `host` while `happens`.
-fn during(lab: &Lab, host: &str, happens: impl FnOnce()) -> Report {
+/// What clients of two nodes get for `host` while `happens`.
+pub(super) fn during(lab: &Lab, nodes: [usize; 2], host: &str, happens: impl FnOnce()) -> Report {
     let clients = lab.client().unwrap();
     let (ready, is_ready) = mpsc::channel();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -61,7 +61,7 @@ fn during(lab: &Lab, host: &str, happens: impl FnOnce()) -> Report {
                         let at = SocketAddr::new(lab::address(number), 80);
                         Load::start(at, host, "/", CLIENTS)
                     };
-                    let loads = [of(1), of(2)];
+                    let loads = nodes.map(of);
                     for load in &loads {
                         load.more(SOME).await;
                     }
@@ -100,7 +100,7 @@ fn upgrade(node: LabNode<'_>) {
 
 fn upgrades_each(lab: &Lab) {
     for node in lab.nodes() {
-        let report = during(lab, ONLY, || upgrade(node));
+        let report = during(lab, [1, 2], ONLY, || upgrade(node));
         report.assert_clean();
         lab.formed(1..=3).unwrap();
     }
@@ -123,7 +123,7 @@ fn nothing_is_lost_while_each_node_is_upgraded_where_the_kernel_does_not_steer()
 fn nothing_is_lost_while_the_edge_moves_to_another_node_and_back() {
     require!(lab::possible());
     let lab = cluster(&Plan::test(3));
-    let report = during(&lab, ONLY, || {
+    let report = during(&lab, [1, 2], ONLY, || {
         for to in ["n2", "n1"] {
             lab.node(3).ok(&["lease", "transfer", "lb_leader", to]).unwrap();
             until("it has moved", || -> Result<()> {
@@ -143,7 +143,7 @@ fn nothing_is_lost_while_the_edge_moves_to_another_node_and_back() {
 fn nothing_is_lost_while_a_node_is_stopped_and_killed_whose_service_others_have_too() {
     require!(lab::possible());
     let lab = cluster(&Plan::test(3));
-    let report = during(&lab, HOST, || {
+    let report = during(&lab, [1, 2], HOST, || {
         lab.node(3).restart().unwrap();
         lab.formed(1..=3).unwrap();
         lab.node(3).kill().unwrap();
@@ -152,7 +152,7 @@ fn nothing_is_lost_while_a_node_is_stopped_and_killed_whose_service_others_have_
 }
 
 /// Where a node would send a request for a host first.
-fn chosen(node: LabNode<'_>, host: &str) -> Result<String> {
+pub(super) fn chosen(node: LabNode<'_>, host: &str) -> Result<String> {
     let explained = node.get(&format!("/api/v1/explain?url=http://{host}/"))?.json()?;
     let first = explained["candidates"][0]["name"].as_str();
     first

@@ -30,7 +30,7 @@ fn enter(auth: &BasicAuth, request: &mut RequestHeader) -> (bool, bool) {
         flow => (flow, false),
     };
     match flow {
-        Flow::User(_) => (true, checked),
+        Flow::User(_, None) => (true, checked),
         Flow::Answer(answer) => {
             assert_eq!(
                 (answer.status, &answer.body[..]),
