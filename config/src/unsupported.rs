@@ -7,7 +7,7 @@ use crate::document::{Entry, Node, Value};
 use crate::schema::Unknown;
 
 /// Key paths (`*` for any name) and the next step.
-const KEYS: [(&str, &str); 39] = [
+const KEYS: [(&str, &str); 38] = [
     (
         "accessLog.addInternals",
         "remove it: internal requests are not logged",
