@@ -140,8 +140,18 @@ async fn types_are_guessed_from_the_begin_of_bodies() {
     const HEAD: &str = "HTTP/1.1 200 OK\r\n";
     // head, first piece of the body, rest of it, type
     let cases = [
-        ("Content-Length: 7\r\n", "<html>x", "", Some("text/html; charset=utf-8")),
-        ("Content-Length: 5\r\n", "%PDF", "-", Some("text/plain; charset=utf-8")),
+        (
+            "Content-Length: 7\r\n",
+            "<html>x",
+            "",
+            Some("text/html; charset=utf-8"),
+        ),
+        (
+            "Content-Length: 5\r\n",
+            "%PDF",
+            "-",
+            Some("text/plain; charset=utf-8"),
+        ),
         ("Content-Length: 0\r\n", "", "", None),
         ("Content-Type: a/b\r\nContent-Length: 1\r\n", "", "x", Some("a/b")),
         // Its head waits for nothing.
@@ -172,7 +182,11 @@ async fn types_are_guessed_from_the_begin_of_bodies() {
         let head = client.response_head().await;
         assert_eq!(head.header("content-type"), kind, "{headers}");
         go_on.send(()).unwrap();
-        assert_eq!(client.rest().await, format!("{first}{rest}").as_bytes(), "{headers}");
+        assert_eq!(
+            client.rest().await,
+            format!("{first}{rest}").as_bytes(),
+            "{headers}"
+        );
     }
 }
 
