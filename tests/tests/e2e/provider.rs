@@ -1,6 +1,7 @@
 //! A real Traefik that polls a node: whatever happens behind it, its routes are never emptied and never refused.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use constellation_tests::backend::Backend;
@@ -163,7 +164,10 @@ async fn a_node_that_finds_nothing_does_not_make_it_forget() {
     // Polled meanwhile, and told so.
     eventually("Traefik has asked", async || {
         let labels = [("answer", "unavailable")];
-        let asked = node.metrics().await.sum("constellation_traefik_document_answers_total", &labels);
+        let asked = node
+            .metrics()
+            .await
+            .sum("constellation_traefik_document_answers_total", &labels);
         (asked > 1.0).then_some(()).ok_or(asked)
     })
     .await;
@@ -257,8 +261,11 @@ fn ask(lab: &Lab, host: &str, method: Method) -> anyhow::Result<(u16, String, Op
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let mut client = Client::h1(WEB.parse()?).await?;
-            let answer = client.send(request(method, host, "/")).await?;
+            let asking = async {
+                let mut client = Client::h1(WEB.parse()?).await?;
+                anyhow::Ok(client.send(request(method, host, "/")).await?)
+            };
+            let answer = tokio::time::timeout(ANSWER, asking).await.context("no answer")??;
             let again = answer
                 .headers
                 .get("retry-after")
@@ -269,6 +276,8 @@ fn ask(lab: &Lab, host: &str, method: Method) -> anyhow::Result<(u16, String, Op
     answered?
 }
 
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
 const WEB: &str = "127.0.0.1:8000";
 const API: &str = "127.0.0.1:8090";
 
