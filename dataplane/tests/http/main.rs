@@ -9,6 +9,7 @@
 mod duplex;
 mod failover;
 mod forwarding;
+mod handed;
 mod health;
 mod hostile;
 mod limits;

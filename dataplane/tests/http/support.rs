@@ -56,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) gate: Gate,
     pub(crate) offences: Offences,
     pub(crate) mesh: Mesh,
+    /// Whether requests name their service in their path.
+    pub(crate) by_service: bool,
 }
 
 impl Default for Plan {
@@ -72,6 +74,7 @@ impl Default for Plan {
             gate: Gate::default(),
             offences: Offences::default(),
             mesh: Mesh::default(),
+            by_service: false,
         }
     }
 }
@@ -112,7 +115,7 @@ impl Plan {
                     .collect(),
                 default_tls_options: "default".into(),
                 tenure: Default::default(),
-                by_service: false,
+                by_service: self.by_service,
                 shared: false,
             }],
             node: "node-1".into(),
