@@ -129,6 +129,20 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
     Accepted {
+        name: "tried elsewhere",
+        line: "an answer of 502, 503 or 504 goes to the client",
+        meant: |pair, part| {
+            let statuses = [pair.theirs.status(), pair.ours.status()];
+            let more = pair.ours.received.len() > pair.theirs.received.len();
+            let repeatable = !["POST", "PATCH"].contains(&&*pair.request.method);
+            *part == Part::Backends
+                && more
+                && repeatable
+                && statuses[0] == statuses[1]
+                && statuses[0].is_some_and(|status| (502..=504).contains(&status))
+        },
+    },
+    Accepted {
         name: "two hosts",
         line: "`GET http://a/ HTTP/1.1` with another name in `Host` goes to `a`",
         meant: |pair, _| {

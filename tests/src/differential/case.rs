@@ -25,6 +25,22 @@ pub(super) struct Case {
     pub(super) containers: Vec<Container>,
     /// Sent in this order.
     pub(super) requests: Vec<Request>,
+    /// Which back ends get them.
+    pub(super) expect: Expect,
+}
+
+/// What is known of the back ends that get the requests of a case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Expect {
+    /// The same ones at both proxies, request by request.
+    #[default]
+    Same,
+    /// The same number of requests for each, over all requests.
+    Shares,
+    /// One of them, by a hash that is each proxy's own.
+    Somebody,
+    /// The same ones, so many of which get a copy some time after the answer.
+    Copies(usize),
 }
 
 /// A container.

@@ -72,12 +72,19 @@ pub(super) fn compare(theirs: &Outcome, ours: &Outcome) -> Vec<Part> {
         (Err(_), Err(_)) => {}
         _ => drop(parts.insert(Part::Answer)),
     }
-    let backends = |outcome: &Outcome| -> Vec<_> { outcome.received.iter().map(|one| one.backend).collect() };
-    if backends(theirs) != backends(ours) {
+    // Copies come in any order.
+    let sorted = |outcome: &Outcome| {
+        let mut all = outcome.received.clone();
+        all.sort_by_key(|one| one.backend);
+        all
+    };
+    let [theirs, ours] = [sorted(theirs), sorted(ours)];
+    let backends = |received: &[Received]| -> Vec<_> { received.iter().map(|one| one.backend).collect() };
+    if backends(&theirs) != backends(&ours) {
         parts.insert(Part::Backends);
         return parts.into_iter().collect();
     }
-    for (theirs, ours) in theirs.received.iter().zip(&ours.received) {
+    for (theirs, ours) in theirs.iter().zip(&ours) {
         if theirs.line != ours.line {
             parts.insert(Part::Line);
         }

@@ -131,7 +131,9 @@ impl Side {
     /// What it wrote last about errors.
     pub(super) fn complaint(&self) -> String {
         let log = self.log();
-        let errors = log.lines().filter(|line| line.contains("ERR") || line.contains("ERROR"));
+        let errors = log
+            .lines()
+            .filter(|line| line.contains("ERR") || line.contains("ERROR"));
         errors.last().unwrap_or("no error in its log").to_owned()
     }
 
