@@ -119,10 +119,11 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
     Accepted {
-        name: "redirect of an empty port",
+        name: "redirect of odd hosts",
         line: "no redirect to HTTPS of `[::1]:80`",
         meant: |pair, _| {
-            let odd = |host: &str| host.ends_with(':') || host.starts_with('[');
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:".contains(&byte);
+            let odd = |host: &str| host.ends_with(':') || !host.bytes().all(plain);
             pair.theirs.status() == Some(502)
                 && pair.request.header("host").is_some_and(odd)
                 && pair.ours.header("location").is_some()

@@ -25,7 +25,7 @@ pub(super) fn case(rng: &mut Rng, number: u64, site: u8) -> Case {
         _ => by_address(rng, &mut draft),
     };
     let router = json!({
-        "rule": format!("Host(`{HOST}`)"), "service": service, "entryPoints": [entry_point(draft.case.place(), 0)],
+        "rule": format!("Host(`{HOST}`)"), "service": service, "entryPoints": [entry_point(draft.case.place(), 1)],
     });
     let name = draft.name("r");
     draft.case.section("routers").insert(name, router);
@@ -58,6 +58,8 @@ fn one(draft: &mut Draft, which: u8) -> String {
 
 fn get() -> Request {
     Request {
+        // The first one may be special.
+        entry: 1,
         method: "GET".into(),
         target: "/".into(),
         version: "HTTP/1.1",
