@@ -31,7 +31,7 @@ use self::signals::{Signal, Signals};
 use self::succession::{Inheritance, engage, outcome_of, serve_on};
 use crate::chase::{self, Chase};
 use crate::cli::{Exit, Failure, RunArgs, VERSION, print};
-use crate::cluster::{self, Cluster, Parts, Traits};
+use crate::cluster::{self, Cluster, Parts, Pulse, Traits};
 use crate::compile::Statics;
 use crate::control::{ControlServer, ControlState, EntryPointFacts, UpgradeRequest, Upgrades};
 use crate::drains::Drains;
@@ -39,6 +39,7 @@ use crate::edge::Edge;
 use crate::guard::{self, Guard};
 use crate::handover::{Predecessor, Program};
 use crate::kernel::Kernel;
+use crate::provider::{self, Provider, ProviderServer};
 use crate::publish::{Publisher, Recompile};
 use crate::report::{NodeFacts, Report};
 use crate::runtime_file::{RunningNode, RuntimeFile, TokenFile};
@@ -115,6 +116,9 @@ struct Node {
     control: ControlServer,
     /// What to leave to a successor, beside the sockets of the data plane.
     control_socket: OwnedFd,
+    /// What a Traefik polls, and its socket.
+    provider_server: Option<ProviderServer>,
+    provider_socket: Option<OwnedFd>,
     /// Who serves until this process does.
     predecessor: Option<Predecessor>,
     /// Names of sockets that the service manager may still have from before.
@@ -128,6 +132,7 @@ struct Node {
     cluster: Cluster,
     edge: Arc<Edge>,
     mesh: Mesh,
+    pulse: Pulse,
     access_log: AccessLog,
     access_log_writer: Option<AccessLogWriter>,
     sources: Vec<(&'static str, SourceHandle)>,
@@ -163,14 +168,14 @@ impl Node {
             // Until the lease says who serves.
             mesh.set_role(Role::Undecided);
         }
+        let polled = config.traefik_provider.as_ref().map(|provider| provider.address);
+        let provider_listener = polled.and_then(|address| sockets.take_provider(address));
         let (control_listener, inherited) = sockets.sort(config.control.address);
         let mut registry = Registry::default();
-        let names: Vec<Arc<str>> = config
-            .entry_points
-            .iter()
-            .map(|e| e.name.as_str().into())
-            .collect();
-        let metrics = Arc::new(Metrics::register(&mut registry, &names));
+        let metrics = Arc::new(Metrics::register(
+            &mut registry,
+            &settings::entry_point_names(&config),
+        ));
         metrics::register_build(&mut registry, VERSION);
         metrics::register_process(&mut registry);
         let (access_log, access_log_writer) = start_access_log(&config, &metrics)?;
@@ -192,6 +197,11 @@ impl Node {
 
         let control_listener = failure::bind_control(config.control.address, control_listener).await?;
         let control_socket = copy(&control_listener)?;
+        let provider_listener = match polled {
+            Some(address) => Some(failure::bind_provider(address, provider_listener).await?),
+            None => None,
+        };
+        let provider_socket = provider_listener.as_ref().map(copy).transpose()?;
         let data_plane = DataPlane::start(
             settings::of(&config, &guard, steering.tenure(), mesh.clone()),
             inherited,
@@ -231,6 +241,24 @@ impl Node {
             None => publisher,
         };
         let recompile = publisher.recompile();
+        let (provider, provider_server) = match (&config.traefik_provider, provider_listener) {
+            (Some(wanted), Some(listener)) => {
+                let parts = provider::Parts {
+                    config: &config,
+                    listener,
+                    bound: data_plane.bound(),
+                    merged: publisher.merged(),
+                    report: report.clone(),
+                    host_names: host_names(&config.node),
+                    tasks: &tasks,
+                    stop: publishing.clone(),
+                };
+                let (provider, server) = Provider::start(wanted, parts)?;
+                (provider, Some(server))
+            }
+            _ => (Provider::default(), None),
+        };
+        provider::register(&mut registry, provider.clone());
         tasks.spawn(publisher.run(publishing.clone()));
         tasks.spawn(systemd::watchdog(publishing.clone()));
 
@@ -244,6 +272,11 @@ impl Node {
             config_file: file.as_ref().map(|file| file.display().to_string()),
             entry_points: data_plane.bound().to_vec(),
         });
+        let pulse = Pulse {
+            published: published.clone(),
+            metrics: Arc::clone(&metrics),
+            health: data_plane.health_changes(),
+        };
         let draining = CancellationToken::new();
         let token_file = make_token(&config);
         let (wishes, upgrades) = Upgrades::new();
@@ -266,6 +299,8 @@ impl Node {
             chase: chase.clone(),
             cluster: cluster.clone(),
             edge: Arc::clone(&edge),
+            mode: config.edge.mode,
+            provider,
         };
         let control = ControlServer::start(control_listener, state).map_err(|error| {
             Failure::new(Exit::System, format!("cannot start the control server: {error}"))
@@ -276,6 +311,8 @@ impl Node {
             facts,
             control,
             control_socket,
+            provider_server,
+            provider_socket,
             predecessor,
             outdated,
             upgrades,
@@ -287,6 +324,7 @@ impl Node {
             cluster,
             edge,
             mesh,
+            pulse,
             access_log,
             access_log_writer,
             sources,
@@ -367,6 +405,7 @@ impl Node {
             edge: Arc::clone(&self.edge),
             steering: self.steering.clone(),
             mesh: self.mesh.clone(),
+            pulse: self.pulse.clone(),
         };
         self.cluster.enter(&self.config, traits, parts).await
     }

@@ -46,6 +46,7 @@ impl Sockets {
         control: OwnedFd,
         kernel_lock: Option<OwnedFd>,
         links: Option<OwnedFd>,
+        provider: Option<OwnedFd>,
         entry_points: Vec<(Arc<str>, OwnedFd)>,
     ) -> Self {
         let named = entry_points
@@ -55,6 +56,7 @@ impl Sockets {
             std::iter::once((CONTROL.to_owned(), control))
                 .chain(kernel_lock.map(|lock| (KERNEL_LOCK.to_owned(), lock)))
                 .chain(links.map(|links| (LINKS.to_owned(), links)))
+                .chain(provider.map(|provider| (PROVIDER.to_owned(), provider)))
                 .chain(named)
                 .collect(),
         )
@@ -98,16 +100,24 @@ impl Sockets {
         Some(TcpListener::from(self.0.remove(position).1))
     }
 
+    /// Takes out the listener where a Traefik polls, if it came along and is at `address`.
+    pub fn take_provider(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        let position = self.0.iter().position(|(name, _)| name == PROVIDER)?;
+        let listener = TcpListener::from(self.0.remove(position).1);
+        listener
+            .local_addr()
+            .is_ok_and(|local| fits(local, address))
+            .then_some(listener)
+    }
+
     /// The control listener, if there is one at `control`, and what entry points can use. The rest is closed.
     pub fn sort(self, control: SocketAddr) -> (Option<TcpListener>, Inherited) {
         let (mut listener, mut entry_points) = (None, Vec::new());
         for (name, socket) in self.0 {
             if name == CONTROL {
                 let socket = TcpListener::from(socket);
-                let fits = |local: SocketAddr| {
-                    local.ip() == control.ip() && (control.port() == 0 || control.port() == local.port())
-                };
-                listener = socket.local_addr().is_ok_and(fits).then_some(socket);
+                let here = socket.local_addr().is_ok_and(|local| fits(local, control));
+                listener = here.then_some(socket);
             } else if let Some(name) = name.strip_prefix(ENTRY_POINT) {
                 entry_points.push((name.into(), socket));
             }
@@ -116,11 +126,18 @@ impl Sockets {
     }
 }
 
+/// Whether a socket at `local` is what would be bound for `asked`.
+fn fits(local: SocketAddr, asked: SocketAddr) -> bool {
+    local.ip() == asked.ip() && (asked.port() == 0 || asked.port() == local.port())
+}
+
 /// Name of the control listener.
 const CONTROL: &str = "control";
 /// Name of the lock of what is pinned, by the program that needed it first.
 const KERNEL_LOCK: &str = "steering-lock";
 /// Name of the listener of the links between nodes.
 const LINKS: &str = "links";
+/// Name of the listener where a Traefik polls.
+const PROVIDER: &str = "provider";
 /// Begins the name of every listener of an entry point. No colon: systemd's list of names is separated by them.
 const ENTRY_POINT: &str = "entry-point.";

@@ -61,7 +61,12 @@ pub struct Publisher {
     published: Published,
     metrics: Arc<Metrics>,
     report: watch::Sender<Arc<Report>>,
+    /// What was compiled last, once all sources have read their world.
+    merged: watch::Sender<Option<Merged>>,
 }
+
+/// The readings of all sources, with other nodes laid over them.
+pub type Merged = Arc<Vec<Arc<Contribution>>>;
 
 #[derive(Debug)]
 struct Source {
@@ -117,6 +122,7 @@ impl Publisher {
             published,
             metrics,
             report,
+            merged: watch::Sender::default(),
         };
         (publisher, reports)
     }
@@ -126,6 +132,11 @@ impl Publisher {
     pub fn with_exchange(mut self, exchange: Exchange) -> Self {
         self.exchanging = Some(Exchanging::new(exchange));
         self
+    }
+
+    /// What was compiled last; `None` until every source has read its world, and it is known who the other nodes are.
+    pub fn merged(&self) -> watch::Receiver<Option<Merged>> {
+        self.merged.subscribe()
     }
 
     /// A handle for [`Recompile::request`].
@@ -238,7 +249,8 @@ impl Publisher {
             compiler.reread_files();
         }
         let readings = self.overlay.lay(&self.drained, &contributions);
-        let complete = self.exchanging.is_some() && self.sources.iter().all(Source::was_read);
+        let complete = self.sources.iter().all(Source::was_read);
+        let exchanging = self.exchanging.is_some();
         let mut layer = self
             .layer
             .take()
@@ -249,7 +261,9 @@ impl Publisher {
         let outcome = tokio::task::spawn_blocking(move || {
             let began = std::time::Instant::now();
             let readings = inliner.lay(&readings, reread);
-            let exported = complete.then(|| exchange::export(&readings)).flatten();
+            let exported = (complete && exchanging)
+                .then(|| exchange::export(&readings))
+                .flatten();
             let readings = match &mut layer {
                 Some(layer) => layer.lay(&readings, &peers),
                 None => readings,
@@ -262,19 +276,30 @@ impl Publisher {
             }));
             let duration = began.elapsed();
             memory::give_back();
-            (compiler, inliner, layer, exported, compiled, view, duration)
+            (
+                (compiler, inliner, layer),
+                exported,
+                readings,
+                compiled,
+                view,
+                duration,
+            )
         })
         .await;
         match outcome {
-            Ok((compiler, inliner, layer, exported, compiled, view, duration)) => {
+            Ok(((compiler, inliner, layer), exported, readings, compiled, view, duration)) => {
                 self.compiler = Some(compiler);
                 self.inliner = inliner;
                 self.layer = layer;
+                self.compiled = contributions;
+                self.accept(compiled, view, duration, first);
+                // Not before it is so: who hears of it comes and asks for it.
                 if let (Some(exchanging), Some(exported)) = (&self.exchanging, exported) {
                     exchanging.tell(exported);
                 }
-                self.compiled = contributions;
-                self.accept(compiled, view, duration, first);
+                if complete && self.silent().is_empty() {
+                    self.merged.send_replace(Some(Arc::new(readings)));
+                }
             }
             Err(error) => self.refuse(&error),
         }

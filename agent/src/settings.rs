@@ -1,10 +1,12 @@
 //! From the static configuration to the data plane's settings.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
-use constellation_config::{AccessLogFormat, Config, FieldMode};
+use constellation_config::{AccessLogFormat, Config, EdgeMode, FieldMode, TraefikProvider};
 use constellation_dataplane::access_log;
 use constellation_dataplane::mesh::Mesh;
 use constellation_dataplane::settings::{
@@ -21,10 +23,12 @@ const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// What the data plane is told at start.
 pub fn of(config: &Config, guard: &Guard, tenure: &Tenure, mesh: Mesh) -> Settings {
     let entry_points = config.entry_points.iter().zip(0u16..);
+    let from_traefik = entrance(config).map(|address| of_entrance(address, config.entry_points.len()));
     let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     Settings {
         entry_points: entry_points
             .map(|(entry_point, id)| of_entry_point(entry_point, id, tenure))
+            .chain(from_traefik)
             .collect(),
         node: config.node.name.as_str().into(),
         workers: config.proxy.workers.unwrap_or_else(available),
@@ -38,6 +42,61 @@ pub fn of(config: &Config, guard: &Guard, tenure: &Tenure, mesh: Mesh) -> Settin
         gate: guard.gate(),
         offences: guard.offences(),
         mesh,
+    }
+}
+
+/// Where requests of a Traefik come in, if they do.
+pub fn entrance(config: &Config) -> Option<SocketAddr> {
+    let provider = config.traefik_provider.as_ref()?;
+    (config.edge.mode != EdgeMode::ProviderOnly).then_some(provider.failover.address)
+}
+
+/// The names of all that the data plane listens at, each at the position that is its id.
+pub fn entry_point_names(config: &Config) -> Vec<Arc<str>> {
+    let names = config
+        .entry_points
+        .iter()
+        .map(|entry_point| entry_point.name.as_str());
+    names
+        .chain(entrance(config).map(|_| TraefikProvider::ENTRANCE))
+        .map(Arc::from)
+        .collect()
+}
+
+/// It has no limits of its own: Traefik keeps to those towards clients.
+fn of_entrance(address: SocketAddr, position: usize) -> EntryPoint {
+    EntryPoint {
+        id: EntryPointId(u16::try_from(position).unwrap_or(u16::MAX)),
+        name: TraefikProvider::ENTRANCE.into(),
+        protocol: Protocol::Tcp,
+        addresses: vec![address],
+        key: "traefikProvider.failover.address".into(),
+        forwarded: ForwardedHeaders {
+            insecure: true,
+            trusted_ips: Vec::new(),
+        },
+        proxy_protocol: ProxyProtocolTrust::default(),
+        limits: Limits {
+            read_timeout: None,
+            write_timeout: None,
+            // Traefik takes headers of up to 1 MiB.
+            max_header_bytes: 1 << 20,
+            max_headers: 1000,
+            max_body_bytes: None,
+            max_connections_per_source: None,
+            min_body_rate: None,
+            min_send_rate: None,
+            max_requests_per_connection: None,
+            ..Limits::default()
+        },
+        tcp: TcpSettings::default(),
+        udp: UdpSettings::default(),
+        exempt_sources: Vec::new(),
+        default_tls_options: "default".into(),
+        // Whoever holds the edge: this is between two processes of one machine.
+        tenure: Tenure::default(),
+        by_service: true,
+        shared: false,
     }
 }
 
@@ -105,6 +164,8 @@ fn of_entry_point(entry_point: &constellation_config::EntryPoint, id: u16, tenur
             .collect(),
         default_tls_options: "default".into(),
         tenure: tenure.clone(),
+        by_service: false,
+        shared: entry_point.reuse_port,
     }
 }
 

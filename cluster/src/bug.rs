@@ -21,6 +21,8 @@ pub(crate) enum Bug {
     ExpiresEarly,
     /// The holder takes a lease for five times as long as it is.
     LongDeadline,
+    /// A read that has to be current does not ask whether the leader still is one, nor wait.
+    StaleReads,
 }
 
 /// Whether this rule is left out: never, without the feature.
@@ -39,6 +41,7 @@ pub(crate) fn is(bug: Bug) -> bool {
         Bug::ExpiryIgnoresRenewal => "expiry-ignores-renewal",
         Bug::ExpiresEarly => "expires-early",
         Bug::LongDeadline => "long-deadline",
+        Bug::StaleReads => "stale-reads",
     };
     NAMED.as_deref() == Some(name)
 }

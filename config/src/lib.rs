@@ -17,14 +17,15 @@
 //! `CONSTELLATION__A__B=v` sets any key, an item of a list by its position. Beside it these variables count, unless
 //! they are empty: `CONFIG_FILE`; `TS_HOSTNAME`, then `NODE_NAME` (`node.name`); `DOMAIN` (`node.domain`);
 //! `NODE_PRIORITY`; `DATA_DIR` (`node.dataDir`); `TAILSCALE_IP` (`cluster.advertise`), `RAFT_PORT` and `BIND_PORT` (the port of `cluster.raft.address`
-//! and `cluster.gossip.address`); `BIND_ADDR` and `API_PORT` (host and port of `control.address`); `TRAEFIK_WEB_PORT` and
+//! and `cluster.gossip.address`); `BIND_ADDR` and `API_PORT` (host and port of `control.address`); `TRAEFIK_HTTP_PROVIDER_PORT` (the port of
+//! `traefikProvider.address`; switches that section on) and `TRAEFIK_CERT_RESOLVER` (where it is on); `TRAEFIK_WEB_PORT` and
 //! `TRAEFIK_WEBSECURE_PORT` (the port of the entry points `web` and `websecure`); `DOCKER_HOST`, and with
 //! `DOCKER_TLS_VERIFY` also `DOCKER_CERT_PATH` (`providers.docker`, where that is on); `SMARTPROXY_TIMEOUT`,
 //! `SMARTPROXY_IDLE_TIMEOUT` and `SMARTPROXY_MAX_IDLE_CONNS_PER_HOST` (`serversTransport`: time to connect, idle time,
 //! idle connections). `RUST_LOG` is read where the log is started.
 //!
 //! Variables of the earlier system that concern parts which this version doesn't have are not read:
-//! `TRAEFIK_HTTP_PROVIDER_PORT`, `TRAEFIK_CERT_RESOLVER`, `PUBLIC_IP`, `HEADSCALE_URL`,
+//! `PUBLIC_IP`, `HEADSCALE_URL`,
 //! `CLOUDFLARE_ZONE_ID`, `ACME_RESOLVER_EMAIL`, `STACK_NAME`, `CONFIG_PATH`, `SECRETS_PATH`,
 //! `MIGRATION_RULES_PATH`, `WEBSOCKET_ALLOWED_ORIGINS`, `REDIS_PASSWORD`, `REDIS_PASSWORD_FILE`, and
 //! `SMARTPROXY_MAX_IDLE_CONNS`, because idle connections are limited for each server.

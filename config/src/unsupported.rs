@@ -7,7 +7,7 @@ use crate::document::{Entry, Node, Value};
 use crate::schema::Unknown;
 
 /// Key paths (`*` for any name) and the next step.
-const KEYS: [(&str, &str); 39] = [
+const KEYS: [(&str, &str); 38] = [
     (
         "accessLog.addInternals",
         "remove it: internal requests are not logged",
@@ -45,10 +45,6 @@ const KEYS: [(&str, &str); 39] = [
     (
         "entryPoints.*.observability",
         "set `observability` on the routers",
-    ),
-    (
-        "entryPoints.*.reusePort",
-        "remove it: listeners always share their port among the workers",
     ),
     (
         "entryPoints.*.transport.keepAliveMaxTime",
@@ -106,14 +102,10 @@ const KEYS: [(&str, &str); 39] = [
 /// Sections that change nothing here and do no harm: a node serves its own entry points with the certificates it is
 /// given whether they are there or not, so one file can serve nodes of this version and of later ones. That they have no
 /// effect is said at every start and by `check`.
-const WITHOUT_EFFECT: [(&str, &str); 3] = [
-    (
-        "certificatesResolvers",
-        "this version orders no certificates; give them in a dynamic file (tls.certificates)",
-    ),
-    ("edge.mode", "this version always serves its own entry points"),
-    ("traefikProvider", "this version serves no document for Traefik"),
-];
+const WITHOUT_EFFECT: [(&str, &str); 1] = [(
+    "certificatesResolvers",
+    "this version orders no certificates; give them in a dynamic file (tls.certificates)",
+)];
 
 /// One warning for each such key that the configuration has, in its order.
 pub(crate) fn without_effect(root: &Node) -> Vec<String> {

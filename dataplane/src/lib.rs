@@ -15,6 +15,7 @@ pub mod listener;
 mod liveness;
 pub mod mesh;
 pub mod metrics;
+pub mod named;
 pub mod offence;
 pub mod port_owner;
 pub mod server;

@@ -98,6 +98,7 @@ pub(crate) fn bind_all(settings: &Settings, mut inherited: Inherited) -> Result<
             let workers = settings.workers.get();
             let bound = match inherited.take(entry_point, *address) {
                 Some((address, sockets)) => join(protocol, address, only_v6, sockets, workers),
+                None if entry_point.shared => bind_shared(protocol, *address, only_v6, workers),
                 None => bind(protocol, *address, only_v6, workers),
             };
             let (address, sockets) = bound.map_err(|source| refused(entry_point, *address, source))?;
@@ -134,6 +135,18 @@ fn bind(
         }
         Err(error) => return Err(error),
     };
+    let first = listen(protocol, address, only_v6, true)?;
+    let address = first.local_addr()?.as_socket().unwrap_or(address);
+    join(protocol, address, only_v6, vec![first], workers)
+}
+
+/// Binds a port that another program may have as well, if that one shares it.
+fn bind_shared(
+    protocol: Protocol,
+    address: SocketAddr,
+    only_v6: bool,
+    workers: usize,
+) -> io::Result<(SocketAddr, Vec<Socket>)> {
     let first = listen(protocol, address, only_v6, true)?;
     let address = first.local_addr()?.as_socket().unwrap_or(address);
     join(protocol, address, only_v6, vec![first], workers)
@@ -258,7 +271,17 @@ mod tests {
             let (address, _held) = bind(protocol, any, false, 1).unwrap();
             let error = bind(protocol, address, false, 2).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{protocol}");
+            // Unless that is asked for.
+            let (same, _shared) = bind_shared(protocol, address, false, 2).unwrap();
+            assert_eq!(same, address);
         }
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_alone_is_not_shared() {
+        let held = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let error = bind_shared(Protocol::Tcp, held.local_addr().unwrap(), false, 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]

@@ -150,6 +150,8 @@ mod tests {
             exempt_sources: vec!["2001:db8::/32".parse().unwrap()],
             default_tls_options: "default".into(),
             tenure: Default::default(),
+            by_service: false,
+            shared: false,
         }
     }
 

@@ -36,6 +36,7 @@ pub struct DataPlane {
     threads: Vec<JoinHandle<()>>,
     workers: Workers,
     health: HealthChecker,
+    changes: watch::Receiver<u64>,
 }
 
 /// Why the data plane did not start.
@@ -133,6 +134,7 @@ impl DataPlane {
             }
         }
         let log = Arc::<Log>::default();
+        let changes = log.changes();
         let checked = (published.clone(), metrics.clone(), log.clone());
         let edge = Arc::new(Edge::new(settings, published, metrics, access_log, log));
         let entrances = Entrance::all(&edge).map_err(StartError::Udp)?;
@@ -177,6 +179,7 @@ impl DataPlane {
             threads,
             workers,
             health,
+            changes,
         })
     }
 
@@ -203,6 +206,12 @@ impl DataPlane {
     /// Whether the workers are all there.
     pub fn workers(&self) -> Workers {
         self.workers.clone()
+    }
+
+    /// Changes whenever something else is known of an endpoint: a check, an ejection, a breaker. What time alone does is not
+    /// told ([`constellation_table::View::next_change`]).
+    pub fn health_changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
     }
 
     /// Stops accepting, lets requests finish, ends at the drain deadline at the latest. Returns how many connections

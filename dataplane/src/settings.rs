@@ -74,6 +74,11 @@ pub struct EntryPoint {
     pub default_tls_options: Arc<str>,
     /// Until when new clients are taken; changes while the data plane runs.
     pub tenure: Tenure,
+    /// Whether another program of this user may have the same ports.
+    pub shared: bool,
+    /// Whether requests come from a proxy in front and name their service in their path ([`crate::named`]); they are served
+    /// whoever holds the edge.
+    pub by_service: bool,
 }
 
 /// What an entry point takes. An entry point takes one of them, as in Traefik; the same port may be taken by two entry

@@ -2,13 +2,13 @@
 //! appended.
 #![no_main]
 
-use constellation_gossip::{Bulk, Instance, InstanceKey, Load, Metadata, VALUE_LIMIT};
+use constellation_gossip::{Bulk, Counts, Load, Metadata, ServiceId, VALUE_LIMIT};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let written = [
         text.parse::<Metadata>().map(|value| value.to_string()),
-        text.parse::<Instance>().map(|value| value.to_string()),
+        text.parse::<Counts>().map(|value| value.to_string()),
         text.parse::<Load>().map(|value| value.to_string()),
         text.parse::<Bulk>().map(|value| value.to_string()),
     ];
@@ -21,7 +21,7 @@ fuzz_target!(|text: &str| {
                     .is_some_and(|rest| rest.starts_with('|'))
         );
     }
-    if let Ok(key) = text.parse::<InstanceKey>() {
+    if let Ok(key) = text.parse::<ServiceId>() {
         assert_eq!(key.to_string(), text);
     }
 });

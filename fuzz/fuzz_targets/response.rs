@@ -177,6 +177,8 @@ fn data_plane(routes: &[(&str, Scheme, SocketAddr)]) -> DataPlane {
             exempt_sources: Vec::new(),
             default_tls_options: "default".into(),
             tenure: Default::default(),
+            by_service: false,
+            shared: false,
         }],
         workers: NonZeroUsize::MIN,
         cpus: Vec::new(),

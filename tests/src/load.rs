@@ -32,6 +32,15 @@ pub struct Report {
 impl Load {
     /// Starts `clients` connections that each send `GET path` of `host` again and again.
     pub fn start(address: SocketAddr, host: &str, path: &str, clients: usize) -> Self {
+        Self::begin(address, host, path, clients, true)
+    }
+
+    /// The same, with a connection for each request: what a new client would get.
+    pub fn connecting(address: SocketAddr, host: &str, path: &str, clients: usize) -> Self {
+        Self::begin(address, host, path, clients, false)
+    }
+
+    fn begin(address: SocketAddr, host: &str, path: &str, clients: usize, keep: bool) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut workers = JoinSet::new();
         for _ in 0..clients {
@@ -42,6 +51,7 @@ impl Load {
                 let mut client = None;
                 while !stop.load(Ordering::Relaxed) {
                     let outcome = once(&mut client, address, &host, &path).await;
+                    client.take_if(|_| !keep);
                     report.count(outcome);
                     done.fetch_add(1, Ordering::Relaxed);
                     // Load, not a measurement: leave the machine to the others now and then.

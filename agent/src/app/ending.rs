@@ -40,6 +40,10 @@ impl Node {
     pub(super) async fn end(mut self, accept_grace: Duration, succeeded: bool) {
         // Else callers would wait in a queue that nobody empties.
         drop(self.control_socket);
+        drop(self.provider_socket);
+        if succeeded && let Some(provider) = self.provider_server.take() {
+            provider.stop().await;
+        }
         let mut control = Some(self.control);
         if succeeded {
             drop((self.runtime_file.take(), self.token_file.take()));
@@ -80,6 +84,9 @@ impl Node {
             if !matches!(stopped, Ok(true)) {
                 tracing::warn!("the access log may lack its last lines");
             }
+        }
+        if let Some(provider) = self.provider_server {
+            provider.stop().await;
         }
         // Health answers until the very end.
         stop(control).await;

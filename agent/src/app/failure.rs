@@ -13,13 +13,30 @@ pub(super) async fn bind_control(
     address: SocketAddr,
     inherited: Option<std::net::TcpListener>,
 ) -> Result<TcpListener, Failure> {
+    listen("control", address, "control.address", inherited).await
+}
+
+/// The same for the address where a Traefik polls.
+pub(super) async fn bind_provider(
+    address: SocketAddr,
+    inherited: Option<std::net::TcpListener>,
+) -> Result<TcpListener, Failure> {
+    listen("provider", address, "traefikProvider.address", inherited).await
+}
+
+async fn listen(
+    who: &str,
+    address: SocketAddr,
+    key: &str,
+    inherited: Option<std::net::TcpListener>,
+) -> Result<TcpListener, Failure> {
     let listener = match inherited {
         Some(inherited) => inherited
             .set_nonblocking(true)
             .and_then(|()| TcpListener::from_std(inherited)),
         None => TcpListener::bind(address).await,
     };
-    listener.map_err(|error| bind("control", address, "control.address", &error))
+    listener.map_err(|error| bind(who, address, key, &error))
 }
 
 /// Why the data plane did not start; its text already names the address, its holder and the key.

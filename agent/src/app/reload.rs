@@ -97,6 +97,10 @@ fn changed_sections(running: &Config, now: &Config) -> Vec<&'static str> {
         ("edge", running.edge != now.edge),
         ("providers", running.providers != now.providers),
         ("control", running.control != now.control),
+        (
+            "traefikProvider",
+            running.traefik_provider != now.traefik_provider,
+        ),
         ("log", running.log != now.log),
         ("accessLog", running.access_log != now.access_log),
         (

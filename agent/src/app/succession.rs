@@ -1,5 +1,6 @@
 //! What a process takes over from the one before it, and leaves to the one after it.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use constellation_cluster::lease::BootTime;
@@ -85,10 +86,13 @@ impl Node {
     /// Every listening socket of the node.
     fn sockets(&self) -> std::io::Result<Sockets> {
         let control = self.control_socket.try_clone()?;
+        let provider = self.provider_socket.as_ref();
+        let provider = provider.map(OwnedFd::try_clone).transpose()?;
         Ok(Sockets::of_node(
             control,
             self.kernel.descriptor()?,
             self.cluster.listener()?,
+            provider,
             self.data_plane.sockets()?,
         ))
     }

@@ -81,6 +81,30 @@ pub(super) struct Node {
     version: Option<String>,
     address: Option<String>,
     leases: Vec<String>,
+    /// What a node of an earlier release does not tell is left out.
+    #[serde(default)]
+    load: Option<Load>,
+}
+
+/// How much a node has to do.
+#[derive(Debug, Deserialize)]
+struct Load {
+    cpu_permille: u16,
+    memory_permille: u16,
+    connections: u32,
+    requests: u32,
+}
+
+impl Load {
+    fn text(&self) -> String {
+        format!(
+            "cpu {} %, memory {} %, {} open, {} running",
+            self.cpu_permille / 10,
+            self.memory_permille / 10,
+            self.connections,
+            self.requests
+        )
+    }
 }
 
 impl Node {
@@ -134,6 +158,7 @@ pub(super) fn nodes(args: &NodesArgs) -> Result<(), Failure> {
                     .map_or_else(|| "-".to_owned(), |priority| priority.to_string()),
                 or_dash(&node.region),
                 or_dash(&node.version),
+                node.load.as_ref().map_or_else(|| "-".to_owned(), Load::text),
                 if node.leases.is_empty() {
                     "-".to_owned()
                 } else {
@@ -144,7 +169,7 @@ pub(super) fn nodes(args: &NodesArgs) -> Result<(), Failure> {
         .collect();
     print(&table::render(
         [
-            "NODE", "STATE", "LOG", "ADDRESS", "PRIORITY", "REGION", "VERSION", "LEASES",
+            "NODE", "STATE", "LOG", "ADDRESS", "PRIORITY", "REGION", "VERSION", "LOAD", "LEASES",
         ],
         &rows,
     ))
@@ -229,6 +254,13 @@ struct Raft {
     term: u64,
     quorum: bool,
     applied: Option<u64>,
+    /// What a node of an earlier release does not tell is left out.
+    lag: Option<u64>,
+    elections_started: Option<u64>,
+    elections_won: Option<u64>,
+    leader_changes: Option<u64>,
+    write_mean_us: Option<u64>,
+    write_longest_us: Option<u64>,
     voters: usize,
     learners: usize,
     stopped: Option<String>,
@@ -259,8 +291,45 @@ pub(super) fn raft(args: &RaftArgs) -> Result<(), Failure> {
         "leader       {leader}\nterm         {}\nquorum       {quorum}\nvoters       {}\nlearners     {}\napplied      {applied}\n",
         raft.term, raft.voters, raft.learners
     );
+    if let Some(lag) = raft.lag {
+        text += &format!("to apply     {lag}\n");
+    }
+    if let (Some(started), Some(won), Some(changes)) =
+        (raft.elections_started, raft.elections_won, raft.leader_changes)
+    {
+        text += &format!("elections    stood {started}, won {won}; leaders seen {changes}\n");
+    }
+    if let (Some(mean), Some(longest)) = (raft.write_mean_us, raft.write_longest_us) {
+        text += &format!(
+            "log writes   {} on average, {} at most\n",
+            millis(mean),
+            millis(longest)
+        );
+    }
     if let Some(stopped) = &raft.stopped {
         text += &format!("stopped      {stopped}\n");
     }
     print(&text)
+}
+
+/// Microseconds, as milliseconds to read.
+fn millis(micros: u64) -> String {
+    format!("{}.{:02} ms", micros / 1000, micros % 1000 / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::millis;
+
+    #[test]
+    fn microseconds_are_read_as_milliseconds() {
+        for (micros, text) in [
+            (0, "0.00 ms"),
+            (59, "0.05 ms"),
+            (1_234, "1.23 ms"),
+            (2_000_090, "2000.09 ms"),
+        ] {
+            assert_eq!(millis(micros), text);
+        }
+    }
 }

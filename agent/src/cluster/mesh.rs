@@ -13,6 +13,8 @@ use constellation_node::{Home, Identity, Node, PeerNode};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::fitness::{self, Told};
+use super::telling::Known;
 use crate::peers::{Exchange, Export, Exported, Own, Peer, Standing};
 
 /// How long the routes of a node that is gone stay, with 503 where no other node has them: as long as those of a container
@@ -71,10 +73,17 @@ pub(super) fn tie(config: &Config, identity: &Identity, mesh: &Mesh) -> (Exchang
 struct Read {
     version: u64,
     export: Arc<Export>,
+    services: Vec<Told>,
 }
 
-/// Carries both ways until it is stopped.
-pub(super) async fn run(node: Node, mesh: Mesh, mut ties: Ties, stop: CancellationToken) {
+/// Carries both ways until it is stopped; `known` hears what the others are told to be here.
+pub(super) async fn run(
+    node: Node,
+    mesh: Mesh,
+    mut ties: Ties,
+    known: watch::Sender<Option<Known>>,
+    stop: CancellationToken,
+) {
     let (mut peers, mut credentials) = (node.peers(), node.credentials());
     let members = node.clone();
     let admits: Arc<Admits> = Arc::new(move |connection| {
@@ -104,10 +113,11 @@ pub(super) async fn run(node: Node, mesh: Mesh, mut ties: Ties, stop: Cancellati
         ties.read
             .retain(|name, _| now.iter().any(|peer| peer.name == *name));
         let exported = ties.exported.borrow_and_update().clone();
-        if let Some(exported) = exported
-            && let Err(error) = node.export(exported.bytes)
-        {
-            tracing::error!(error);
+        if let Some(exported) = exported {
+            match node.export(exported.bytes) {
+                Ok(version) => tell(&known, version, &exported.services),
+                Err(error) => tracing::error!(error),
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -116,6 +126,19 @@ pub(super) async fn run(node: Node, mesh: Mesh, mut ties: Ties, stop: Cancellati
             changed = ties.exported.changed() => if changed.is_err() { return },
         }
     }
+}
+
+fn tell(known: &watch::Sender<Option<Known>>, version: u64, services: &Arc<[Box<str>]>) {
+    known.send_if_modified(|known| {
+        let news = known.as_ref().is_none_or(|known| known.version != version);
+        if news {
+            *known = Some(Known {
+                version,
+                services: Arc::clone(services),
+            });
+        }
+        news
+    });
 }
 
 fn view(
@@ -153,6 +176,7 @@ fn of(peer: &PeerNode, read: &mut HashMap<NodeName, Read>) -> Peer {
                 let decoded = Arc::new(decoded);
                 let fresh = Read {
                     version: export.version,
+                    services: fitness::services(&decoded),
                     export: Arc::clone(&decoded),
                 };
                 read.insert(peer.name.clone(), fresh);
@@ -165,6 +189,9 @@ fn of(peer: &PeerNode, read: &mut HashMap<NodeName, Read>) -> Peer {
         },
         (None, known) => known.map(|known| Arc::clone(&known.export)).unwrap_or_default(),
     };
+    let fit = read
+        .get(&peer.name)
+        .map(|read| fitness::fit(&read.services, read.version, &peer.services));
     Peer {
         node: peer.name.as_str().into(),
         region: peer.region.as_deref().unwrap_or_default().into(),
@@ -176,6 +203,6 @@ fn of(peer: &PeerNode, read: &mut HashMap<NodeName, Read>) -> Peer {
             (true, false) => Standing::Cordoned,
         },
         export,
-        fit: std::collections::BTreeMap::new(),
+        fit: fit.unwrap_or_default(),
     }
 }

@@ -1,5 +1,7 @@
 //! Figures of the cluster, read when somebody asks. A node in no cluster has none.
 
+mod raft;
+
 use std::time::SystemTime;
 
 use constellation_link::{Direction, Refused, Service};
@@ -76,30 +78,7 @@ impl Collector for ClusterCollector {
             Some(Unit::Seconds),
             &gauge(ends.saturating_sub(now.as_secs())),
         )?;
-        metric(
-            "constellation_raft_term",
-            "Term of the replicated log",
-            None,
-            &gauge(report.raft.term),
-        )?;
-        metric(
-            "constellation_raft_leader",
-            "Whether this node leads the replicated log: 1 or 0",
-            None,
-            &gauge(u64::from(report.raft.is_leader)),
-        )?;
-        metric(
-            "constellation_raft_applied_index",
-            "The last entry of the replicated log that is applied here",
-            None,
-            &gauge(report.raft.applied.unwrap_or(0)),
-        )?;
-        metric(
-            "constellation_raft_voters",
-            "Members that vote",
-            None,
-            &gauge(report.raft.voters as u64),
-        )?;
+        raft::encode(&mut encoder, &report.raft, &node.raft_figures())?;
         for (name, help, of) in [
             (
                 "constellation_lease_changes",

@@ -8,10 +8,12 @@
 //! are told.
 
 mod edge;
+mod fitness;
 mod mesh;
 mod metrics;
 mod settings;
 mod tailscale;
+mod telling;
 
 use std::fmt;
 use std::future::Future;
@@ -28,7 +30,7 @@ use constellation_dataplane::mesh::{Mesh, Role as MeshRole};
 use constellation_node::{Home, Identity, Node, StartError};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,6 +38,7 @@ use self::edge::Front;
 use self::mesh::Ties;
 pub use self::metrics::register;
 pub use self::settings::{Traits, advertised};
+pub use self::telling::Pulse;
 use crate::cli::{Exit, Failure};
 use crate::edge::Edge;
 use crate::peers::Exchange;
@@ -82,6 +85,8 @@ pub struct Parts {
     pub steering: Steering,
     /// The data plane's place among the others.
     pub mesh: Mesh,
+    /// What is told of it.
+    pub pulse: Pulse,
 }
 
 impl Parts {
@@ -244,8 +249,23 @@ impl Cluster {
         let ties = self.0.ties.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (tasks, stop) = (&self.0.tasks, &self.0.stop);
         if let Some(ties) = ties {
-            tasks.spawn(mesh::run(node.clone(), parts.mesh.clone(), ties, stop.clone()));
+            let (tell, known) = watch::channel(None);
+            tasks.spawn(mesh::run(
+                node.clone(),
+                parts.mesh.clone(),
+                ties,
+                tell,
+                stop.clone(),
+            ));
+            tasks.spawn(telling::services(
+                node.clone(),
+                parts.pulse.clone(),
+                known,
+                stop.clone(),
+            ));
         }
+        let metrics = Arc::clone(&parts.pulse.metrics);
+        tasks.spawn(telling::load(node.clone(), metrics, stop.clone()));
         if let Some(socket) = &config.cluster.tailscale_socket {
             tasks.spawn(tailscale::run(node.clone(), socket.clone(), stop.clone()));
         }

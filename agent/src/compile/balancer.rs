@@ -217,6 +217,12 @@ pub(super) fn cookie(
     })
 }
 
+/// The name of the cookie that clients of a service have; `None`: they have none.
+pub(crate) fn cookie_name(sticky: Option<&Sticky>, service: &str) -> Option<String> {
+    let cookie = cookie(sticky, service, &mut Vec::new())?;
+    Some(cookie.name.to_string())
+}
+
 fn same_site(cookie: &Cookie, warnings: &mut Vec<String>) -> Option<SameSite> {
     let text = cookie.same_site.as_deref().unwrap_or_default();
     match text.to_ascii_lowercase().as_str() {

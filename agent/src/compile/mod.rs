@@ -49,6 +49,8 @@ use self::transports::TransportEntry;
 use crate::report::DisabledRouter;
 use crate::sources::{Contribution, Problem};
 
+pub(crate) use self::balancer::cookie_name as cookie;
+pub(crate) use self::server::endpoint;
 pub use self::starting::starting;
 pub use self::statics::{EntryPointRules, Redirection, Statics};
 
@@ -180,10 +182,8 @@ impl Compiler {
         changes.services = !replaced.is_empty();
         let around = Around {
             service: &|name, provider| references::bare_service(contributions, &services, name, provider),
-            files: &mut self.files,
-            reread: self.reread,
         };
-        self.middlewares.compile(contributions, around);
+        self.middlewares.compile(contributions, &around);
         let option_names = OptionNames::of(contributions);
         let references = References {
             contributions,

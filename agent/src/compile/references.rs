@@ -97,7 +97,9 @@ fn middlewares_of<'a>(contributions: &'a [Arc<Contribution>], name: &str, provid
     let mut readings = contributions.iter();
     let reading = readings.find(|contribution| contribution.provider == provider);
     let service = reading.and_then(|reading| reading.dynamic.http.services.get(name));
-    service.map(|service| service.middlewares.as_slice()).unwrap_or_default()
+    service
+        .map(|service| service.middlewares.as_slice())
+        .unwrap_or_default()
 }
 
 /// The service called `name` of `provider`; the error says why there is none, or why it can't be used.

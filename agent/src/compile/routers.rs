@@ -159,7 +159,12 @@ impl<'a> RouterCompiler<'a> {
         };
         let mut served: Vec<Served> = Vec::with_capacity(1);
         for variant in self.variants(definition, &entry_points, qualified) {
-            let Variant { name, ids, tls, first } = variant;
+            let Variant {
+                name,
+                ids,
+                tls,
+                first,
+            } = variant;
             let chain = chain(provider, first, definition, references, named)?;
             let options = match &tls {
                 Some(tls) => tls_options(provider, tls, &spec.rule, references, warnings)?,
@@ -254,7 +259,8 @@ impl<'a> RouterCompiler<'a> {
         let mut variants = Vec::new();
         for &id in entry_points {
             let entry_point = self.statics.entry_point(id);
-            let changes = |e: &&EntryPointRules| (own.is_none() && e.tls.is_some()) || !e.middlewares.is_empty();
+            let changes =
+                |e: &&EntryPointRules| (own.is_none() && e.tls.is_some()) || !e.middlewares.is_empty();
             let Some(entry_point) = entry_point.filter(changes) else {
                 plain.push(id);
                 continue;
@@ -308,12 +314,18 @@ fn chain(
     let (service, owner) = names::split_reference(&definition.service, provider);
     let last = references.middlewares_of_service(service, owner);
     let mut middlewares = Vec::new();
-    for (list, provider) in [(first, provider), (&definition.middlewares, provider), (last, owner)] {
+    for (list, provider) in [
+        (first, provider),
+        (&definition.middlewares, provider),
+        (last, owner),
+    ] {
         named.extend(list.iter().map(|reference| {
             let (name, owner) = names::split_reference(reference, provider);
             names::qualify(name, owner)
         }));
-        let found = references.middlewares(list, provider).map_err(Disabled::by_reference)?;
+        let found = references
+            .middlewares(list, provider)
+            .map_err(Disabled::by_reference)?;
         middlewares.extend(found);
     }
     if middlewares.is_empty() {

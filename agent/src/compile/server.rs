@@ -11,7 +11,7 @@ use crate::sources::ServerOrigin;
 const MAX_WEIGHT: u32 = 1_000_000;
 
 /// The endpoint that `server` describes.
-pub(super) fn endpoint(server: &Server, origin: Option<&ServerOrigin>) -> Result<EndpointSpec, String> {
+pub(crate) fn endpoint(server: &Server, origin: Option<&ServerOrigin>) -> Result<EndpointSpec, String> {
     let url = parse(&server.url)?;
     let weight = server.weight.unwrap_or(1);
     if weight > MAX_WEIGHT {

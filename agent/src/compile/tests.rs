@@ -2,6 +2,7 @@
 
 mod carried;
 mod kinds;
+mod middlewares;
 mod objects;
 mod options;
 mod tls;

@@ -6,13 +6,13 @@
 use std::time::{Duration, SystemTime};
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use constellation_cluster::lease::LeaseKey;
 use constellation_cluster::raft::Role;
 use constellation_cluster::state::Wish;
 use constellation_identity::NodeName;
-use constellation_node::{ClusterReport, LeaseReport, Node, NodeReport, OrderError};
+use constellation_node::{ClusterReport, LeaseReport, LoadReport, Node, NodeReport, OrderError};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,9 @@ use super::{ControlState, rfc3339};
 const TOKEN_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(7 * 24 * 3600);
 const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// How long a read that has to be current may take.
+const CATCHING_UP: Duration = Duration::from_secs(5);
 
 /// A node as the API shows it.
 #[derive(Debug, Serialize)]
@@ -45,6 +48,8 @@ pub(super) struct NodeView {
     capabilities: Vec<String>,
     leases: Vec<String>,
     last_seen: Option<String>,
+    /// As it told last; `None` of a node of no cluster, or that has not told.
+    load: Option<LoadReport>,
     /// Nobody looks yet.
     warp_healthy: Option<bool>,
 }
@@ -84,6 +89,7 @@ impl NodeView {
             capabilities: node.capabilities.clone(),
             leases: node.leases.clone(),
             last_seen: node.online.then(|| rfc3339(now)),
+            load: node.load,
             warp_healthy: None,
         }
     }
@@ -109,6 +115,7 @@ impl NodeView {
             capabilities: Vec::new(),
             leases: Vec::new(),
             last_seen: Some(rfc3339(now)),
+            load: None,
             warp_healthy: None,
         }
     }
@@ -153,11 +160,62 @@ pub(super) fn nodes_of(state: &ControlState) -> Vec<NodeView> {
     }
 }
 
-pub(super) async fn nodes(State(state): State<ControlState>) -> Json<Vec<NodeView>> {
-    Json(nodes_of(&state))
+/// How current an answer has to be.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Consistency {
+    /// As this node knows, which may be a moment old; without a majority, too.
+    #[default]
+    Local,
+    /// What the log holds (members, what is wanted of them, leases, votes) is not older than the question. Who is
+    /// heard of and what they tell of themselves is this node's knowledge all the same.
+    Linearizable,
 }
 
-pub(super) async fn node(State(state): State<ControlState>, Path(name): Path<String>) -> Answer<NodeView> {
+/// The query of a read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ReadWish {
+    consistency: Consistency,
+}
+
+/// The same, as it comes.
+type Read = Result<Query<ReadWish>, QueryRejection>;
+
+/// Waits until this node may answer as asked. A node on its own knows all that there is to know.
+async fn current(state: &ControlState, read: Read) -> Result<(), Problem> {
+    let Query(wish) = read.map_err(|rejection| {
+        let detail = format!(
+            "{}; expected nothing, or consistency=local or consistency=linearizable",
+            rejection.body_text()
+        );
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    })?;
+    match (wish.consistency, state.cluster.identity()) {
+        (Consistency::Local, _) | (_, None) => Ok(()),
+        (Consistency::Linearizable, Some(_)) => {
+            let node = member(state)?;
+            state
+                .cluster
+                .run(async move { node.catch_up(CATCHING_UP).await })
+                .await
+                .map_err(unavailable)?
+                .map_err(|error| unavailable(error.to_string()))
+        }
+    }
+}
+
+pub(super) async fn nodes(State(state): State<ControlState>, read: Read) -> Answer<Vec<NodeView>> {
+    current(&state, read).await?;
+    Ok(Json(nodes_of(&state)))
+}
+
+pub(super) async fn node(
+    State(state): State<ControlState>,
+    Path(name): Path<String>,
+    read: Read,
+) -> Answer<NodeView> {
+    current(&state, read).await?;
     let found = nodes_of(&state).into_iter().find(|node| node.name == name);
     found.map(Json).ok_or_else(|| {
         Problem::new(
@@ -168,7 +226,8 @@ pub(super) async fn node(State(state): State<ControlState>, Path(name): Path<Str
 }
 
 /// Everything about the cluster, as this node sees it.
-pub(super) async fn report(State(state): State<ControlState>) -> Answer<ClusterReport> {
+pub(super) async fn report(State(state): State<ControlState>, read: Read) -> Answer<ClusterReport> {
+    current(&state, read).await?;
     Ok(Json(member(&state)?.report()))
 }
 
@@ -180,6 +239,12 @@ pub(super) struct RaftView {
     term: u64,
     quorum: bool,
     applied: Option<u64>,
+    lag: u64,
+    elections_started: u64,
+    elections_won: u64,
+    leader_changes: u64,
+    write_mean_us: Option<u64>,
+    write_longest_us: u64,
     voters: usize,
     learners: usize,
     stopped: Option<String>,
@@ -195,6 +260,12 @@ pub(super) async fn raft(State(state): State<ControlState>) -> Answer<RaftView> 
         term: raft.term,
         quorum: report.quorum,
         applied: raft.applied,
+        lag: raft.lag,
+        elections_started: raft.elections_started,
+        elections_won: raft.elections_won,
+        leader_changes: raft.leader_changes,
+        write_mean_us: raft.write_mean_us,
+        write_longest_us: raft.write_longest_us,
         voters: raft.voters,
         learners: raft.learners,
         stopped: raft.stopped,

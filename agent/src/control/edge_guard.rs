@@ -13,9 +13,9 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::ControlState;
-use super::guard::Caller;
 use super::problem::Problem;
 use crate::guard::{Changed, Guard, Lists, Refused, Report, Wish};
+use crate::http_server::Caller;
 
 /// Longest body of a call, bytes: both maps full of IPv6.
 pub(super) const MAX_BODY: usize = 16 << 20;

@@ -4,25 +4,22 @@
 //! 127.0.0.1 (DNS rebinding), and would then read the answer as its own. So only names that are ours are answered.
 //! An IP address as the host is no such name. No CORS header is ever sent.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use constellation_table::host;
-use http::header::{AUTHORIZATION, HOST};
+use http::header::HOST;
 use http::{HeaderMap, StatusCode, Uri};
 
 use super::ControlState;
 use super::problem::Problem;
+use crate::http_server::{Caller, is_bearer};
 
 /// Longest time for one answer.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
-
-/// The caller's address; put into each request by the accept loop.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Caller(pub(super) SocketAddr);
 
 /// Checks name and token, then lets the handler answer within the time limit.
 pub(super) async fn guard(State(state): State<ControlState>, request: Request, next: Next) -> Response {
@@ -53,15 +50,27 @@ pub(super) async fn may_change(State(state): State<ControlState>, request: Reque
 }
 
 fn is_token(state: &ControlState, headers: &HeaderMap) -> bool {
-    let sent = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let known = state.token.iter().chain(&state.change_token);
-    sent.is_some_and(|sent| {
-        known.fold(false, |found, token| {
-            found | equal(sent, token.expose().as_bytes())
-        })
-    })
+    known.fold(false, |found, token| found | is_bearer(headers, token))
+}
+
+/// Whether a host is a name by which containers on this machine, or people in its network, call it, and no page of a browser
+/// can: an address, a name without a domain, or one of the domain that is for private use. The error is the host.
+pub(crate) fn is_own_host(names: &[String], uri: &Uri, headers: &HeaderMap) -> Result<(), String> {
+    let authority = match uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => match headers.get(HOST) {
+            Some(value) => value.to_str().map_err(|_| "(not text)".to_owned())?,
+            None => return Ok(()),
+        },
+    };
+    if check_host(names, uri, headers).is_ok() {
+        return Ok(());
+    }
+    let host = host::canonical(authority).map_err(|_| authority.to_owned())?;
+    let host = host.trim_end_matches('.');
+    let private = !host.is_empty() && (!host.contains('.') || host.ends_with(".internal"));
+    if private { Ok(()) } else { Err(host.to_owned()) }
 }
 
 fn check_host(names: &[String], uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
@@ -96,10 +105,7 @@ fn check_token(state: &ControlState, caller: Option<IpAddr>, headers: &HeaderMap
     if caller.is_some_and(|ip| ip.to_canonical().is_loopback()) {
         return Ok(());
     }
-    let sent = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    if sent.is_some_and(|sent| equal(sent, token.expose().as_bytes())) {
+    if is_bearer(headers, token) {
         return Ok(());
     }
     let detail =
@@ -107,15 +113,30 @@ fn check_token(state: &ControlState, caller: Option<IpAddr>, headers: &HeaderMap
     Err(Problem::new(StatusCode::UNAUTHORIZED, detail))
 }
 
-/// Takes the same time wherever the first difference is.
-fn equal(a: &[u8], b: &[u8]) -> bool {
-    let difference = a.iter().zip(b).fold(0, |seen, (a, b)| seen | (a ^ b));
-    a.len() == b.len() && std::hint::black_box(difference) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_polls_may_call_by_private_names() {
+        for (host, expected) in [
+            ("127.0.0.1:8081", true),
+            ("host.docker.internal:8081", true),
+            ("edge-1:8081", true),
+            ("localhost", true),
+            ("evil.example", false),
+            ("host.docker.internal.evil.example", false),
+            ("", false),
+        ] {
+            let headers = [(HOST, host.parse().unwrap())].into_iter().collect();
+            let own = is_own_host(
+                &["edge-1.example.test".to_owned()],
+                &Uri::from_static("/"),
+                &headers,
+            );
+            assert_eq!(own.is_ok(), expected, "{host}");
+        }
+    }
 
     #[test]
     fn only_our_own_names_and_addresses_are_answered() {
@@ -144,18 +165,6 @@ mod tests {
                 expected,
                 "{host:?}"
             );
-        }
-    }
-
-    #[test]
-    fn tokens_are_compared_as_a_whole() {
-        for (a, b, same) in [
-            ("abc", "abc", true),
-            ("abc", "abd", false),
-            ("ab", "abc", false),
-            ("", "", true),
-        ] {
-            assert_eq!(equal(a.as_bytes(), b.as_bytes()), same);
         }
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use constellation_config::EdgeMode;
 use constellation_dataplane::{Generation, Workers};
 use serde::Serialize;
 
 use super::{ControlState, rfc3339};
 use crate::cluster::Cluster;
 use crate::report::Report;
-use crate::{chase, guard, steering, vip};
+use crate::{chase, guard, provider, steering, vip};
 
 /// The answer of `/health`.
 #[derive(Debug, Serialize)]
@@ -58,8 +59,8 @@ impl Health {
         let mut conditions = vec![
             required(
                 "listeners",
-                listeners > 0,
-                format!("{listeners} listening sockets"),
+                listeners > 0 || state.mode == EdgeMode::ProviderOnly,
+                format!("{listeners} listening sockets, edge.mode {}", state.mode.as_str()),
             ),
             data_plane(&state.workers),
             steering(&state.steering.report()),
@@ -83,6 +84,7 @@ impl Health {
                 reason,
             )
         }));
+        conditions.extend(traefik_provider(&state.provider.report()));
         conditions.push(problems(&report));
         conditions.push(certificates(&generation, now));
         Self::of(conditions, now)
@@ -170,6 +172,17 @@ fn steering(report: &steering::Report) -> Condition {
         .as_ref()
         .is_none_or(|lease| !lease.remaining.is_zero());
     required("steering", held, reason)
+}
+
+/// Whether there is a document for a Traefik, where one may ask for it. Until then that one keeps what it has.
+fn traefik_provider(report: &provider::Report) -> Option<Condition> {
+    let address = report.address?;
+    let reason = match &report.reason {
+        Some(reason) => reason.clone(),
+        None => format!("{} routers are told to whoever polls {address}", report.routers),
+    };
+    let ok = report.ready && report.reason.is_none();
+    Some(attention("traefik_provider", ok, reason))
 }
 
 /// Without it the node serves; but whoever has asked for it wants to know.

@@ -42,7 +42,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use constellation_config::Secret;
+use constellation_config::{EdgeMode, Secret};
 use constellation_dataplane::metrics::Metrics;
 use constellation_dataplane::{Published, Workers};
 use prometheus_client::registry::Registry;
@@ -54,10 +54,13 @@ use crate::cluster::Cluster;
 use crate::drains::Drains;
 use crate::edge::Edge;
 use crate::guard::Guard;
+use crate::provider::Provider;
 use crate::report::{NodeFacts, Report};
 use crate::steering::Steering;
 
 pub use explain::{Answer, EntryPointFacts, Question, QuestionError};
+pub(crate) use guard::is_own_host;
+pub(crate) use problem::Problem;
 pub use server::ControlServer;
 pub use upgrade::{UpgradeRequest, Upgrades};
 
@@ -100,6 +103,10 @@ pub struct ControlState {
     pub cluster: Cluster,
     /// What this node does as the holder of the edge.
     pub edge: Arc<Edge>,
+    /// Who takes clients.
+    pub mode: EdgeMode,
+    /// The document for a Traefik.
+    pub provider: Provider,
 }
 
 /// RFC 3339 in UTC, to the second.

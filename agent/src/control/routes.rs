@@ -122,6 +122,11 @@ impl Route {
             rule: spec.rule.text().to_owned(),
             priority: Some(spec.priority),
             tls: Some(spec.tls),
+            middlewares: spec
+                .middlewares
+                .as_ref()
+                .map(|steps| steps.names())
+                .unwrap_or_default(),
             redirect_to,
             ..Self::enabled(&spec.name, &spec.entry_points, router.target(), state)
         }

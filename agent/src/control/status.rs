@@ -13,7 +13,7 @@ use super::services::is_healthy;
 use super::{ControlState, cluster, rfc3339};
 use crate::report::{DisabledRouter, Report};
 use crate::sources::{Problem, SourceStatus};
-use crate::{chase, guard, steering, vip};
+use crate::{chase, guard, provider, steering, vip};
 
 /// The answer. The first block is what clients of a whole cluster know; a node on its own is a cluster of one.
 #[derive(Debug, Serialize)]
@@ -53,6 +53,9 @@ pub(super) struct Status {
     guard: guard::Report,
     chase: chase::Report,
     virtual_ips: vip::Report,
+    /// Who takes clients: `direct`, `behind-traefik` or `provider-only`.
+    mode: &'static str,
+    traefik_provider: provider::Report,
     /// Whether a majority of the cluster answers; nothing for a node in no cluster.
     quorum: Option<bool>,
     cluster_nodes: Vec<NodeView>,
@@ -157,6 +160,8 @@ impl Status {
             guard: state.guard.report(),
             chase: state.chase.report(),
             virtual_ips: state.edge.virtual_ips().report(),
+            mode: state.mode.as_str(),
+            traefik_provider: state.provider.report(),
             quorum,
             cluster_nodes: nodes,
         }

@@ -10,7 +10,7 @@ fn listener() -> TcpListener {
 
 fn bequest(control: &TcpListener, web: &TcpListener) -> Sockets {
     let copy = |socket: &TcpListener| OwnedFd::from(socket.try_clone().unwrap());
-    Sockets::of_node(copy(control), None, None, vec![("web".into(), copy(web))])
+    Sockets::of_node(copy(control), None, None, None, vec![("web".into(), copy(web))])
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub struct Exported {
     pub bytes: Arc<[u8]>,
     /// SHA-256 of them.
     pub digest: [u8; 32],
+    /// The services that have instances, by their names among those of all sections, `web@docker` or `tcp/db@docker`.
+    pub services: Arc<[Box<str>]>,
 }
 
 /// Why bytes are no export, or an export fits no bytes.
@@ -125,6 +127,15 @@ impl Export {
         Ok(Exported {
             bytes: bytes.into(),
             digest: of_bytes,
+            services: self.names().map(|(name, _)| name.into()).collect(),
+        })
+    }
+
+    /// The services that have instances, by their names among those of all sections, with their instances.
+    pub fn names(&self) -> impl Iterator<Item = (String, &Instances)> {
+        self.providers.iter().flat_map(|(provider, of)| {
+            let instances = of.instances.iter();
+            instances.map(move |(key, instances)| (format!("{key}@{provider}"), instances))
         })
     }
 

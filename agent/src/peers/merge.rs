@@ -11,7 +11,7 @@ use constellation_config::dynamic::Dynamic;
 use constellation_table::{Condition, EndpointSpec, Locality, Reach, Scheme};
 
 use super::direct;
-use super::{Instances, Own, Peer, ProviderExport, Standing};
+use super::{Fit, Instances, Own, Peer, ProviderExport, Standing};
 use crate::sources::{Contribution, Problem, Section};
 
 /// Most objects named in warnings about one provider.
@@ -145,13 +145,19 @@ pub(super) fn endpoint(
     scheme: Scheme,
 ) -> Option<EndpointSpec> {
     let service = format!("{key}@{provider}");
-    let fit = peer.fit.get(&service).copied().unwrap_or(instances.fit);
+    let told = Fit {
+        ready: instances.fit,
+        failing: 0,
+    };
+    let fit = peer.fit.get(&service).copied().unwrap_or(told);
+    // Better than nobody, and worse than everybody else.
+    let last = fit.ready == 0;
     let node = &peer.node;
     let condition = match peer.standing {
         Standing::Gone => return None,
         Standing::Cordoned => Condition::Unavailable(format!("node {node} is cordoned").into()),
         Standing::Draining => Condition::Draining(format!("node {node} is about to stop").into()),
-        Standing::Ready if fit == 0 => {
+        Standing::Ready if last && fit.failing == 0 => {
             Condition::Unavailable(format!("no instance at node {node} can serve").into())
         }
         Standing::Ready => Condition::Ready,
@@ -162,20 +168,26 @@ pub(super) fn endpoint(
         host: (**node).into(),
         port: 0,
         base_path: "".into(),
-        weight: fit.clamp(1, MAX_WEIGHT),
+        weight: if last { fit.failing } else { fit.ready }.clamp(1, MAX_WEIGHT),
         condition,
         url_as_written: "".into(),
         locality: Locality {
-            reach: match own.region == peer.region {
-                true => Reach::Region,
-                false => Reach::Elsewhere,
+            reach: match (last && fit.failing > 0, own.region == peer.region) {
+                (true, _) => Reach::LastResort,
+                (false, true) => Reach::Region,
+                (false, false) => Reach::Elsewhere,
             },
             priority: peer.priority,
         },
         peer: Some(Arc::new(constellation_table::Peer {
             node: node.clone(),
             service: service.into(),
-            instances: instances.urls.clone().into(),
+            // A cookie does not hold a client to what fails.
+            instances: if last {
+                Box::default()
+            } else {
+                instances.urls.clone().into()
+            },
         })),
     })
 }

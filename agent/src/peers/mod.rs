@@ -37,9 +37,18 @@ pub struct Peer {
     pub standing: Standing,
     /// What it serves, as it said last.
     pub export: Arc<Export>,
-    /// How many instances of a service can serve now, where that is known sooner than by the export; by the service's
+    /// How the instances of a service fare now, where that is known sooner than by the export; by the service's
     /// name among those of all sections, `web@docker` or `tcp/db@docker`.
-    pub fit: BTreeMap<String, u32>,
+    pub fit: BTreeMap<String, Fit>,
+}
+
+/// How the instances of a service fare at a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fit {
+    /// How many take requests.
+    pub ready: u32,
+    /// How many run, and checks or traffic speak against them: that node tries them when it has no other.
+    pub failing: u32,
 }
 
 /// Whether a node takes new connections.

@@ -44,9 +44,7 @@ pub use generation::{GenerationError, next_generation};
 pub use key::{GossipKey, KeyError, KeyId, KeyRing};
 pub use members::Members;
 pub use node::{Config, Gossip, StartError, Timing};
-pub use own::{Own, OwnError};
+pub use own::{Own, OwnError, SERVICES_LIMIT};
 pub use receive::{Message, Receiver};
-pub use value::{
-    Bulk, Health, Instance, InstanceKey, Label, Load, Metadata, Standing, VALUE_LIMIT, ValueError,
-};
+pub use value::{Bulk, Counts, Label, Load, Metadata, ServiceId, Standing, VALUE_LIMIT, ValueError};
 pub use view::{Event, Gone, Peer, View, Watch};

@@ -25,6 +25,11 @@ impl Members {
         }
     }
 
+    /// How many there are, if that is known.
+    pub fn count(&self) -> Option<usize> {
+        self.listed.as_ref().map(BTreeSet::len)
+    }
+
     /// Adds one to the list. If a node of that name was removed, its former lives stay refused.
     pub fn add(&mut self, name: NodeName) {
         self.listed.get_or_insert_default().insert(name);

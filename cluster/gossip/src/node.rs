@@ -160,7 +160,9 @@ impl Gossip {
             marked_for_deletion_grace_period: memory,
             catchup_callback: None,
             extra_liveness_predicate: None,
-            protocol_version: ProtocolVersion::V1,
+            // The transport says how messages are written; by this chitchat only counts how much room they leave, and would
+            // compress them for that.
+            protocol_version: ProtocolVersion::V0,
         };
         let transport = Sealed::new(Arc::clone(&shared), socket);
         let handle = spawn_chitchat(chitchat, Vec::new(), &transport)

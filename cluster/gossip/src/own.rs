@@ -4,15 +4,16 @@
 use chitchat::NodeState;
 use thiserror::Error;
 
-use crate::value::{Bulk, Instance, InstanceKey, Label, Load, Metadata, VALUE_LIMIT, ValueError};
+use crate::value::{Bulk, Counted, Counts, Label, Load, Metadata, ServiceId, VALUE_LIMIT, ValueError};
 
 pub(crate) const METADATA: &str = "m";
 pub(crate) const LOAD: &str = "l";
-pub(crate) const INSTANCE: &str = "i/";
+pub(crate) const SERVICE: &str = "s/";
+pub(crate) const COUNTED: &str = "c";
 pub(crate) const BULK: &str = "b/";
 
-/// The most instances of a node.
-pub(crate) const INSTANCES_LIMIT: usize = 1024;
+/// The most services of which a node tells how their instances fare.
+pub const SERVICES_LIMIT: usize = 1024;
 /// The most bulks of a node.
 pub(crate) const BULKS_LIMIT: usize = 16;
 
@@ -48,16 +49,22 @@ impl Own<'_> {
         self.put::<Load>("load", LOAD.to_owned(), load)
     }
 
-    /// Tells an instance.
-    pub fn instance(&mut self, key: &InstanceKey, instance: &Instance) -> Result<(), OwnError> {
-        let key = format!("{INSTANCE}{key}");
-        self.fits(&key, INSTANCE, INSTANCES_LIMIT)?;
-        self.put::<Instance>("instance", key, instance)
+    /// Tells how the instances of a service fare.
+    pub fn service(&mut self, id: ServiceId, counts: &Counts) -> Result<(), OwnError> {
+        let key = format!("{SERVICE}{id}");
+        self.fits(&key, SERVICE, SERVICES_LIMIT)?;
+        self.put::<Counts>("service", key, counts)
     }
 
-    /// Tells that an instance is gone.
-    pub fn remove_instance(&mut self, key: &InstanceKey) {
-        self.0.delete(&format!("{INSTANCE}{key}"));
+    /// Tells that a service is gone.
+    pub fn remove_service(&mut self, id: ServiceId) {
+        self.0.delete(&format!("{SERVICE}{id}"));
+    }
+
+    /// Tells that what was told of services until now is of this version of the export, or a later one. Others see it
+    /// no sooner than that.
+    pub fn counted(&mut self, version: u64) -> Result<(), OwnError> {
+        self.put::<Counted>("counted", COUNTED.to_owned(), &Counted(version))
     }
 
     /// Tells which version of something large there is to pull.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use chitchat::ChitchatEnvelope;
 use chitchat::transport::{RecvOutcome, SendOutcome, Socket, Transport};
+use chitchat::{ChitchatEnvelope, ProtocolVersion};
 use constellation_identity::ClusterId;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -25,6 +25,10 @@ use crate::receive::{Message, Receiver};
 /// How often one reason is logged as a warning; all are counted.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
+/// Up to so many members a message that tells of all of them fits into a datagram as it is, also with long names (about 50 bytes
+/// each and the name). Compressing it costs more than all else about it: zstd is set up anew for each message.
+const FEW: usize = 12;
+
 /// What the transport shares with [`crate::Gossip`], which changes the keys and reads the counters.
 pub(crate) struct Shared {
     pub(crate) cluster: ClusterId,
@@ -35,6 +39,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// How messages are written. Every release reads both ways, and answers are read whichever way they are written.
+    fn version(&self) -> ProtocolVersion {
+        match self.members.borrow().count() {
+            Some(count) if count <= FEW => ProtocolVersion::V0,
+            _ => ProtocolVersion::V1,
+        }
+    }
+
     fn keys(&self) -> std::sync::RwLockReadGuard<'_, KeyRing> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -204,6 +216,10 @@ impl Socket for SealedSocket {
     }
 
     async fn send(&mut self, to: SocketAddr, envelope: ChitchatEnvelope) -> anyhow::Result<SendOutcome> {
+        let envelope = ChitchatEnvelope {
+            version: self.shared.version(),
+            ..envelope
+        };
         let parts = match self.codec.encode(envelope).await {
             Ok(message) => {
                 self.shared.counters.message(message.len());
@@ -264,6 +280,14 @@ mod tests {
     }
 
     async fn socket(name: &str, key: &GossipKey) -> (Box<dyn Socket>, Arc<Shared>, SocketAddr) {
+        socket_among(name, key, Members::anybody()).await
+    }
+
+    async fn socket_among(
+        name: &str,
+        key: &GossipKey,
+        members: Members,
+    ) -> (Box<dyn Socket>, Arc<Shared>, SocketAddr) {
         let network = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = network.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -274,7 +298,7 @@ mod tests {
                 address,
             },
             keys: RwLock::new(KeyRing::new(key.clone())),
-            members: watch::channel(Arc::new(Members::anybody())).1,
+            members: watch::channel(Arc::new(members)).1,
             counters: Counters::default(),
         });
         let socket = Sealed::new(Arc::clone(&shared), network)
@@ -298,6 +322,28 @@ mod tests {
         }
         assert_eq!(sent.counters.total_sent().0, received.counters.total_received());
         assert_eq!(received.counters.total_codecs_replaced(), 0);
+    }
+
+    #[tokio::test]
+    async fn few_members_do_not_compress_and_everybody_reads_both_ways() {
+        let key = GossipKey::generate().unwrap();
+        let (mut b, _, b_address) = socket("b", &key).await;
+        for (count, expected) in [
+            (2, ProtocolVersion::V0),
+            (FEW, ProtocolVersion::V0),
+            (FEW + 1, ProtocolVersion::V1),
+        ] {
+            let names = (0..count).map(|number| format!("n{number}").parse().unwrap());
+            // Of a name of its own: its first datagram would be an old one of the other else.
+            let (mut a, _, _) = socket_among(&format!("a{count}"), &key, Members::listed(names)).await;
+            a.send(b_address, syn("text")).await.unwrap();
+            let envelope = b.recv().await.unwrap().envelope;
+            assert_eq!(
+                (envelope.version, text(&envelope)),
+                (expected, "text"),
+                "{count} members"
+            );
+        }
     }
 
     /// chitchat drops `recv` whenever a round begins. Here it is dropped whenever it waits: not for the network, which is

@@ -1,25 +1,24 @@
 //! The values that nodes tell: small, versioned texts with limits.
 //!
-//! A value is a version and fields between `|`: `1|h|100|10.0.7.3:8080`. Fields that a later release appends to a version
+//! A value is a version and fields between `|`: `1|3|0|1|0|0`. Fields that a later release appends to a version
 //! are ignored; a version that is not known makes one value unreadable, not the node. No field may contain `|` or `,`
 //! beyond its own structure, so there is nothing to escape.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 
 use data_encoding::BASE64URL_NOPAD;
 use thiserror::Error;
 
 mod node;
+mod service;
 
 pub use node::{CAPABILITIES_LIMIT, Load, Metadata, Standing};
+pub(crate) use service::Counted;
+pub use service::{Counts, ServiceId};
 
-/// The most bytes of a value. An instance has about 30.
+/// The most bytes of a value. The counts of a service have about 12.
 pub const VALUE_LIMIT: usize = 512;
-
-/// The most endpoints of an instance.
-pub const ENDPOINTS_LIMIT: usize = 8;
 
 const VERSION: &str = "1";
 
@@ -175,31 +174,6 @@ impl FromStr for Label {
     }
 }
 
-/// How an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Health {
-    /// No verdict yet.
-    Starting,
-    /// Fine.
-    Healthy,
-    /// Its check fails.
-    Unhealthy,
-    /// Its container does not run.
-    Stopped,
-    /// It ends what it has and gets nothing new.
-    Draining,
-}
-
-impl Health {
-    const ALL: [(Self, &'static str); 5] = [
-        (Self::Starting, "s"),
-        (Self::Healthy, "h"),
-        (Self::Unhealthy, "u"),
-        (Self::Stopped, "x"),
-        (Self::Draining, "d"),
-    ];
-}
-
 fn letter<T: Copy + PartialEq>(all: &[(T, &'static str)], value: T) -> &'static str {
     all.iter()
         .find(|(one, _)| *one == value)
@@ -210,80 +184,6 @@ fn by_letter<T: Copy>(all: &[(T, &'static str)], text: &str) -> Option<T> {
     all.iter()
         .find(|(_, letter)| *letter == text)
         .map(|(value, _)| *value)
-}
-
-/// Which instance of which service.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceKey {
-    /// The service.
-    pub service: Label,
-    /// The instance: a container's short id.
-    pub instance: Label,
-}
-
-impl fmt::Display for InstanceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.service, self.instance)
-    }
-}
-
-impl FromStr for InstanceKey {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let (service, instance) = text.split_once('/').ok_or_else(|| ValueError::Field {
-            what: "instance",
-            field: "key",
-            seen: shown(text),
-            expected: "SERVICE/INSTANCE",
-        })?;
-        Ok(Self {
-            service: service.parse()?,
-            instance: instance.parse()?,
-        })
-    }
-}
-
-/// An instance and how it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Instance {
-    /// How it is.
-    pub health: Health,
-    /// Its share among its siblings.
-    pub weight: u16,
-    /// Where it is reached.
-    pub endpoints: Vec<SocketAddr>,
-}
-
-impl fmt::Display for Instance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            health,
-            weight,
-            endpoints,
-        } = self;
-        write!(
-            f,
-            "{VERSION}|{}|{weight}|{}",
-            letter(&Health::ALL, *health),
-            joined(endpoints)
-        )
-    }
-}
-
-impl FromStr for Instance {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let mut fields = Fields::of("instance", text)?;
-        Ok(Self {
-            health: fields.next("health", "s, h, u, x or d", |text| by_letter(&Health::ALL, text))?,
-            weight: fields.next("weight", "0 to 65535", number)?,
-            endpoints: fields.next("endpoints", "at most 8 of IP:PORT", |text| {
-                list(text, ENDPOINTS_LIMIT, number)
-            })?,
-        })
-    }
 }
 
 /// Something too large for gossip, to be pulled over mTLS by who has not this version.
@@ -375,23 +275,34 @@ mod tests {
             digest: [0xff; 32],
         };
         assert_eq!(bulk.to_string().parse(), Ok(bulk));
-        for health in Health::ALL {
-            let instance = Instance {
-                health: health.0,
-                weight: 1,
-                endpoints: vec!["10.0.7.3:8080".parse().unwrap(), "[fd00::1]:80".parse().unwrap()],
-            };
-            assert_eq!(
-                instance.to_string(),
-                format!("1|{}|1|10.0.7.3:8080,[fd00::1]:80", health.1)
-            );
-            assert_eq!(instance.to_string().parse(), Ok(instance));
+        let counts = Counts {
+            healthy: 3,
+            starting: 1,
+            unhealthy: 2,
+            stopped: 0,
+            draining: u32::MAX,
+        };
+        assert_eq!(counts.to_string(), "1|3|1|2|0|4294967295");
+        assert_eq!(counts.to_string().parse(), Ok(counts));
+    }
+
+    #[test]
+    fn services_are_known_by_a_digest_of_their_names() {
+        let id = ServiceId::of("web@docker");
+        assert_eq!(id, ServiceId::of("web@docker"));
+        assert_ne!(id, ServiceId::of("tcp/web@docker"));
+        assert_eq!(id.to_string().len(), 11);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for bad in [
+            "",
+            "AAAAAAAAAA",
+            "AAAAAAAAAAAA",
+            "AAAAAAAAAA/",
+            "AAAAAAAAAAB",
+            "\u{e9}AAAAAAAAA",
+        ] {
+            assert!(bad.parse::<ServiceId>().is_err(), "{bad:?}");
         }
-        let key: InstanceKey = "web_1.x/0a1b2c".parse().unwrap();
-        assert_eq!(
-            (key.service.as_str(), key.to_string().as_str()),
-            ("web_1.x", "web_1.x/0a1b2c")
-        );
     }
 
     #[test]
@@ -416,27 +327,20 @@ mod tests {
     fn what_is_wrong_is_named() {
         let table = [
             ("", "version"),
-            ("1", "health"),
-            ("1|h", "weight"),
-            ("1|q|1|", "health"),
-            ("1|h|65536|", "weight"),
-            ("1|h|01|", "weight"),
-            ("1|h|+1|", "weight"),
-            ("1|h|1|10.0.0.1", "endpoints"),
-            ("1|h|1|1.1.1.1:1,", "endpoints"),
-            ("1|h|1|1:1,2:2,3:3,4:4,5:5,6:6,7:7,8:8,9:9", "endpoints"),
+            ("1", "healthy"),
+            ("1|1", "starting"),
+            ("1|1|1|x|1|1", "unhealthy"),
+            ("1|01|1|1|1|1", "healthy"),
+            ("1|+1|1|1|1|1", "healthy"),
+            ("1|1|1|1|-1|1", "stopped"),
+            ("1|1|1|1|1|4294967296", "draining"),
         ];
         for (text, expected) in table {
-            let error = text.parse::<Instance>().unwrap_err().to_string();
+            let error = text.parse::<Counts>().unwrap_err().to_string();
             assert!(error.contains(expected), "{text:?}: {error}");
         }
-        let nine = ["1.1.1.1:1"; 9].join(",");
-        assert!(format!("1|h|1|{nine}").parse::<Instance>().is_err());
-        let large = format!("1|h|1|{}", "x".repeat(VALUE_LIMIT));
-        assert!(matches!(large.parse::<Instance>(), Err(ValueError::Large { .. })));
-        for bad in ["", "/", "a/", "/a", "a", "a/b/c", "a|/b", &"a".repeat(200)] {
-            assert!(bad.parse::<InstanceKey>().is_err(), "{bad:?}");
-        }
+        let large = format!("1|1|1|1|1|1|{}", "x".repeat(VALUE_LIMIT));
+        assert!(matches!(large.parse::<Counts>(), Err(ValueError::Large { .. })));
     }
 
     proptest! {
@@ -444,7 +348,7 @@ mod tests {
         #[test]
         fn read_and_written_again(text in "1(\\|([a-z0-9.:,]{0,12}|[shuxdcl]|1\\.1\\.1\\.1:80)){0,8}") {
             if let Ok(value) = text.parse::<Metadata>() { prop_assert!(text.starts_with(&value.to_string())); }
-            if let Ok(value) = text.parse::<Instance>() { prop_assert!(text.starts_with(&value.to_string())); }
+            if let Ok(value) = text.parse::<Counts>() { prop_assert!(text.starts_with(&value.to_string())); }
             if let Ok(value) = text.parse::<Load>() { prop_assert!(text.starts_with(&value.to_string())); }
         }
     }

@@ -9,8 +9,8 @@ use constellation_identity::NodeName;
 use tokio::sync::watch;
 
 use crate::members::Members;
-use crate::own::{BULK, BULKS_LIMIT, INSTANCE, INSTANCES_LIMIT, LOAD, METADATA};
-use crate::value::{Bulk, Instance, InstanceKey, Label, Load, Metadata, Standing};
+use crate::own::{BULK, BULKS_LIMIT, COUNTED, LOAD, METADATA, SERVICE, SERVICES_LIMIT};
+use crate::value::{Bulk, Counted, Counts, Label, Load, Metadata, ServiceId, Standing};
 
 /// Another node, alive and a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +27,10 @@ pub struct Peer {
     pub metadata: Option<Metadata>,
     /// None until it told.
     pub load: Option<Load>,
-    /// What runs there.
-    pub instances: BTreeMap<InstanceKey, Instance>,
+    /// How the instances of its services fare.
+    pub services: BTreeMap<ServiceId, Counts>,
+    /// Which version of its export these are of, or a later one's. None until it told.
+    pub counted: Option<u64>,
     /// What can be pulled there.
     pub bulks: BTreeMap<Label, Bulk>,
     /// How many of its values can't be read here: another release, or a fault.
@@ -44,7 +46,8 @@ impl Peer {
             version: state.max_version(),
             metadata: None,
             load: None,
-            instances: BTreeMap::new(),
+            services: BTreeMap::new(),
+            counted: None,
             bulks: BTreeMap::new(),
             unreadable: 0,
         };
@@ -61,12 +64,11 @@ impl Peer {
             self.metadata = Some(value.parse().ok()?);
         } else if key == LOAD {
             self.load = Some(value.parse().ok()?);
-        } else if let Some(key) = key.strip_prefix(INSTANCE) {
-            let key = key
-                .parse()
-                .ok()
-                .filter(|_| self.instances.len() < INSTANCES_LIMIT)?;
-            self.instances.insert(key, value.parse().ok()?);
+        } else if key == COUNTED {
+            self.counted = Some(value.parse::<Counted>().ok()?.0);
+        } else if let Some(id) = key.strip_prefix(SERVICE) {
+            let id = id.parse().ok().filter(|_| self.services.len() < SERVICES_LIMIT)?;
+            self.services.insert(id, value.parse().ok()?);
         } else if let Some(name) = key.strip_prefix(BULK) {
             let name = name.parse().ok().filter(|_| self.bulks.len() < BULKS_LIMIT)?;
             self.bulks.insert(name, value.parse().ok()?);

@@ -5,10 +5,10 @@ mod common;
 
 use std::time::Instant;
 
-use common::{Setup, health, instance, metadata, name};
+use common::{Setup, counts, health, metadata, name};
 use constellation_gossip::{
-    Bulk, DATAGRAM_LIMIT, Event, Gone, Gossip, Health, InstanceKey, Load, Metadata, Standing, StartError,
-    Timing,
+    Bulk, DATAGRAM_LIMIT, Event, Gone, Gossip, Load, Metadata, SERVICES_LIMIT, ServiceId, Standing,
+    StartError, Timing,
 };
 
 const NODES: usize = 20;
@@ -25,12 +25,12 @@ async fn twenty_nodes_with_a_hundred_services_see_everything() {
     let begun = Instant::now();
     for node in &nodes {
         for number in 0..SERVICES {
-            node.tell(&service(number), Health::Healthy).await;
+            node.tell(&service(number), true).await;
         }
     }
     for node in &mut nodes {
         node.view(|view| {
-            view.peers.len() == NODES - 1 && view.peers.values().all(|peer| peer.instances.len() == SERVICES)
+            view.peers.len() == NODES - 1 && view.peers.values().all(|peer| peer.services.len() == SERVICES)
         })
         .await;
     }
@@ -49,7 +49,7 @@ async fn twenty_nodes_with_a_hundred_services_see_everything() {
     let mut late = setup.node("late", 1, &[nodes[0].gossip.address()]).await;
     let begun = Instant::now();
     late.view(|view| {
-        view.peers.len() == NODES && view.peers.values().all(|peer| peer.instances.len() == SERVICES)
+        view.peers.len() == NODES && view.peers.values().all(|peer| peer.services.len() == SERVICES)
     })
     .await;
     println!("a newcomer sees all after {:?}", begun.elapsed());
@@ -80,17 +80,25 @@ async fn twenty_nodes_with_a_hundred_services_see_everything() {
         (after.0 - before.0) as f64 / seconds,
         (after.1 - before.1) as f64 / seconds / 1000.0
     );
-    assert!(datagram <= DATAGRAM_LIMIT as u64);
+    assert!(
+        message < DATAGRAM_LIMIT as u64,
+        "at rest a message is one datagram"
+    );
     let begun = Instant::now();
     for node in &nodes {
-        node.tell(&service(7), Health::Unhealthy).await;
+        node.tell(&service(7), false).await;
+        let load = Load {
+            connections: 1000,
+            ..Load::default()
+        };
+        node.gossip.update(|own| own.load(&load)).await.unwrap();
     }
     for node in nodes.iter_mut() {
         node.view(|view| {
             view.peers
                 .values()
                 .filter(|peer| peer.name != name("late"))
-                .all(|peer| health(peer, "service-007") == Some(Health::Unhealthy))
+                .all(|peer| health(peer, "service-007") == Some(false) && peer.load.is_some())
         })
         .await;
     }
@@ -119,7 +127,7 @@ async fn twenty_nodes_with_a_hundred_services_see_everything() {
         let withdrawn: Vec<_> = events
             .iter()
             .filter_map(|event| match event {
-                Event::Withdrawn { peer, why } => Some((peer.name.as_str(), peer.instances.len(), *why)),
+                Event::Withdrawn { peer, why } => Some((peer.name.as_str(), peer.services.len(), *why)),
                 _ => None,
             })
             .collect();
@@ -194,12 +202,13 @@ async fn everything_that_is_told_arrives_and_what_is_taken_back_goes() {
         ..metadata()
     };
     let label = "definitions".parse().unwrap();
-    nodes[0].tell("web", Health::Starting).await;
+    nodes[0].tell("web", false).await;
     nodes[0]
         .gossip
         .update(|own| {
             own.load(&load)?;
             own.bulk(&label, &bulk)?;
+            own.counted(3)?;
             own.metadata(&cordoned)
         })
         .await
@@ -214,18 +223,18 @@ async fn everything_that_is_told_arrives_and_what_is_taken_back_goes() {
         .await;
     let peer = nodes[1].peer("n0").unwrap();
     assert_eq!(
-        (peer.load, peer.metadata.as_ref(), peer.address),
-        (Some(load), Some(&cordoned), address)
+        (peer.load, peer.metadata.as_ref(), peer.address, peer.counted),
+        (Some(load), Some(&cordoned), address, Some(3))
     );
     assert_eq!(
         (peer.bulks.get(&label), health(&peer, "web")),
-        (Some(&bulk), Some(Health::Starting))
+        (Some(&bulk), Some(false))
     );
 
     nodes[0]
         .gossip
         .update(|own| {
-            own.remove_instance(&common::key("web"));
+            own.remove_service(ServiceId::of("web"));
             own.remove_bulk(&label);
         })
         .await;
@@ -233,7 +242,7 @@ async fn everything_that_is_told_arrives_and_what_is_taken_back_goes() {
         .view(|view| {
             view.peers
                 .get(&name("n0"))
-                .is_some_and(|peer| peer.bulks.is_empty() && peer.instances.is_empty())
+                .is_some_and(|peer| peer.bulks.is_empty() && peer.services.is_empty())
         })
         .await;
 }
@@ -241,29 +250,29 @@ async fn everything_that_is_told_arrives_and_what_is_taken_back_goes() {
 #[tokio::test]
 async fn what_others_could_not_read_is_not_told() {
     let nodes = Setup::new().nodes(2).await;
-    let many = constellation_gossip::Instance {
-        endpoints: vec!["10.0.0.1:1".parse().unwrap(); 9],
-        ..instance(Health::Healthy)
+    let long = Metadata {
+        capabilities: vec!["x".parse().unwrap(); 17],
+        ..metadata()
     };
     let error = nodes[0]
         .gossip
-        .update(|own| own.instance(&common::key("web"), &many))
+        .update(|own| own.metadata(&long))
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("at most 8 of IP:PORT"), "{error}");
+    assert!(error.to_string().contains("at most 16 labels"), "{error}");
     let too_many = nodes[0]
         .gossip
         .update(|own| {
-            (0..=1024).find_map(|number| {
-                let key: InstanceKey = format!("web/{number}").parse().unwrap();
-                own.instance(&key, &instance(Health::Healthy))
+            (0..=SERVICES_LIMIT).find_map(|number| {
+                let id = ServiceId::of(&number.to_string());
+                own.service(id, &counts(true))
                     .err()
                     .map(|error| (number, error.to_string()))
             })
         })
         .await;
     let (number, error) = too_many.unwrap();
-    assert_eq!(number, 1024);
+    assert_eq!(number, SERVICES_LIMIT);
     assert!(error.contains("tells 1024 of its kind already"), "{error}");
 }
 

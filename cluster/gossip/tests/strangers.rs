@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{Setup, eventually, health, name};
-use constellation_gossip::{Event, Gone, GossipKey, Health, KeyRing, Members, Refused};
+use constellation_gossip::{Event, Gone, GossipKey, KeyRing, Members, Refused};
 use constellation_identity::ClusterId;
 use tokio::net::UdpSocket;
 
@@ -50,7 +50,7 @@ async fn another_key_and_another_cluster_are_kept_out() {
     let refused = |why| nodes[0].gossip.counters().total_refused(why);
     eventually(|| refused(Refused::Foreign) == 3 && refused(Refused::Size) == 2).await;
     // And it goes on as if nothing had been.
-    nodes[1].tell("web", Health::Healthy).await;
+    nodes[1].tell("web", true).await;
     nodes[0]
         .view(|view| {
             view.peers
@@ -77,7 +77,7 @@ async fn the_key_rotates_and_nobody_is_lost() {
         for at in 0..nodes.len() {
             nodes[at].gossip.set_keys(ring.clone());
             let service = format!("step-{step}-{at}");
-            nodes[at].tell(&service, Health::Healthy).await;
+            nodes[at].tell(&service, true).await;
             let teller = name(&format!("n{at}"));
             for (other, node) in nodes.iter_mut().enumerate() {
                 if other != at {
@@ -131,7 +131,7 @@ async fn a_removed_node_does_not_come_back() {
         assert_eq!(why, Some(Gone::Removed));
     }
     // It tells more, directly to those who refuse it and by way of n2: it is known to gossip and left out all the same.
-    nodes[3].tell("web", Health::Healthy).await;
+    nodes[3].tell("web", true).await;
     nodes[2]
         .view(|view| {
             view.peers
@@ -157,7 +157,7 @@ async fn a_removed_node_does_not_come_back() {
     let seeds = [nodes[0].gossip.address(), nodes[1].gossip.address()];
     drop(nodes.pop());
     let zombie = setup.node("n3", 1, &seeds).await;
-    zombie.tell("web", Health::Healthy).await;
+    zombie.tell("web", true).await;
     let refused = nodes[0].gossip.counters().total_refused(Refused::NotAMember);
     eventually(|| nodes[0].gossip.counters().total_refused(Refused::NotAMember) >= refused + 5).await;
     assert!(
@@ -189,7 +189,7 @@ async fn a_removed_node_does_not_come_back() {
 async fn another_life_replaces_the_former_one() {
     let setup = Setup::new();
     let mut nodes = setup.nodes(3).await;
-    nodes[2].tell("old", Health::Healthy).await;
+    nodes[2].tell("old", true).await;
     nodes[0]
         .view(|view| {
             view.peers
@@ -201,7 +201,7 @@ async fn another_life_replaces_the_former_one() {
     drop(nodes.pop());
     let seeds = [nodes[0].gossip.address()];
     let next = setup.node("n2", 2, &seeds).await;
-    next.tell("new", Health::Healthy).await;
+    next.tell("new", true).await;
     for node in &mut nodes {
         node.view(|view| {
             view.peers

@@ -30,6 +30,8 @@ pub(crate) enum Ask {
     },
     /// Whether it is there.
     Presence,
+    /// How far the asker has to have applied the log to read what is current; for the leader.
+    ReadIndex,
 }
 
 /// Its answer.
@@ -40,6 +42,7 @@ pub(crate) enum Reply {
     Renewed(Result<JoinGrant, JoinFailure>),
     HandedOver(Result<(), String>),
     Noted,
+    ReadIndex(Result<u64, NotApplied>),
 }
 
 /// Why a request was not applied, or nobody knows.

@@ -21,9 +21,9 @@ use crate::home::Identity;
 /// (`constellation_cluster::state::WINDOW`), so that a repetition is never taken for an old one.
 const UNDER_WAY: usize = 32;
 /// How long one node is asked before the question is put again, maybe to another.
-const ATTEMPT: Duration = Duration::from_millis(400);
+pub(crate) const ATTEMPT: Duration = Duration::from_millis(400);
 /// How long to wait where nobody is known to lead.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// Shared by all tasks of a node.
 pub(crate) struct Core {
@@ -255,7 +255,7 @@ fn entry_of(roster: &Roster, id: NodeId) -> Option<constellation_cluster::raft::
 }
 
 /// Why an attempt came to nothing.
-enum Missed {
+pub(crate) enum Missed {
     Elsewhere(Option<NodeId>),
     Silent(String),
     Refused(String),

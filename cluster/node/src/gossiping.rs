@@ -68,6 +68,7 @@ impl GossipTask {
         drop(self.core.gossip.set(RwLock::new(Some(gossip))));
         if let Some(node) = self.node.upgrade().map(Node) {
             node.tell_metadata().await;
+            node.tell_all().await;
             node.0.exported.notify_one();
         }
         tokio::pin!(ended);

@@ -10,6 +10,7 @@
 
 mod ask;
 mod core;
+mod current;
 mod ending;
 mod expiry;
 mod founding;
@@ -27,11 +28,13 @@ mod recovery;
 mod report;
 mod secrets;
 mod serve;
+mod telling;
 mod upkeep;
 
 #[doc(hidden)]
 pub use ask::read_any;
 pub use ask::{JoinCall, JoinFailure, Joined};
+pub use constellation_gossip::{Counts, Load, ServiceId};
 pub use core::ApplyError;
 pub use founding::{Founder, FoundingError, found};
 pub use home::{Home, HomeError, Identity};
@@ -41,5 +44,6 @@ pub use node::{GossipTraffic, Node, Settings, StartError};
 pub use orders::OrderError;
 pub use pull::{Export, MAX_EXPORT, PeerNode};
 pub use recovery::{Recovered, RecoveryError, recover};
-pub use report::{ClusterReport, NodeReport, RaftReport};
+pub use report::{ClusterReport, LoadReport, NodeReport, RaftReport};
 pub use secrets::SecretError;
+pub use telling::Services;

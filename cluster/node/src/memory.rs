@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ask::{decode, encode};
 use crate::pull::{Export, PeerNode};
+use crate::telling::Services;
 
 /// Below the folder of the membership.
 const FILE: &str = "peers";
@@ -98,6 +99,7 @@ pub(crate) fn load(folder: &Path) -> Vec<PeerNode> {
             version: one.version,
             bytes: one.bytes.into(),
         }),
+        services: Services::default(),
     };
     remembered.peers.into_iter().map(peer).collect()
 }
@@ -123,6 +125,7 @@ mod tests {
                 version: 3,
                 bytes: bytes.into(),
             }),
+            services: Services::default(),
         };
         let known = [peer("a", Some(b"routes")), peer("b", None)];
         store(folder.path(), &known);

@@ -13,9 +13,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use constellation_cluster::lease::{Damping, LeaseKey, Timing};
-use constellation_cluster::raft::{OnFailure, RaftNode, StartError as LogError, Timers};
+use constellation_cluster::raft::{Figures, OnFailure, RaftNode, StartError as LogError, Timers};
 use constellation_cluster::state::ClientId;
-use constellation_gossip::{Members as Gossipers, Metadata, Standing, View};
+use constellation_gossip::{Load, Members as Gossipers, Metadata, Standing, View};
 use constellation_identity::UnixSeconds;
 use constellation_identity::tls::Credentials;
 use constellation_link::{Counters, Links, Membership, RaftTransport, Server};
@@ -31,6 +31,7 @@ use crate::home::{Home, HomeError, Identity};
 use crate::lease::{Actuator, LeaseReport, LeaseSettings, Task};
 use crate::pull::{self, Heard, MAX_EXPORT, Nudges, Own, PeerNode};
 use crate::serve::{Answers, Orders};
+use crate::telling::Telling;
 use crate::{expiry, membership, quorum, recovery, upkeep};
 
 /// How a node runs.
@@ -104,6 +105,9 @@ pub(crate) struct Inner {
     pub(crate) peers: watch::Receiver<Arc<Vec<PeerNode>>>,
     pub(crate) ready: watch::Sender<bool>,
     pub(crate) standing: Mutex<Standing>,
+    pub(crate) telling: tokio::sync::Mutex<Telling>,
+    /// As it was measured last.
+    pub(crate) load: Mutex<Option<Load>>,
     pub(crate) quorum: watch::Receiver<bool>,
     pub(crate) removed: watch::Receiver<bool>,
     pub(crate) tasks: TaskTracker,
@@ -250,6 +254,8 @@ impl Node {
             peers,
             ready: watch::Sender::new(false),
             standing: Mutex::new(Standing::Serving),
+            telling: tokio::sync::Mutex::default(),
+            load: Mutex::default(),
             quorum,
             removed,
             tasks,
@@ -359,21 +365,22 @@ impl Node {
             .unwrap_or(self.0.core.identity.advertise)
     }
 
-    /// Tells the others something about what runs here, in place of what was told before.
+    /// Tells the others something about what runs here, in place of what was told before. Returns its version.
     ///
     /// # Errors
     /// In words, when it is too long.
-    pub fn export(&self, bytes: Arc<[u8]>) -> Result<(), String> {
+    pub fn export(&self, bytes: Arc<[u8]>) -> Result<u64, String> {
         if bytes.len() > MAX_EXPORT {
             return Err(format!(
                 "what runs here has {} bytes to tell, at most {MAX_EXPORT} are told: the other nodes keep what they know",
                 bytes.len()
             ));
         }
-        if self.0.own.put(self.0.core.client.incarnation, bytes) {
+        let (version, news) = self.0.own.put(self.0.core.client.incarnation, bytes);
+        if news {
             self.0.exported.notify_one();
         }
-        Ok(())
+        Ok(version)
     }
 
     /// The others, and what they told.
@@ -411,6 +418,12 @@ impl Node {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// What was counted of the replicated log.
+    #[must_use]
+    pub fn raft_figures(&self) -> Figures {
+        self.0.core.raft.figures()
     }
 
     /// What gossip sent and took; `None` before it begins.

@@ -23,6 +23,7 @@ use crate::ask::{Ask, Pull, encode};
 use crate::core::Core;
 use crate::expiry::wait;
 use crate::memory;
+use crate::telling::Services;
 
 /// The longest that is told or taken, in bytes.
 pub const MAX_EXPORT: usize = 16 * 1024 * 1024 - 1024;
@@ -58,6 +59,8 @@ pub struct PeerNode {
     pub serving: bool,
     /// What it told last, also when it is not heard of any more.
     pub export: Option<Export>,
+    /// How its instances fare, as gossip has it; of a node that is not heard of nothing is known.
+    pub services: Services,
 }
 
 /// What a node tells, as it is.
@@ -110,14 +113,15 @@ pub(crate) struct Own(RwLock<Option<Export>>);
 
 impl Own {
     /// Takes another one, if it is another one; the version is this life's number and a count, so that it grows over restarts.
-    pub(crate) fn put(&self, life: u64, bytes: Arc<[u8]>) -> bool {
+    /// Returns the version, and whether it is another one.
+    pub(crate) fn put(&self, life: u64, bytes: Arc<[u8]>) -> (u64, bool) {
         let mut own = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if own.as_ref().is_some_and(|export| export.bytes == bytes) {
-            return false;
+        if let Some(export) = own.as_ref().filter(|export| export.bytes == bytes) {
+            return (export.version, false);
         }
         let version = own.as_ref().map_or(life, |export| export.version + 1);
         *own = Some(Export { version, bytes });
-        true
+        (version, true)
     }
 
     fn get(&self) -> Option<Export> {
@@ -338,6 +342,13 @@ fn announced(peer: &constellation_gossip::Peer) -> Option<u64> {
     (bulk.length <= MAX_EXPORT as u64).then_some(bulk.version)
 }
 
+fn services(peer: &constellation_gossip::Peer) -> Services {
+    Services {
+        counted: peer.counted,
+        counts: peer.services.clone(),
+    }
+}
+
 async fn pull(core: &Core, name: &NodeName, addresses: &[String]) -> Result<Export, LinkError> {
     let body = encode(&Pull::Export).unwrap_or_default();
     let answer = core
@@ -370,6 +381,7 @@ fn peers(core: &Core, view: &View, known: &Known) -> Vec<PeerNode> {
             online: live.is_some() || trusted,
             serving: wish == Wish::Serve && said.map_or(trusted, |said| said.standing == Standing::Serving),
             export: known.exports.get(&name).cloned(),
+            services: live.map(|peer| services(peer)).unwrap_or_default(),
             name,
             id,
             addresses,

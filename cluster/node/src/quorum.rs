@@ -28,7 +28,7 @@ pub(crate) async fn run(core: Arc<Core>, tell: watch::Sender<bool>, stop: Cancel
         let now = view.borrow_and_update().clone();
         let with = match (now.leading, now.leader) {
             _ if now.stopped.is_some() => false,
-            (true, _) => matches!(timeout(EVERY, core.raft.read_barrier()).await, Ok(Ok(()))),
+            (true, _) => matches!(timeout(EVERY, core.raft.read_barrier()).await, Ok(Ok(_))),
             (false, leader) => leader.is_some(),
         };
         // An election is no loss of a majority.

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use constellation_cluster::raft::Role;
 use constellation_cluster::state::{Entry, Wish};
+use constellation_gossip::Load;
 use constellation_identity::NodeName;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +46,38 @@ pub struct NodeReport {
     pub leader: bool,
     /// The leases that it has.
     pub leases: Vec<String>,
+    /// How much it has to do, as it told last.
+    pub load: Option<LoadReport>,
+}
+
+/// How much a node has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// Of all its processors, in thousandths.
+    pub cpu_permille: u16,
+    /// Of its memory, in thousandths.
+    pub memory_permille: u16,
+    /// Connections of clients that are open.
+    pub connections: u32,
+    /// Requests under way.
+    pub requests: u32,
+}
+
+impl From<Load> for LoadReport {
+    fn from(load: Load) -> Self {
+        let Load {
+            cpu_permille,
+            memory_permille,
+            connections,
+            requests,
+        } = load;
+        Self {
+            cpu_permille,
+            memory_permille,
+            connections,
+            requests,
+        }
+    }
 }
 
 /// The cluster, as one of its nodes sees it.
@@ -80,6 +114,18 @@ pub struct RaftReport {
     pub is_leader: bool,
     /// The last entry that was applied here.
     pub applied: Option<u64>,
+    /// How many entries are here and not applied yet.
+    pub lag: u64,
+    /// How often this node stood for election since it started.
+    pub elections_started: u64,
+    /// How often it was elected.
+    pub elections_won: u64,
+    /// How often it learned of a leader in another term.
+    pub leader_changes: u64,
+    /// How long a write of the log took on average, in microseconds; `None` before the first.
+    pub write_mean_us: Option<u64>,
+    /// And the longest.
+    pub write_longest_us: u64,
     /// How many vote.
     pub voters: usize,
     /// How many members only have the log.
@@ -97,6 +143,7 @@ impl Node {
         let (log, view) = (core.leader(), core.view());
         let metadata = self.metadata();
         let own = core.identity.id;
+        let load = self.own_load();
         let nodes = core.read(|state| {
             let leases: Vec<_> = state
                 .leases()
@@ -133,6 +180,12 @@ impl Node {
                     role: entry.member.role,
                     voter: log.members.get(&entry.id).is_some_and(|(_, voter)| *voter),
                     leader: log.leader == Some(entry.id),
+                    load: if this {
+                        load
+                    } else {
+                        peer.and_then(|peer| peer.load)
+                    }
+                    .map(LoadReport::from),
                     leases: leases
                         .iter()
                         .filter(|(_, holder)| *holder == entry.id)
@@ -146,6 +199,8 @@ impl Node {
             .leader
             .and_then(|id| core.read(|state| state.roster().name(id).map(ToString::to_string)));
         let voters = log.members.values().filter(|(_, voter)| *voter).count();
+        let figures = core.raft.figures();
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let reports = inner.reports.lock().unwrap_or_else(PoisonError::into_inner);
         ClusterReport {
             cluster: core.identity.cluster.to_string(),
@@ -157,6 +212,12 @@ impl Node {
                 leader,
                 is_leader: log.leading,
                 applied: log.applied,
+                lag: figures.lag(),
+                elections_started: figures.elections_started,
+                elections_won: figures.elections_won,
+                leader_changes: figures.leader_changes,
+                write_mean_us: figures.writes.mean().map(micros),
+                write_longest_us: micros(figures.writes.longest),
                 voters,
                 learners: log.members.len() - voters,
                 stopped: log.stopped.clone(),

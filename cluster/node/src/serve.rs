@@ -73,6 +73,7 @@ impl Answers {
                 Reply::Noted
             }
             Ask::Presence => Reply::Noted,
+            Ask::ReadIndex => Reply::ReadIndex(core.read_index().await),
         })
     }
 }

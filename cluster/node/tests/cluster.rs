@@ -17,7 +17,10 @@ use constellation_cluster::lease::{Damping, Held, LeaseKey, Timing};
 use constellation_cluster::raft::Timers;
 use constellation_cluster::state::Wish;
 use constellation_link::Refused;
-use constellation_node::{Actuator, Founder, Home, Joiner, Node, Previous, Settings, found, join, recover};
+use constellation_node::{
+    Actuator, Counts, Founder, Home, Joiner, Load, LoadReport, Node, Previous, ServiceId, Services, Settings,
+    found, join, recover,
+};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -400,4 +403,133 @@ async fn one_node_goes_on_alone_and_shuts_the_lost_ones_out() {
     }
     a.stop(true).await;
     b.stop(false).await;
+}
+
+/// A cluster of nodes of these names that all see each other.
+async fn of(cluster: &Cluster, names: &[&str]) -> Vec<Node> {
+    let first = ports().await;
+    cluster.found(names[0], first).await;
+    let mut nodes = vec![cluster.start(names[0], first, 100).await];
+    for name in &names[1..] {
+        let own = ports().await;
+        cluster.join(&nodes[0], first, name, own).await;
+        nodes.push(cluster.start(name, own, 100).await);
+    }
+    for node in &nodes {
+        eventually("everybody", async || {
+            let report = node.report();
+            let online = report.nodes.iter().filter(|node| node.online).count();
+            (online == names.len() && report.raft.voters == names.len() && report.quorum).then_some(())
+        })
+        .await;
+    }
+    nodes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_read_at_any_node_that_has_caught_up() {
+    let cluster = Cluster {
+        folder: TempDir::new().unwrap(),
+        book: Book::default(),
+    };
+    let nodes = of(&cluster, &["a", "b", "c"]).await;
+    let wanted = |node: &Node| {
+        let report = node.report();
+        let of = report.nodes.iter().find(|node| node.name == "c").unwrap();
+        of.wish
+    };
+    let all = [Wish::Cordon, Wish::Drain, Wish::Serve];
+    for (round, wish) in all.iter().cycle().take(60).enumerate() {
+        let writer = &nodes[round % 3];
+        writer.wish(&"c".parse().unwrap(), *wish).await.unwrap();
+        // No sooner than that, and no later.
+        for reader in &nodes {
+            reader.catch_up(HANG).await.unwrap();
+            assert_eq!(wanted(reader), *wish, "round {round}");
+        }
+    }
+    // Alone it does not know whether the others agree on something.
+    nodes[1].stop(true).await;
+    nodes[2].stop(true).await;
+    let error = nodes[0].catch_up(Duration::from_secs(1)).await.unwrap_err();
+    assert!(error.to_string().contains("did not answer in time"), "{error}");
+    nodes[0].stop(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_node_fares_is_known_to_the_others() {
+    let cluster = Cluster {
+        folder: TempDir::new().unwrap(),
+        book: Book::default(),
+    };
+    let nodes = of(&cluster, &["a", "b"]).await;
+    let (a, b) = (&nodes[0], &nodes[1]);
+    let (web, db) = (ServiceId::of("web@docker"), ServiceId::of("db@docker"));
+    let services = |version, counts: &[(ServiceId, u32, u32)]| Services {
+        counted: Some(version),
+        counts: counts
+            .iter()
+            .map(|(id, healthy, unhealthy)| {
+                let counts = Counts {
+                    healthy: *healthy,
+                    unhealthy: *unhealthy,
+                    ..Counts::default()
+                };
+                (*id, counts)
+            })
+            .collect(),
+    };
+    let version = b.export(Arc::from(*b"what runs on b")).unwrap();
+    assert_eq!(
+        b.export(Arc::from(*b"what runs on b")),
+        Ok(version),
+        "it is the same"
+    );
+    // Something comes, changes and goes.
+    for told in [
+        services(version, &[(web, 2, 0), (db, 1, 0)]),
+        services(version, &[(web, 1, 1), (db, 1, 0)]),
+        services(version + 1, &[(web, 1, 1)]),
+    ] {
+        b.tell_services(told.clone()).await;
+        eventually("it is known", async || {
+            let peers = a.peers().borrow().clone();
+            let peer = peers.iter().find(|peer| peer.name.as_str() == "b")?.clone();
+            (peer.services == told).then_some(())
+        })
+        .await;
+    }
+    let load = Load {
+        cpu_permille: 250,
+        memory_permille: 500,
+        connections: 12,
+        requests: 3,
+    };
+    b.tell_load(load).await;
+    let load_of = |node: &Node| {
+        let report = node.report();
+        report.nodes.iter().find(|node| node.name == "b")?.load
+    };
+    for node in &nodes {
+        eventually("the load is known", async || {
+            (load_of(node)? == LoadReport::from(load)).then_some(())
+        })
+        .await;
+    }
+    // A little more or less is not told, and shown where it is.
+    let little = Load { requests: 4, ..load };
+    b.tell_load(little).await;
+    assert_eq!(load_of(b), Some(LoadReport::from(little)));
+    // What is told later was told in this order: the little one has not gone out.
+    b.tell_services(services(version + 2, &[])).await;
+    eventually("it is known", async || {
+        let peers = a.peers().borrow().clone();
+        let peer = peers.iter().find(|peer| peer.name.as_str() == "b")?.clone();
+        (peer.services.counted == Some(version + 2)).then_some(())
+    })
+    .await;
+    assert_eq!(load_of(a), Some(LoadReport::from(load)));
+    for node in &nodes {
+        node.stop(true).await;
+    }
 }

@@ -21,8 +21,9 @@ pub trait Consensus: Send + Sync + 'static {
     fn propose(&self, request: Request) -> impl Future<Output = Result<Outcome, ProposeError>> + Send;
 
     /// Returns once this node has applied all that was acknowledged anywhere before the call. Only the leader can; it
-    /// asks a majority whether it still is.
-    fn read_barrier(&self) -> impl Future<Output = Result<(), ReadError>> + Send;
+    /// asks a majority whether it still is. Returns the index of the last entry that has to be applied for that: another
+    /// node that has applied as much is as current.
+    fn read_barrier(&self) -> impl Future<Output = Result<u64, ReadError>> + Send;
 
     /// Lets a node have the log, without a vote. Returns once that is agreed upon, not when it has caught up.
     fn add_learner(&self, id: NodeId, member: Member)

@@ -12,6 +12,7 @@
 mod codec;
 mod consensus;
 mod failure;
+mod figures;
 #[doc(hidden)]
 pub mod fuzzing;
 mod member;
@@ -23,6 +24,7 @@ mod transfer;
 
 pub use consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError, TransferError};
 pub use failure::{OnFailure, StoreFailure};
+pub use figures::{Figures, WRITE_BOUNDS, Writes};
 pub use member::{Member, Role};
 pub use network::{MAX_CALL_BYTES, Transport, TransportError};
 pub use node::{RaftNode, StartError, Timers};

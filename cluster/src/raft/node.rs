@@ -8,16 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
-use openraft::{ChangeMembers, Config, Raft, RaftMetrics, SnapshotPolicy};
+use openraft::{ChangeMembers, Config, Raft, RaftMetrics, SnapshotPolicy, StoredMembership};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::watch;
 
 use super::consensus::{Consensus, LeaderView, MemberError, ProposeError, ReadError, TransferError};
+use super::figures::{Counting, Figures};
 use super::network::{Appended, Call, ENTRIES_IN_A_CALL, Installed, MAX_CALL_BYTES, Peers, Transport, Voted};
 use super::store::{self, Closed, LogStore, Machine, Observer, SharedState};
 use super::transfer::{self, Carrier, Stood};
 use super::{Member, OnFailure, Progress, StoreFailure, Types, promotable};
+use crate::bug::{self, Bug};
 use crate::state::{Command, NodeId, Outcome, Request};
 
 /// How long the store may take to close once nothing is asked of it any more.
@@ -88,6 +90,7 @@ pub struct RaftNode {
     pub(super) silent: Arc<AtomicBool>,
     /// Since when it leads, if it does.
     pub(super) leading_since: Arc<Mutex<Option<Instant>>>,
+    counting: Arc<Counting>,
     state: SharedState,
     closed: Closed,
 }
@@ -121,7 +124,7 @@ impl RaftNode {
         let log = LogStore::open(&folder.join("log.redb"), id, Arc::clone(&told))?;
         let machine = Machine::open(folder, observer, told)?;
         let state = machine.state();
-        let closed = log.closed();
+        let (closed, counting) = (log.closed(), log.counting());
         let carrier = transfer::carrier(&transport);
         let raft = Raft::new(id, Arc::new(config), Peers(transport), log, machine)
             .await
@@ -132,8 +135,18 @@ impl RaftNode {
         let since = Arc::clone(&leading_since);
         // Ends with the last handle of the node, or when nobody watches any more.
         tokio::spawn(async move {
+            let mut seen = None;
             while metrics.changed().await.is_ok() {
-                let now = view_of(&metrics.borrow_and_update());
+                let now = {
+                    let metrics = metrics.borrow_and_update();
+                    // Most changes are that somebody has answered a heartbeat, which a view does not show.
+                    let shown = shown(&metrics);
+                    if seen.as_ref() == Some(&shown) {
+                        continue;
+                    }
+                    seen = Some(shown);
+                    view_of(&metrics)
+                };
                 if tell.is_closed() {
                     break;
                 }
@@ -156,6 +169,7 @@ impl RaftNode {
             carrier,
             silent: Arc::default(),
             leading_since,
+            counting,
             state,
             closed,
         })
@@ -206,6 +220,17 @@ impl RaftNode {
         &self.state
     }
 
+    /// What this node has counted since it started.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let (last_log, applied) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            (metrics.last_log_index, metrics.last_applied.map(|id| id.index))
+        };
+        self.counting.read(last_log, applied)
+    }
+
     /// Stops taking part, and returns when the log is closed: another process may open it. Gives up waiting after 10 s, with
     /// an error in the log, should something still read it then.
     pub async fn shut_down(&self) {
@@ -241,6 +266,27 @@ impl Timers {
         };
         config.validate().map_err(|error| error.to_string())
     }
+}
+
+/// What a view is made of, as cheap as can be.
+type Shown = (
+    u64,
+    Option<NodeId>,
+    bool,
+    Option<u64>,
+    bool,
+    Arc<StoredMembership<NodeId, Member>>,
+);
+
+fn shown(metrics: &RaftMetrics<NodeId, Member>) -> Shown {
+    (
+        metrics.current_term,
+        metrics.current_leader,
+        metrics.state.is_leader(),
+        metrics.last_applied.map(|applied| applied.index),
+        metrics.running_state.is_err(),
+        Arc::clone(&metrics.membership_config),
+    )
 }
 
 fn view_of(metrics: &RaftMetrics<NodeId, Member>) -> LeaderView {
@@ -296,12 +342,16 @@ impl Consensus for RaftNode {
         }
     }
 
-    async fn read_barrier(&self) -> Result<(), ReadError> {
+    async fn read_barrier(&self) -> Result<u64, ReadError> {
         if self.silent.load(Ordering::SeqCst) {
             return Err(ReadError::NotLeader { leader: None });
         }
+        if bug::is(Bug::StaleReads) {
+            return Ok(0);
+        }
         match self.raft.ensure_linearizable().await {
-            Ok(_) => Ok(()),
+            // A leader has an entry of its own at least.
+            Ok(last) => Ok(last.map_or(0, |last| last.index)),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to))) => {
                 Err(ReadError::NotLeader { leader: to.leader_id })
             }

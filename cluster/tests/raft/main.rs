@@ -9,6 +9,7 @@
 mod calls;
 mod disk;
 mod faults;
+mod figures;
 mod leases;
 mod nodes;
 mod recover;

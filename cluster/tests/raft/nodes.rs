@@ -205,7 +205,7 @@ async fn client(shared: Arc<Shared>, id: u64) -> Vec<Operation<Register>> {
                 returned,
                 what: Register::Write(number),
             });
-        } else if let Ok(Ok(())) = timeout(PATIENCE, node.read_barrier()).await {
+        } else if let Ok(Ok(_)) = timeout(PATIENCE, node.read_barrier()).await {
             let what = Register::Read(value(node, "register"));
             history.push(Operation {
                 called,

@@ -39,6 +39,11 @@ const CLUSTER_PORTS: [(&str, &str); 2] = [
     ("BIND_PORT", "cluster.gossip.address"),
 ];
 
+/// The port where a Traefik polls; it switches the section on.
+const PROVIDER_PORT: &str = "TRAEFIK_HTTP_PROVIDER_PORT";
+/// The resolver of TLS routers, where there is a document that they stand in.
+const CERT_RESOLVER: &str = "TRAEFIK_CERT_RESOLVER";
+
 /// Variables that replace the port of an entry point, where it exists.
 const PORTS: [(&str, &str); 2] = [
     ("TRAEFIK_WEB_PORT", "web"),
@@ -91,6 +96,7 @@ pub(crate) fn lay_contract(root: &Node, env: &BTreeMap<String, String>) -> Envir
         }
     }
     control(root, get("BIND_ADDR"), get("API_PORT"), &mut found);
+    provider(root, get(PROVIDER_PORT), get(CERT_RESOLVER), &mut found);
     let docker = root.at("providers.docker").filter(|docker| !docker.is_null());
     if docker.is_some() {
         let mut set = |name: &str, key: &str, value: String| {
@@ -160,6 +166,26 @@ fn control(root: &Node, host: Option<&String>, port_text: Option<&String>, found
     if let Some(name) = origin {
         let setting = Setting::at("control.address", address, variable(name));
         found.settings.push(setting);
+    }
+}
+
+fn provider(root: &Node, number: Option<&String>, resolver: Option<&String>, found: &mut Environment) {
+    let section = root.at("traefikProvider").filter(|section| !section.is_null());
+    if let Some(number) = number.and_then(|value| port(PROVIDER_PORT, value, found)) {
+        let default = crate::TraefikProvider::default().address.to_string();
+        let key = "traefikProvider.address";
+        let address = with_port(root.at(key).map_or(default.as_str(), text_of), number);
+        found
+            .settings
+            .push(Setting::at(key, address, variable(PROVIDER_PORT)));
+    }
+    let mode = root.at("edge.mode").map_or("", text_of);
+    let polled = section.is_some() || number.is_some() || !["", "direct"].contains(&mode);
+    if let Some(resolver) = resolver.filter(|_| polled) {
+        let key = "traefikProvider.certResolver";
+        found
+            .settings
+            .push(Setting::at(key, resolver, variable(CERT_RESOLVER)));
     }
 }
 

@@ -4,11 +4,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{RawChase, RawGuard, Time};
-use crate::resolved::{Lease, Serve, Standby, SteeringMode};
+use crate::resolved::{EdgeMode, Lease, Serve, Standby, SteeringMode};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RawEdge {
+    /// Who takes clients. `direct`: this node, at its entry points; `behind-traefik`: a Traefik that polls the document of
+    /// `traefikProvider`, and reaches through this node what runs on others; `provider-only`: such a Traefik alone. In the
+    /// last two `entryPoints` are those of Traefik, and nothing listens there.
+    pub(crate) mode: EdgeMode,
     /// Who gives new connections to the listeners. `auto`: an eBPF program in the kernel, for as long as the lease lasts,
     /// and the ordinary way where that does not work; `ebpf`: that program, or the node does not start; `off`: the ordinary
     /// way. The addresses are bound in any case.

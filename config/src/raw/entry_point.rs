@@ -33,6 +33,10 @@ pub(crate) struct RawEntryPoint {
     /// Whose PROXY protocol headers are read, version 1 and 2. From others they are bytes like any, which no protocol
     /// takes. A peer that is believed may also connect without one.
     pub(crate) proxy_protocol: RawProxyProtocol,
+    /// Whether the port may be shared with another program of the same user that shares it, too, such as a Traefik with its own
+    /// `reusePort` while one takes over from the other: the kernel spreads new connections over both. Otherwise a port that
+    /// somebody else has is an error.
+    pub(crate) reuse_port: bool,
     /// Time limits and shutdown.
     pub(crate) transport: RawTransport,
     /// Sessions of UDP clients.

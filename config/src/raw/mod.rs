@@ -12,6 +12,7 @@ mod guard;
 mod leaf;
 mod provider;
 mod stream;
+mod traefik_provider;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ pub(crate) use leaf::network_list;
 pub use leaf::{Bytes, Time};
 pub(crate) use provider::{RawCertificates, RawDocker, RawDockerTls, RawFile, RawProviders};
 pub(crate) use stream::RawTcpServersTransport;
+pub(crate) use traefik_provider::{RawProviderTls, RawTraefikProvider};
 
 use crate::dynamic::ServiceOptions;
 use crate::resolved::{LogFormat, LogLevel, Proxy, ServersTransport};
@@ -51,6 +53,9 @@ pub(crate) struct RawConfig {
     pub(crate) providers: RawProviders,
     /// Health, metrics and API.
     pub(crate) control: RawControl,
+    /// The document of all routes for a Traefik. Off without this section where `edge.mode` is `direct`;
+    /// `traefikProvider: true` switches it on as it is.
+    pub(crate) traefik_provider: Option<RawTraefikProvider>,
     /// The process log, on standard error.
     pub(crate) log: RawLog,
     /// The access log. Off without this section; `accessLog: true` switches it on as it is.
@@ -80,6 +85,7 @@ impl Default for RawConfig {
                 certificates: None,
             },
             control: RawControl::default(),
+            traefik_provider: None,
             log: RawLog::default(),
             access_log: None,
             servers_transport: RawServersTransport::default(),

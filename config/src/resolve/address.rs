@@ -128,11 +128,23 @@ fn prefix(ip: &str, length: &str, port: u16) -> Result<Prefix, Refusal> {
 }
 
 /// Refuses addresses that could not be bound together, and networks that two entry points claim.
-pub(super) fn no_overlaps(entry_points: &[EntryPoint], control: SocketAddr, judge: &mut Judge<'_>) {
+pub(super) fn no_overlaps(
+    entry_points: &[EntryPoint],
+    others: &[(&'static str, SocketAddr)],
+    judge: &mut Judge<'_>,
+) {
     // By protocol and port, since there may be many ports.
     let mut seen: HashMap<(Protocol, u16), Vec<(String, SocketAddr)>> = HashMap::new();
-    let of_control = ("control.address".to_owned(), control);
-    seen.insert((Protocol::Tcp, control.port()), vec![of_control]);
+    for (key, address) in others {
+        let seen = seen.entry((Protocol::Tcp, address.port())).or_default();
+        if let Some((other, taken)) = seen.iter().find(|(_, taken)| overlap(*taken, *address)) {
+            judge
+                .refuse(key, format!("is taken by {other} ({taken})"))
+                .advises("give one of them another port or another IP address");
+        } else {
+            seen.push(((*key).to_owned(), *address));
+        }
+    }
     for entry_point in entry_points {
         for (index, address) in entry_point.addresses.iter().enumerate() {
             // Between networks the position is not known any more.
@@ -173,13 +185,15 @@ pub(super) fn no_overlaps(entry_points: &[EntryPoint], control: SocketAddr, judg
                     .advises("leave it out of one of them");
             }
             // Steering would take these connections, and the node could not be asked any more.
-            if prefix.port == control.port() && prefix.network.contains(&control.ip()) {
-                judge
-                    .refuse(
-                        &key,
-                        format!("holds the network {prefix}, which contains control.address ({control})"),
-                    )
-                    .advises("give one of them another port");
+            for (other, address) in others {
+                if prefix.port == address.port() && prefix.network.contains(&address.ip()) {
+                    judge
+                        .refuse(
+                            &key,
+                            format!("holds the network {prefix}, which contains {other} ({address})"),
+                        )
+                        .advises("give one of them another port");
+                }
             }
         }
     }

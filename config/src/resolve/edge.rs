@@ -4,10 +4,37 @@ use std::time::Duration;
 
 use super::{Judge, chase, guard, virtual_ip};
 use crate::raw::RawEdge;
-use crate::resolved::{Edge, EntryPoint, Lease, SteeringMode};
+use crate::resolved::{Edge, EdgeMode, EntryPoint, Lease, Serve, SteeringMode};
 
 const TTL: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(60);
 const LEAST_RENEW: Duration = Duration::from_millis(50);
+
+/// Where a Traefik takes clients, the entry points are its own: routers name them, and nothing listens here.
+pub(super) fn give_to_traefik(entry_points: &mut [EntryPoint]) {
+    for entry_point in entry_points {
+        entry_point.addresses.clear();
+        entry_point.prefixes.clear();
+    }
+}
+
+/// Which nodes answer, and whether the kernel steers, as far as this node takes clients at all.
+fn taking_clients(raw: &RawEdge, judge: &mut Judge<'_>) -> (Serve, SteeringMode) {
+    if raw.mode == EdgeMode::Direct {
+        return (raw.serve, raw.steering);
+    }
+    let mode = raw.mode.as_str();
+    if raw.serve == Serve::Holder && judge.tree.at("edge.serve").is_some() {
+        judge
+            .refuse("edge.serve", format!("has no meaning with edge.mode {mode}"))
+            .advises("leave it out: the Traefik of every node serves");
+    }
+    if raw.steering == SteeringMode::Ebpf {
+        judge
+            .refuse("edge.steering", format!("has no meaning with edge.mode {mode}"))
+            .advises("leave it out: clients connect to Traefik");
+    }
+    (Serve::EveryNode, SteeringMode::Off)
+}
 
 pub(super) fn one(raw: &RawEdge, entry_points: &[EntryPoint], judge: &mut Judge<'_>) -> Edge {
     let lease = Lease {
@@ -36,9 +63,11 @@ pub(super) fn one(raw: &RawEdge, entry_points: &[EntryPoint], judge: &mut Judge<
             }
         }
     }
+    let (serve, steering) = taking_clients(raw, judge);
     Edge {
-        steering: raw.steering,
-        serve: raw.serve,
+        mode: raw.mode,
+        steering,
+        serve,
         standby: raw.standby,
         lease,
         guard: guard::one(&raw.guard, judge),

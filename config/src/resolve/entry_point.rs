@@ -66,6 +66,7 @@ fn one(
         protocol,
         addresses,
         prefixes,
+        reuse_port: raw.reuse_port,
         as_default: raw.as_default,
         forwarded_headers: ForwardedHeaders {
             insecure: raw.forwarded_headers.insecure,

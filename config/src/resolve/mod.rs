@@ -10,6 +10,7 @@ mod edge;
 mod entry_point;
 mod guard;
 mod provider;
+mod traefik_provider;
 mod virtual_ip;
 
 use std::num::NonZeroUsize;
@@ -18,8 +19,10 @@ use std::time::Duration;
 
 use crate::document::Node as Tree;
 use crate::dynamic::ServiceOptions;
-use crate::raw::{RawConfig, RawControl, RawNode, RawProxy, RawServersTransport, RawTcpServersTransport};
-use crate::resolved::{Config, Control, Log, Node, Proxy, ServersTransport, TcpServersTransport};
+use crate::raw::{
+    RawConfig, RawControl, RawNode, RawProxy, RawServersTransport, RawTcpServersTransport, RawTraefikProvider,
+};
+use crate::resolved::{Config, Control, EdgeMode, Log, Node, Proxy, ServersTransport, TcpServersTransport};
 use crate::{ConfigError, Origin, Secret, duration, schema};
 
 /// What resolving gives.
@@ -36,15 +39,31 @@ pub(crate) fn resolve(raw: &RawConfig, tree: &Tree, host_name: &str) -> Resoluti
         errors: Vec::new(),
         warnings: Vec::new(),
     };
-    let (entry_points, shutdown) = entry_point::all(&raw.entry_points, &mut judge);
+    let (mut entry_points, shutdown) = entry_point::all(&raw.entry_points, &mut judge);
+    if raw.edge.mode != EdgeMode::Direct {
+        edge::give_to_traefik(&mut entry_points);
+    }
     let control = control(&raw.control, &mut judge);
-    address::no_overlaps(&entry_points, control.address, &mut judge);
+    let wanted = raw.traefik_provider.clone().or_else(|| match raw.edge.mode {
+        EdgeMode::Direct => None,
+        EdgeMode::BehindTraefik | EdgeMode::ProviderOnly => Some(RawTraefikProvider::default()),
+    });
+    let traefik_provider = wanted.map(|provider| traefik_provider::one(&provider, &entry_points, &mut judge));
+    let mut others = vec![("control.address", control.address)];
+    if let Some(provider) = &traefik_provider {
+        others.push(("traefikProvider.address", provider.address));
+        if raw.edge.mode != EdgeMode::ProviderOnly {
+            others.push(("traefikProvider.failover.address", provider.failover.address));
+        }
+    }
+    address::no_overlaps(&entry_points, &others, &mut judge);
     let config = Config {
         edge: edge::one(&raw.edge, &entry_points, &mut judge),
         node: node(&raw.node, host_name, &mut judge),
         cluster: cluster::one(&raw.cluster, &mut judge),
         providers: provider::all(&raw.providers, &mut judge),
         control,
+        traefik_provider,
         log: Log {
             level: raw.log.level,
             filter: given(raw.log.filter.as_deref()),

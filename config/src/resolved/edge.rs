@@ -11,6 +11,8 @@ use super::{Chase, Guard};
 /// `edge`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edge {
+    /// Who takes clients.
+    pub mode: EdgeMode,
     /// Who gives new connections to the listeners.
     pub steering: SteeringMode,
     /// Which nodes of a cluster answer.
@@ -27,6 +29,30 @@ pub struct Edge {
     pub virtual_ips: Vec<IpNet>,
     /// The network device of them all; `None`: one that fits each.
     pub virtual_ip_device: Option<String>,
+}
+
+/// `edge.mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EdgeMode {
+    /// This node, at its entry points.
+    #[default]
+    Direct,
+    /// A Traefik, which reaches through this node what runs on others.
+    BehindTraefik,
+    /// A Traefik, which gets the document from this node and nothing else.
+    ProviderOnly,
+}
+
+impl EdgeMode {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::BehindTraefik => "behind-traefik",
+            Self::ProviderOnly => "provider-only",
+        }
+    }
 }
 
 /// `edge.steering`.

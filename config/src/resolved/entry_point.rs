@@ -21,6 +21,8 @@ pub struct EntryPoint {
     /// Whole networks that are answered at a port as well, without a socket of their own: steering alone can do that.
     /// Only for [`Protocol::Tcp`].
     pub prefixes: Vec<Prefix>,
+    /// Whether another program of this user may have the port as well.
+    pub reuse_port: bool,
     /// Whether HTTP and TCP routers that name no entry point are reached here; never for [`Protocol::Udp`].
     pub as_default: bool,
     /// Whose `X-Forwarded-*` are believed.
@@ -86,6 +88,7 @@ impl EntryPoint {
             protocol: Protocol::Tcp,
             addresses,
             prefixes: Vec::new(),
+            reuse_port: false,
             as_default: true,
             forwarded_headers: ForwardedHeaders::default(),
             proxy_protocol: ProxyProtocol::default(),

@@ -10,6 +10,7 @@ mod edge;
 mod entry_point;
 mod guard;
 mod provider;
+mod traefik_provider;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -23,13 +24,14 @@ use serde::{Deserialize, Serialize};
 pub use access_log::{AccessLog, AccessLogFilters, AccessLogFormat, FieldMode, StatusRange};
 pub use chase::Chase;
 pub use cluster::{Cluster, ClusterProfile, ListenAt};
-pub use edge::{Edge, Lease, Serve, Standby, SteeringMode};
+pub use edge::{Edge, EdgeMode, Lease, Serve, Standby, SteeringMode};
 pub use entry_point::{
     EntryPoint, EntryPointTls, ForwardedHeaders, Limits, Prefix, Protocol, ProxyProtocol, Redirection,
     RedirectionTarget, Timeouts, Udp,
 };
 pub use guard::{Guard, GuardAttack, GuardDevices, GuardFeed, GuardMode, GuardRate, XdpMode};
 pub use provider::{CertificatesProvider, DockerProvider, DockerTls, FileProvider, FileSource, Providers};
+pub use traefik_provider::{ProviderFailover, ProviderTls, TraefikProvider};
 
 use crate::Secret;
 use crate::dynamic::ServiceOptions;
@@ -39,7 +41,8 @@ use crate::dynamic::ServiceOptions;
 pub struct Config {
     /// Who this node is.
     pub node: Node,
-    /// At least one, sorted by name. Their names are unique, and so are their addresses but for port 0.
+    /// At least one, sorted by name. Their names are unique, and so are their addresses but for port 0. They have none where
+    /// `edge.mode` says that they are Traefik's.
     pub entry_points: Vec<EntryPoint>,
     /// How this node holds its addresses.
     pub edge: Edge,
@@ -49,6 +52,8 @@ pub struct Config {
     pub providers: Providers,
     /// Health, metrics and API.
     pub control: Control,
+    /// The document for a Traefik; `None`: there is none.
+    pub traefik_provider: Option<TraefikProvider>,
     /// The process log.
     pub log: Log,
     /// The access log; `None`: not written.
@@ -270,6 +275,7 @@ impl Default for Config {
             cluster: Cluster::default(),
             providers: Providers::default(),
             control: Control::default(),
+            traefik_provider: None,
             log: Log::default(),
             access_log: None,
             servers_transport: ServersTransport::default(),

@@ -339,14 +339,14 @@ fn what_deserves_a_look_is_said() {
     assert_eq!(warnings("", &[]), [""; 0]);
     let table: [(&str, Pairs, &str); 8] = [
         (
-            "edge: {mode: direct, steering: auto}",
+            "certificatesResolvers: {le: {}}",
             &[],
-            "c.yaml:1:8: the key edge.mode has no effect",
+            "c.yaml:1:1: the section certificatesResolvers has no effect",
         ),
         (
             "TraefikProvider: {address: ':8081'}",
             &[],
-            "the section traefikProvider has no effect: this version serves no document for Traefik",
+            "traefikProvider.address [::]:8081 can be reached from other machines without a token",
         ),
         (
             "providers: {docker: {allowEmptyServices: false}}",

@@ -14,6 +14,7 @@ mod guard;
 mod layers;
 mod refusals;
 mod streams;
+mod traefik_provider;
 mod virtual_ips;
 
 use constellation_config::{Config, ConfigErrors, LoadOptions, Loaded};

@@ -188,11 +188,9 @@ c.yaml:1:91: entryPoints.a.limits.exemptSources[0]: is not an address or network
     },
     Case {
         format: "yaml",
-        text: "entryPoints: {a: {address: ':80', proxyProtocol: {insecure: true}, http3: {}, http: {middlewares: [x]}}}",
+        text: "entryPoints: {a: {address: ':80', proxyProtocol: {insecure: true}, http3: {}}}",
         shown: "c.yaml:1:68: entryPoints.a.http3: is not supported by this version
-    hint: remove it: clients use HTTP/2 instead
-c.yaml:1:86: entryPoints.a.http.middlewares: is not supported by this version
-    hint: remove it: this version runs no middlewares",
+    hint: remove it: clients use HTTP/2 instead",
     },
     Case {
         format: "yaml",
@@ -215,7 +213,7 @@ c.yaml:5:13: providers.consul: is not supported by this version
 c.yaml:5:34: providers.docker.watch: is not supported by this version
     hint: remove it: containers are always watched
 c.yaml:7:1: colour: unknown key
-    expected: one of accessLog, cluster, control, edge, entryPoints, log, node, providers, proxy, serversTransport, serviceDefaults, tcpServersTransport",
+    expected: one of accessLog, cluster, control, edge, entryPoints, log, node, providers, proxy, serversTransport, serviceDefaults, tcpServersTransport, traefikProvider",
     },
     Case {
         format: "yaml",

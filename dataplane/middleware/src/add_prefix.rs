@@ -2,14 +2,15 @@
 
 use pingora_http::RequestHeader;
 
-use crate::{Flow, Unfit, target};
+use crate::path::Path;
+use crate::{Flow, Unfit};
 
 /// Puts something in front of the path.
 #[derive(Debug)]
 pub struct AddPrefix(Box<str>);
 
 impl AddPrefix {
-    /// The prefix, not empty. A missing `/` at its begin is added.
+    /// The prefix, not empty, without escapes. A missing `/` at its begin is added.
     pub fn new(prefix: &str) -> Result<Self, String> {
         if prefix.is_empty() {
             return Err("prefix is empty: write a path such as /api".to_owned());
@@ -18,8 +19,7 @@ impl AddPrefix {
     }
 
     pub(crate) fn enter(&self, request: &mut RequestHeader) -> Result<Flow<'static>, Unfit> {
-        let path = format!("{}{}", self.0, target::path(request));
-        target::set_path(request, &path)?;
+        Path::of(request)?.prefixed(&self.0).put(request)?;
         Ok(Flow::Next)
     }
 }
@@ -35,7 +35,12 @@ mod tests {
             ("/api", "/x?y=1", "/api/x?y=1"),
             ("api", "/x", "/api/x"),
             ("/api/", "/", "/api//"),
-            ("/a%2Fb", "/c%20d", "/a%2Fb/c%20d"),
+            ("/p%20q", "/a%20b/c%2Fd?q=%20", "/p%2520q/a%20b/c/d?q=%20"),
+            ("/p q", "/", "/p%20q/"),
+            ("/pre", "/a%20b/c%2Fd", "/pre/a%20b/c%2Fd"),
+            ("/é", "/q/r%2Fs", "/%C3%A9/q/r/s"),
+            ("/(x)'!*[]", "/q/r%2Fs", "/(x)'!*[]/q/r%2Fs"),
+            ("/(x)'!*[]", "/q", "/%28x%29%27%21%2A%5B%5D/q"),
         ];
         for (prefix, before, after) in cases {
             let mut request = RequestHeader::build("GET", before.as_bytes(), None).unwrap();

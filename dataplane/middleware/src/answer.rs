@@ -1,7 +1,9 @@
 //! What a middleware answers by itself.
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use pingora_http::ResponseHeader;
 
 /// A whole response. `Content-Length` and `Date` are added by whoever sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,10 +42,38 @@ impl Answer {
         }
     }
 
+    /// A text without a type.
+    pub fn plain(status: u16, text: impl Into<Bytes>) -> Self {
+        Self {
+            body: text.into(),
+            ..Self::empty(status)
+        }
+    }
+
     /// With one more header.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
         self
     }
+
+    /// With the headers of a response as well.
+    #[must_use]
+    pub(crate) fn with_all(mut self, response: &ResponseHeader) -> Self {
+        for (name, value) in &response.headers {
+            self.headers.append(name.clone(), value.clone());
+        }
+        self
+    }
+}
+
+/// The text that Go's library has for a status.
+pub(crate) fn reason(status: u16) -> Option<&'static str> {
+    Some(match status {
+        203 => "Non-Authoritative Information",
+        413 => "Request Entity Too Large",
+        414 => "Request URI Too Long",
+        416 => "Requested Range Not Satisfiable",
+        status => StatusCode::from_u16(status).ok()?.canonical_reason()?,
+    })
 }

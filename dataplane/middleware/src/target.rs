@@ -31,3 +31,31 @@ pub(crate) fn set_path(request: &mut RequestHeader, path: &str) -> Result<(), Un
     request.set_uri(uri);
     Ok(())
 }
+
+/// Path and query, as they go to the back end.
+pub(crate) fn of(request: &RequestHeader) -> &str {
+    request.uri.path_and_query().map_or("/", |target| target.as_str())
+}
+
+/// The authority that the client names, as it wrote it: `Host`, or `:authority` of HTTP/2. Empty when there is none.
+pub(crate) fn authority(request: &RequestHeader) -> &str {
+    let host = request.headers.get(http::header::HOST);
+    host.and_then(|host| host.to_str().ok())
+        .or_else(|| request.uri.authority().map(http::uri::Authority::as_str))
+        .unwrap_or_default()
+}
+
+/// Gives the request another authority.
+pub(crate) fn set_authority(request: &mut RequestHeader, host: &http::HeaderValue) -> Result<(), Unfit> {
+    if request.uri.authority().is_some() {
+        let unfit = || Unfit::new(format!("{host:?} is no host"));
+        let mut parts = request.uri.clone().into_parts();
+        let authority = http::uri::Authority::try_from(host.as_bytes()).map_err(|_| unfit())?;
+        parts.authority = Some(authority);
+        request.set_uri(http::Uri::from_parts(parts).map_err(|_| unfit())?);
+        if !request.headers.contains_key(http::header::HOST) {
+            return Ok(());
+        }
+    }
+    Ok(request.insert_header(http::header::HOST, host.clone())?)
+}

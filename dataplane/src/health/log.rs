@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use constellation_table::{Service, Transition};
+use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 
@@ -14,7 +15,11 @@ const REFILL: Duration = Duration::from_millis(200);
 
 /// Counts changes of what is known of endpoints, and writes them to the log. Takes locks, as changes are rare.
 #[derive(Debug, Default)]
-pub(crate) struct Log(Mutex<Allowance>);
+pub(crate) struct Log {
+    allowance: Mutex<Allowance>,
+    /// How many changes there were.
+    count: watch::Sender<u64>,
+}
 
 /// How many lines may be written.
 #[derive(Debug, Default)]
@@ -31,11 +36,19 @@ impl Log {
             metrics.transition(&service.name, transition);
             self.write(&service.name, transition);
         }
+        if !transitions.is_empty() {
+            self.count.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    /// Changes with each change, for whoever wants to look again then.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.count.subscribe()
     }
 
     fn write(&self, service: &str, transition: &Transition) {
         let allowed = {
-            let mut allowance = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
             allowance.take(Instant::now())
         };
         let Some(withheld) = allowed else { return };

@@ -54,7 +54,7 @@ impl App {
             duration: finished.duration,
             origin_duration: exchange.origin_duration,
             client: connection.client,
-            username: None,
+            username: exchange.user.clone(),
             entry_point: connection.entry_point.name.clone(),
             method: request.method.clone(),
             target: exchange

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use constellation_middleware as middleware;
 use constellation_table::Redirect;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::chain::Transforms;
 use super::downstream::send_head;
 
 use super::refusal::Refusal;
@@ -131,6 +132,7 @@ impl Answer {
         if let Some((name, value)) = self.header {
             head.insert_header(name, value)?;
         }
+        head.set_content_length(self.text.len())?;
         Ok(Own {
             head,
             body: Bytes::from_static(self.text.as_bytes()),
@@ -141,7 +143,7 @@ impl Answer {
 
 /// A response of our own, whole.
 pub(super) struct Own {
-    /// Without `Content-Length`.
+    /// With the length of the body, for whoever looks at that; what is sent states that of the body as it is then.
     pub(super) head: ResponseHeader,
     pub(super) body: Bytes,
     /// The connection ends after it.
@@ -155,6 +157,7 @@ impl Own {
         for (name, value) in &answer.headers {
             head.append_header(name.clone(), value.clone())?;
         }
+        head.set_content_length(answer.body.len())?;
         Ok(Self {
             head,
             body: answer.body,
@@ -162,11 +165,20 @@ impl Own {
         })
     }
 
+    /// With its body sent through these.
+    pub(super) fn through(mut self, mut transforms: Transforms) -> Result<Self> {
+        if !transforms.is_empty() {
+            let first = transforms.push(std::mem::take(&mut self.body))?;
+            self.body = [first, transforms.finish(&mut None)?].concat().into();
+        }
+        Ok(self)
+    }
+
     /// Sends it.
     pub(super) async fn send(mut self, session: &mut ServerSession) -> Result<()> {
-        let status = self.head.status.as_u16();
-        if status != 204 && status != 304 {
-            self.head.set_content_length(self.body.len())?;
+        match self.head.status.as_u16() {
+            204 | 304 => drop(self.head.remove_header(&header::CONTENT_LENGTH)),
+            _ => self.head.set_content_length(self.body.len())?,
         }
         if self.close {
             session.set_keepalive(None);

@@ -171,6 +171,11 @@ impl Body {
         })
     }
 
+    /// Bytes of it that are kept.
+    pub(super) fn length(&self) -> u64 {
+        self.with(|state| state.kept)
+    }
+
     /// Whether another attempt could send all of what came so far.
     pub(super) fn is_whole(&self) -> bool {
         self.with(|state| !state.lost)

@@ -5,31 +5,39 @@
 //! end's or one of our own, is about to go to the client.
 
 use bytes::Bytes;
-use constellation_middleware::{After, Answer, Ask, Chain, Flow, Seen, Transform};
+use constellation_middleware::{After, Answer, Ask, Chain, Flow, Later, Seen, Transform, Unfit};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Method};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use smallvec::SmallVec;
 
+use super::answer::Own;
 use super::exchange::Exchange;
 use super::proxy::App;
+use super::verifying::Crowded;
 
 /// What became of a response on its way back.
 pub(super) enum Left {
     /// It goes on, its body through these.
     Same(Transforms),
     /// This goes to the client instead.
-    #[expect(dead_code, reason = "no kind replaces responses yet")]
-    Replaced(Box<Answer>),
+    Replaced(Own),
 }
 
-/// What the body of a response goes through, first to last.
+/// What a body goes through, first to last.
 #[derive(Default)]
 pub(super) struct Transforms(SmallVec<[Box<dyn Transform>; 1]>);
 
 impl Transforms {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Adds one after the others.
+    pub(super) fn add(&mut self, transform: Box<dyn Transform>) {
+        self.0.push(transform);
     }
 
     /// What may go on of a piece of the body.
@@ -84,8 +92,15 @@ fn joined(before: Bytes, after: Bytes) -> Bytes {
 
 /// A head that can't be written, or a body that can't be changed as asked.
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
-fn unfit(unfit: constellation_middleware::Unfit) -> Box<Error> {
+fn unfit(unfit: Unfit) -> Box<Error> {
     Error::explain(ErrorType::InternalError, unfit.to_string())
+}
+
+/// A head of a request that a middleware can't change as asked.
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+pub(super) fn unfit_request(unfit: Unfit) -> Box<Error> {
+    tracing::debug!(error = %unfit, "a middleware can't change the request");
+    Error::explain(ErrorType::HTTPStatus(400), unfit.to_string()).into_down()
 }
 
 impl App {
@@ -105,30 +120,45 @@ impl App {
         let Some(chain) = Chain::of(router.spec.middlewares.as_ref()) else {
             return Ok(None);
         };
+        let tls = connection.tls.as_ref();
         let seen = Seen {
             client: connection.client,
             local: connection.local,
-            tls: connection.tls.is_some(),
+            tls: tls.is_some(),
             now: exchange.started,
             bodiless: session.is_body_empty(),
-            server_name: connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+            server_name: tls.and_then(|tls| tls.server_name.as_deref()),
+            router: router.name(),
+            turn: 0,
+            certificates: tls.map(|tls| &*tls.certificates).unwrap_or_default(),
         };
         let before = session.req_header().uri.clone();
         let mut answer = None;
-        for middleware in chain.middlewares() {
-            let request = session.req_header_mut();
-            let flow = middleware.enter(request, &seen).map_err(|error| {
-                tracing::debug!(%error, middleware = %middleware.name, "a middleware can't change the request");
-                Error::explain(ErrorType::HTTPStatus(400), error.to_string()).into_down()
-            })?;
+        for (turn, middleware) in chain.middlewares().iter().enumerate() {
+            let seen = Seen { turn, ..seen };
+            let mut flow = middleware
+                .enter(session.req_header_mut(), &seen)
+                .map_err(unfit_request)?;
+            while let Flow::Ask(ask) = flow {
+                flow = self.settle(ask, session, exchange, &seen).await?;
+            }
             match flow {
-                Flow::Next => {}
-                Flow::Later(later) => exchange.later.push(later),
+                // None are left.
+                Flow::Next | Flow::Ask(_) => {}
+                Flow::Later(later) => {
+                    if let Some(transform) = later.incoming() {
+                        exchange.incoming.add(transform);
+                    }
+                    exchange.later.push(later);
+                }
+                Flow::User(user, later) => {
+                    exchange.user = Some(user);
+                    exchange.later.extend(later);
+                }
                 Flow::Answer(of_middleware) => {
                     answer = Some(of_middleware);
                     break;
                 }
-                Flow::Ask(Ask::Never(never, _)) => match never {},
             }
         }
         if exchange.target.is_none() && session.req_header().uri != before {
@@ -138,23 +168,94 @@ impl App {
         Ok(answer)
     }
 
-    /// Lets the middlewares that wait for it have their turn at a response.
-    pub(super) async fn leave(
+    /// Does what a middleware needs before it can decide.
+    async fn settle<'m>(
         &self,
-        session: &ServerSession,
+        ask: Ask<'m>,
+        session: &mut ServerSession,
         exchange: &mut Exchange,
-        head: &mut ResponseHeader,
-        bodiless: bool,
-    ) -> Result<Left> {
-        let mut transforms = Transforms::default();
-        for later in exchange.later.iter_mut().rev() {
-            let method = &session.req_header().method;
-            match later.leave(head, method, bodiless).map_err(unfit)? {
-                After::Next => {}
-                After::Transform(transform) => transforms.0.push(transform),
-                After::Never(never, _) => match never {},
+        seen: &Seen<'_>,
+    ) -> Result<Flow<'m>> {
+        match ask {
+            Ask::Authorize(auth) => self.authorize(auth, session, exchange, seen).await,
+            Ask::Buffer(buffers) => {
+                exchange.method = session.req_header().method.clone();
+                exchange.buffers = Some(buffers.clone());
+                Ok(Flow::Next)
+            }
+            Ask::Retry(retrying) => {
+                exchange.repeatable |= retrying.non_idempotent;
+                exchange.retrying = Some(retrying.clone());
+                Ok(Flow::Next)
+            }
+            Ask::Verify(verify) => match self.edge.verifying.run(verify.work()).await {
+                Ok(right) => verify
+                    .finish(right, session.req_header_mut())
+                    .map_err(unfit_request),
+                Err(Crowded) => {
+                    let answer = Answer::error(503, "too many passwords at once\n");
+                    let later = HeaderValue::from_static("1");
+                    Ok(Flow::Answer(Box::new(answer.with(RETRY_AFTER, later))))
+                }
+            },
+            Ask::Wait(wait) => {
+                tokio::time::sleep(wait).await;
+                Ok(Flow::Next)
             }
         }
-        Ok(Left::Same(transforms))
+    }
+
+    /// Lets the middlewares that wait for it have their turn at a response. `first`: how its body begins, as far as that
+    /// is known.
+    pub(super) async fn leave(
+        &self,
+        session: &mut ServerSession,
+        exchange: &mut Exchange,
+        head: &mut ResponseHeader,
+        first: &[u8],
+        bodiless: bool,
+    ) -> Result<Left> {
+        let mut later = std::mem::take(&mut exchange.later);
+        let left = self
+            .leave_all(session, exchange, &mut later, head, first, bodiless)
+            .await;
+        // What is counted while the response lasts hangs on them.
+        exchange.later = later;
+        left
+    }
+
+    async fn leave_all(
+        &self,
+        session: &mut ServerSession,
+        exchange: &Exchange,
+        all: &mut [Later],
+        head: &mut ResponseHeader,
+        first: &[u8],
+        bodiless: bool,
+    ) -> Result<Left> {
+        let method = session.req_header().method.clone();
+        let mut transforms = Transforms::default();
+        let mut instead: Option<Own> = None;
+        for later in all.iter_mut().rev() {
+            let after = match &mut instead {
+                None => later.leave(head, &method, first, bodiless),
+                Some(own) => {
+                    let bodiless = own.body.is_empty() || method == Method::HEAD;
+                    later.leave(&mut own.head, &method, &own.body, bodiless)
+                }
+            };
+            match after.map_err(unfit)? {
+                After::Next => {}
+                After::Transform(transform) => transforms.add(transform),
+                After::Page(page) => {
+                    instead = Some(self.fetch(session, exchange, &page).await?);
+                    transforms = Transforms::default();
+                }
+            }
+        }
+        match instead {
+            None => Ok(Left::Same(transforms)),
+            Some(own) => own.through(transforms).map(Left::Replaced),
+        }
     }
 }

@@ -65,6 +65,8 @@ pub(super) struct TlsSession {
     pub(super) h2: bool,
     /// For the access log.
     pub(super) details: TlsDetails,
+    /// The client's certificates as DER, its own first; empty: it has shown none.
+    pub(super) certificates: Box<[Box<[u8]>]>,
 }
 
 impl Connection {

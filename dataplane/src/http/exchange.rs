@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use constellation_middleware::Later;
+use constellation_middleware::{Buffers, Later, Retrying};
 use constellation_table::Failover;
 use constellation_table::{Carried, Endpoint, EntryPointId, Probe, Router, Service};
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use super::Edge;
 use super::body::Body;
+use super::chain::Transforms;
 use super::connection::Connection;
 use super::forwarded::{self, Upgrade};
 use super::mirror::Copies;
@@ -55,8 +56,20 @@ pub(crate) struct Exchange {
     pub(super) refusal: Option<MeshRefusal>,
     /// The attempts that ended, once one has failed.
     pub(super) lines: SmallVec<[AttemptLine; 2]>,
+    /// Whose request it is, as far as a middleware found out.
+    pub(super) user: Option<Box<str>>,
     /// What middlewares do when the response comes, in the order in which they saw the request.
     pub(super) later: Vec<Later>,
+    /// What the request's body goes through on its way to the service.
+    pub(super) incoming: Transforms,
+    /// Bodies are taken whole before they go on.
+    pub(super) buffers: Option<Arc<Buffers>>,
+    /// The method of the request, where that is asked for when an attempt is over.
+    pub(super) method: Method,
+    /// The request's body, once it was taken whole.
+    pub(super) gathered: Option<Body>,
+    /// Middlewares ask for more attempts.
+    pub(super) retrying: Option<Arc<Retrying>>,
 }
 
 /// A service that may take the request.
@@ -107,6 +120,16 @@ impl Route {
     }
 }
 
+/// A body that is not what its head says.
+fn unreadable(error: Box<Error>) -> Box<Error> {
+    Error::because(
+        ErrorType::HTTPStatus(400),
+        "the request body can't be read",
+        error,
+    )
+    .into_down()
+}
+
 impl Exchange {
     /// A request of which nothing is known yet.
     pub(super) fn new() -> Self {
@@ -130,7 +153,13 @@ impl Exchange {
             reached: false,
             refusal: None,
             lines: SmallVec::new(),
+            user: None,
             later: Vec::new(),
+            incoming: Transforms::default(),
+            buffers: None,
+            method: Method::GET,
+            gathered: None,
+            retrying: None,
         }
     }
 
@@ -152,7 +181,10 @@ impl Exchange {
     pub(super) fn settle_headers(&self, request: &mut RequestHeader) -> Result<()> {
         forwarded::keep_upgrade(request, self.upgrade);
         match &self.connection {
-            Some(connection) if connection.node.is_none() => forwarded::append_for(request, connection),
+            // Whoever has handed it over has done that.
+            Some(connection) if connection.node.is_none() && !connection.entry_point.by_service => {
+                forwarded::append_for(request, connection)
+            }
             _ => Ok(()),
         }
     }
@@ -169,7 +201,8 @@ impl Exchange {
         let kept = self
             .service()
             .map_or(0, |service| service.policy.retry.replay_bytes);
-        asked.chain([kept]).max().unwrap_or(0)
+        let by_middleware = self.retrying.as_ref().and_then(|retrying| retrying.max_body);
+        asked.chain([by_middleware.unwrap_or(kept)]).max().unwrap_or(0)
     }
 
     /// Takes in what was read of the request body. Whether that was all.
@@ -186,12 +219,19 @@ impl Exchange {
                 let error = Error::explain(ErrorType::HTTPStatus(413), "the request body is too large");
                 return Err(error.into_down());
             }
+            let data = match self.incoming.is_empty() {
+                true => data,
+                false => self.incoming.push(data).map_err(unreadable)?,
+            };
             if let Some(copies) = &mut self.copies {
                 copies.push(&data);
             }
             body.push(data);
         }
         if end {
+            if !self.incoming.is_empty() {
+                body.push(self.incoming.finish(&mut None).map_err(unreadable)?);
+            }
             body.finish();
         }
         Ok(end)

@@ -9,16 +9,13 @@ use constellation_table::{Endpoint, Mirrored, Service};
 use pingora_core::protocols::http::ServerSession;
 use tokio::sync::Semaphore;
 
-use super::attempt::{self, Reached};
+use super::attempt::Failed;
 use super::body::{Body, Kept, Share};
 use super::connection::Connection;
-use super::dial::{self, Manner};
 use super::exchange::Exchange;
 use super::forwarded::Upgrade;
-use super::meshed;
-use super::outgoing::{self, Towards};
+use super::outgoing;
 use super::proxy::App;
-use super::upstream::ServiceState;
 
 /// Copies that one worker sends at once; further ones are left out.
 pub(super) const AT_ONCE: usize = 128;
@@ -116,34 +113,23 @@ impl App {
             tracing::debug!(service = %copy.service.name, "too many copies at once: one is left out");
             return;
         };
-        if Exchange::prepare(&self.edge, &copy.service).is_none() {
-            return;
-        }
-        let (service, endpoint) = (copy.service.clone(), copy.endpoint.clone());
-        let Some(state) = ServiceState::known(&service).and_then(|s| s.of(&service, &endpoint)) else {
+        let Some(beside) = self.beside(&copy.service, &copy.endpoint, connection) else {
             return;
         };
-        let towards = Towards {
-            service: &service,
-            endpoint: &endpoint,
-            state,
-            http2: false,
-        };
-        let Ok(mut head) = outgoing::head(session, Upgrade::None, towards) else {
+        let Some(Ok(mut head)) = beside
+            .towards()
+            .map(|towards| outgoing::head(session, Upgrade::None, towards))
+        else {
             return;
         };
         if copy.most.is_none() && size > 0 {
             head.remove_header(&http::header::CONTENT_LENGTH);
             head.remove_header(&http::header::TRANSFER_ENCODING);
         }
-        let through = endpoint.peer.clone().zip(connection.cloned());
-        if let Some((peer, connection)) = &through
-            && let Err(error) = meshed::introduce(&mut head, peer, connection, Some(LONGEST))
-        {
+        if let Err(error) = beside.introduce(&mut head, LONGEST) {
             tracing::debug!(%error, "a copy can't be sent to another node");
             return;
         }
-        let links = self.links.clone();
         let body = pieces.as_ref().filter(|_| size > 0).map(|pieces| {
             // It is sent once, and its share is taken already.
             let body = Body::new(0, Arc::default());
@@ -153,29 +139,12 @@ impl App {
             body.finish();
             body
         });
-        let (pool, names) = (self.pool.clone(), self.names.clone());
-        let manner = Manner {
-            impatient: false,
-            h1_only: true,
-            fresh: false,
-            surely: true,
-        };
         tokio::spawn(async move {
             let _held = (place, pieces);
             let sending = async {
-                let upstream = match dial::idle(&pool, &service, &endpoint, manner) {
-                    Some(upstream) => upstream,
-                    None if let Some((peer, connection)) = through => {
-                        let ends = [connection.client, connection.local];
-                        dial::connect_to_node(pool.clone(), links, endpoint, peer, ends, manner).await?
-                    }
-                    None => dial::connect(pool.clone(), names, service, endpoint, manner).await?,
-                };
-                match attempt::ask(upstream, head, body, None).await {
-                    Reached::Head(upstream, _) => upstream.discard(None).await,
-                    Reached::Failed(failed) => return Err(failed),
-                }
-                Ok(())
+                let (upstream, _) = beside.ask(head, body).await?;
+                upstream.discard(None).await;
+                Ok::<(), Failed>(())
             };
             match tokio::time::timeout(LONGEST, sending).await {
                 Ok(Ok(())) => {}

@@ -4,16 +4,19 @@
 //! its [`io`] and hands it to pingora, which parses requests. The life of a request: [`io`] checks its bytes by [`framing`] ([`head`], [`chunked`]);
 //! [`routing`] takes one generation and asks the routing core; [`chain`] lets the route's middlewares look at the request and at the response; [`admission`] lets it in; [`race`] gets a response by as many
 //! attempts ([`attempt`], over connections of [`pool`]) as [`retry`] and [`budget`] allow, sending the [`body`] again where
-//! it was kept; [`relay`] hands the response on; [`mirror`] sends copies; [`meshed`] is what other nodes send and get; [`accounting`] counts and logs. [`proxy`] holds
+//! it was kept; [`relay`] hands the response on; [`mirror`] sends copies; [`meshed`] is what other nodes send and get, [`handed`] what a proxy in front sends; [`accounting`] counts and logs. [`proxy`] holds
 //! them together.
 
 mod accounting;
 pub mod admission;
 mod answer;
 mod attempt;
+mod authorize;
 mod backlog;
+mod beside;
 mod body;
 mod budget;
+mod buffering;
 mod chain;
 pub mod chunked;
 mod connection;
@@ -25,12 +28,14 @@ mod forwarded;
 mod frame_watch;
 pub mod frames;
 pub mod framing;
+mod handed;
 pub mod head;
 mod io;
 mod meshed;
 mod mirror;
 mod outgoing;
 pub mod pace;
+mod page;
 mod pool;
 mod proxy;
 mod race;
@@ -42,6 +47,7 @@ mod routing;
 mod runtime;
 mod serve;
 mod upstream;
+mod verifying;
 #[cfg(test)]
 mod wire_tests;
 
@@ -102,6 +108,8 @@ pub(crate) struct Edge {
     kept: Arc<body::Kept>,
     /// Those kept to be copied. Apart: what a mirror doesn't take is no reason to repeat fewer requests.
     copied: Arc<body::Kept>,
+    /// Checks of passwords.
+    verifying: verifying::Verifying,
 }
 
 /// An entry point and what changes about it.
@@ -173,6 +181,7 @@ impl Edge {
             log,
             kept: Arc::default(),
             copied: Arc::default(),
+            verifying: verifying::Verifying::default(),
         }
     }
 

@@ -41,7 +41,17 @@ pub(super) fn head(
 ) -> Result<Box<RequestHeader>> {
     let empty = session.is_body_empty();
     let from_http2 = session.is_http2();
-    let client = session.req_header();
+    head_of(session.req_header(), empty, from_http2, upgrade, towards)
+}
+
+/// The same from any head. `empty`: no body follows. `from_http2`: it came over HTTP/2.
+pub(super) fn head_of(
+    client: &RequestHeader,
+    empty: bool,
+    from_http2: bool,
+    upgrade: Upgrade,
+    towards: Towards<'_>,
+) -> Result<Box<RequestHeader>> {
     let mut request = Box::new(client.clone());
     let wants_trailers = wants_trailers(client);
     let own_host = own_host(client, towards);

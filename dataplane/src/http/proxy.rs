@@ -215,6 +215,11 @@ impl App {
         let Some((service, runtime)) = prepared else {
             return self.send(session, exchange, Answer::failure(500)).await;
         };
+        match self.gather(session, exchange).await {
+            Ok(None) => {}
+            Ok(Some(own)) => return ended(self.send_own(session, exchange, own).await),
+            Err(error) => return self.fail(session, exchange, &error).await,
+        }
         let limits = &service.policy.limits;
         let admitted = {
             let _queued = limits.max_in_flight.map(|_| runtime.metrics.queued());
@@ -337,19 +342,17 @@ impl App {
     ) -> Result<()> {
         let bodiless = own.body.is_empty() || session.req_header().method == Method::HEAD;
         if !exchange.later.is_empty() {
-            match self.leave(session, exchange, &mut own.head, bodiless).await? {
-                Left::Same(mut transforms) => {
-                    if !bodiless && !transforms.is_empty() {
-                        let first = transforms.push(own.body)?;
-                        own.body = [first, transforms.finish(&mut None)?].concat().into();
-                    }
-                }
-                Left::Replaced(answer) => {
-                    let close = own.close;
-                    own = Own::of_middleware(*answer)?;
-                    own.close = close;
-                }
-            }
+            let first = own.body.clone();
+            let left = self
+                .leave(session, exchange, &mut own.head, &first, bodiless)
+                .await?;
+            own = match left {
+                Left::Same(transforms) => own.through(transforms)?,
+                Left::Replaced(instead) => Own {
+                    close: own.close,
+                    ..instead
+                },
+            };
         }
         if let Some(refusal) = exchange.refusal_to_node() {
             let (name, value) = refusal.field();

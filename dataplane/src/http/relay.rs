@@ -1,6 +1,8 @@
 //! A response on its way to the client, while the rest of the request is on its way to the back end.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use constellation_middleware::{Buffers, Later};
+use constellation_table::Live;
 use http::{Method, Version, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
@@ -84,61 +86,53 @@ impl App {
     ) -> Result<Passed> {
         let end = upstream.begin_body(&head, &session.req_header().method)?;
         self.clean(exchange, &mut head)?;
+        let upgraded = upstream.was_upgraded();
+        let mut begin = Begin::default();
+        if let Some(wanted) = wanted_first(exchange).filter(|_| !end && !upgraded) {
+            begin = gather(session, exchange, upstream, body, &mut body_done, wanted).await?;
+            if begin.too_long {
+                let own = Own::of_middleware(Buffers::too_long_response())?;
+                return self.replace(session, exchange, own, body_done).await;
+            }
+            if begin.over && exchange.buffers.is_some() {
+                head.remove_header(&header::TRANSFER_ENCODING);
+                head.set_content_length(begin.data.len())?;
+            }
+        }
         let mut transforms = Transforms::default();
         if !exchange.later.is_empty() {
-            match self.leave(session, exchange, &mut head, end).await? {
+            let left = self.leave(session, exchange, &mut head, &begin.data, end).await?;
+            match left {
                 Left::Same(through) => transforms = through,
-                Left::Replaced(answer) => {
-                    if !body_done {
-                        session.set_keepalive(None);
-                    }
-                    let mut own = Own::of_middleware(*answer)?;
-                    self.tell_served_by(exchange, &mut own.head)?;
-                    own.send(session).await.map_err(Error::into_down)?;
+                Left::Replaced(own) => {
+                    self.tell_and_send(session, exchange, own, body_done).await?;
                     return Ok(Passed::Replaced);
                 }
             }
         }
         self.frame(session, exchange, &mut head, end)?;
         send_head(session, head, end).await?;
-        let upgraded = upstream.was_upgraded();
         if upgraded {
             upstream.reopen();
             body_done = false;
         } else if end {
             return Ok(Passed::Whole);
         }
+        if !begin.data.is_empty() {
+            let data = transforms.push(begin.data)?;
+            send_data(session, data, false).await?;
+        }
+        if begin.over {
+            finish(session, upstream, &mut transforms).await?;
+            return Ok(Passed::Whole);
+        }
         if let Some(body) = body {
             upstream.send_what_came(body).await;
         }
         let live = upstream.live();
-        let running = if upgraded {
-            departure::Running::Upgraded
-        } else {
-            departure::Running::Request
-        };
         loop {
-            let (takes_more, takes_data) = (upstream.takes_more(body), upstream.takes_data());
             let held_back = transforms.hold_back();
-            let event = tokio::select! {
-                biased;
-                chunk = upstream.read(body) => Event::Response(chunk?),
-                () = takes_more, if !upgraded => Event::Room,
-                read = async {
-                    if upgraded {
-                        takes_data.await;
-                    } else {
-                        wanted(body, body_done, 1).await;
-                    }
-                    session.read_body_or_idle(body_done).await
-                } => Event::Request(read.map_err(Error::into_down)?),
-                () = sleep(FLUSH_AFTER), if held_back => Event::Flush,
-                () = departure::limit_of(&live, running) => {
-                    let error = Error::explain(ErrorType::ReadTimedout, "its time after the endpoint's departure is over");
-                    return Err(error.into_up());
-                }
-            };
-            match event {
+            match next(session, upstream, body, body_done, held_back, &live).await? {
                 Event::Response(Some(chunk)) if !transforms.is_empty() => {
                     let data = transforms.push(chunk.into_bytes())?;
                     send_data(session, data, false).await?;
@@ -192,6 +186,41 @@ impl App {
                 }
             }
         }
+    }
+
+    /// Sends a response of our own in the place of a back end's, through the middlewares that wait for one.
+    async fn replace(
+        &self,
+        session: &mut ServerSession,
+        exchange: &mut Exchange,
+        mut own: Own,
+        body_done: bool,
+    ) -> Result<Passed> {
+        let first = own.body.clone();
+        let bodiless = first.is_empty() || session.req_header().method == Method::HEAD;
+        let left = self
+            .leave(session, exchange, &mut own.head, &first, bodiless)
+            .await?;
+        let own = match left {
+            Left::Same(transforms) => own.through(transforms)?,
+            Left::Replaced(own) => own,
+        };
+        self.tell_and_send(session, exchange, own, body_done).await?;
+        Ok(Passed::Replaced)
+    }
+
+    async fn tell_and_send(
+        &self,
+        session: &mut ServerSession,
+        exchange: &Exchange,
+        mut own: Own,
+        body_done: bool,
+    ) -> Result<()> {
+        if !body_done {
+            session.set_keepalive(None);
+        }
+        self.tell_served_by(exchange, &mut own.head)?;
+        own.send(session).await.map_err(Error::into_down)
     }
 
     /// Takes from the head of a response what no client may see, and adds the cookies that keep a client where it is.
@@ -270,6 +299,128 @@ enum Event<'u> {
     Flush,
     /// The back end takes more of the request's body.
     Room,
+}
+
+/// How much of a body has to be there before the head goes on.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// A piece of it.
+    First,
+    /// All of it, up to so many bytes; a longer one is refused, if so it is said.
+    Whole { most: u64, refused: bool },
+}
+
+/// What of the body has to be there before the head goes on; `None`: nothing.
+fn wanted_first(exchange: &Exchange) -> Option<Wanted> {
+    if let Some(buffers) = &exchange.buffers {
+        let (most, refused) = buffers.most_of_response();
+        return Some(Wanted::Whole { most, refused });
+    }
+    let looks = exchange.later.iter().any(Later::looks_at_body);
+    looks.then_some(Wanted::First)
+}
+
+/// The begin of a body.
+#[derive(Default)]
+struct Begin {
+    data: Bytes,
+    /// It is all of it.
+    over: bool,
+    /// It is longer than it may be.
+    too_long: bool,
+}
+
+/// Reads the begin of a response body, while the rest of the request is on its way.
+async fn gather(
+    session: &mut ServerSession,
+    exchange: &mut Exchange,
+    upstream: &mut Upstream,
+    body: Option<&Body>,
+    body_done: &mut bool,
+    wanted: Wanted,
+) -> Result<Begin> {
+    if let Some(body) = body {
+        upstream.send_what_came(body).await;
+    }
+    let live = upstream.live();
+    let mut data = BytesMut::new();
+    loop {
+        match next(session, upstream, body, *body_done, false, &live).await? {
+            Event::Response(Some(chunk)) => {
+                data.extend_from_slice(&chunk.into_bytes());
+                let over = upstream.look_for_end()?;
+                let (enough, too_long) = match wanted {
+                    Wanted::First => (!data.is_empty(), false),
+                    Wanted::Whole { most, refused } => {
+                        let longer = data.len() as u64 > most;
+                        (longer, longer && refused)
+                    }
+                };
+                if over || enough {
+                    return Ok(Begin {
+                        data: data.freeze(),
+                        over,
+                        too_long,
+                    });
+                }
+            }
+            Event::Response(None) => {
+                return Ok(Begin {
+                    data: data.freeze(),
+                    over: true,
+                    too_long: false,
+                });
+            }
+            Event::Request(piece) => {
+                if let Some(body) = body {
+                    *body_done = exchange.take_in(piece, session, body)?;
+                    upstream.send_what_came(body).await;
+                }
+            }
+            Event::Room => {
+                if let Some(body) = body {
+                    upstream.send_what_came(body).await;
+                }
+            }
+            Event::Flush => {}
+        }
+    }
+}
+
+/// What happens next. `held_back`: something waits for a pause.
+async fn next<'u>(
+    session: &mut ServerSession,
+    upstream: &'u mut Upstream,
+    body: Option<&Body>,
+    body_done: bool,
+    held_back: bool,
+    live: &Live,
+) -> Result<Event<'u>> {
+    let upgraded = upstream.was_upgraded();
+    let running = if upgraded {
+        departure::Running::Upgraded
+    } else {
+        departure::Running::Request
+    };
+    let (takes_more, takes_data) = (upstream.takes_more(body), upstream.takes_data());
+    tokio::select! {
+        biased;
+        chunk = upstream.read(body) => Ok(Event::Response(chunk?)),
+        () = takes_more, if !upgraded => Ok(Event::Room),
+        read = async {
+            if upgraded {
+                takes_data.await;
+            } else {
+                wanted(body, body_done, 1).await;
+            }
+            session.read_body_or_idle(body_done).await
+        } => Ok(Event::Request(read.map_err(Error::into_down)?)),
+        () = sleep(FLUSH_AFTER), if held_back => Ok(Event::Flush),
+        () = departure::limit_of(live, running) => {
+            let error = Error::explain(ErrorType::ReadTimedout, "its time after the endpoint's departure is over");
+            Err(error.into_up())
+        }
+    }
 }
 
 /// The body of the response is over: trailers follow, or nothing.

@@ -60,6 +60,8 @@ pub(super) struct Attempt {
     pub(super) others: bool,
     /// Whether an attempt before failed in a way that costs nothing once ([`Failure::is_excused_once`]).
     pub(super) excused: bool,
+    /// Attempts that middlewares ask for after such a failure, at candidates that were tried as well; 0: none.
+    pub(super) again: usize,
 }
 
 impl Failure {
@@ -80,6 +82,11 @@ pub(super) enum Verdict {
     },
     /// Another attempt, at the same candidate over another connection. It costs nothing.
     Again,
+    /// Another attempt, at candidates that were all tried.
+    Round {
+        /// It costs a token of the retry budget.
+        paid: bool,
+    },
     /// None: the client gets this status, or the response that is there.
     GiveUp(u16, GaveUp),
 }
@@ -112,7 +119,7 @@ pub(super) fn retry_verdict(attempt: &Attempt) -> Verdict {
     if !attempt.replayable {
         return Verdict::GiveUp(status, GaveUp::Body);
     }
-    if attempt.made >= attempt.most.min(MAX_ATTEMPTS) {
+    if attempt.made >= attempt.most.max(attempt.again).min(MAX_ATTEMPTS) {
         return Verdict::GiveUp(status, GaveUp::Attempts);
     }
     // The back end did no work for it: another attempt adds no load.
@@ -122,6 +129,7 @@ pub(super) fn retry_verdict(attempt: &Attempt) -> Verdict {
         _ if attempt.others => Verdict::Next { paid: !free },
         Failure::Broken { reused: true } if excused => Verdict::Again,
         Failure::NotProcessed if attempt.made < MAX_AGAIN => Verdict::Again,
+        _ if attempt.made < attempt.again => Verdict::Round { paid: !free },
         _ => Verdict::GiveUp(status, GaveUp::Candidates),
     }
 }
@@ -138,7 +146,7 @@ pub(crate) fn pause(retry: &Retry, made: usize) -> Option<Duration> {
 }
 
 /// A random number from 0 to 1.
-fn random_share() -> f64 {
+pub(super) fn random_share() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     let bits = RandomState::new().hash_one(()) >> 40;
     let bits = u32::try_from(bits).unwrap_or(0);
@@ -227,6 +235,7 @@ mod tests {
                 most: MAX_ATTEMPTS,
                 others,
                 excused: false,
+                again: 0,
             };
             assert_eq!(retry_verdict(&attempt), verdict, "{attempt:?}");
         }
@@ -257,6 +266,7 @@ mod tests {
                 most: MAX_ATTEMPTS,
                 others,
                 excused: true,
+                again: 0,
             };
             assert_eq!(retry_verdict(&attempt), verdict, "{attempt:?}");
         }
@@ -272,10 +282,51 @@ mod tests {
             most: 2,
             others: true,
             excused: false,
+            again: 0,
         };
         assert_eq!(retry_verdict(&attempt), Verdict::GiveUp(504, GaveUp::Attempts));
         let attempt = Attempt { most: 3, ..attempt };
         assert_eq!(retry_verdict(&attempt), Verdict::Next { paid: true });
+    }
+
+    #[test]
+    fn middlewares_ask_for_attempts_where_all_were_tried() {
+        use Verdict::{GiveUp, Next, Round};
+        let refused = Failure::Connect { timed_out: false };
+        let bad = Failure::Status { leave: false };
+        // failure, repeatable, made, attempts of the policy, others, attempts asked for, verdict
+        let cases = [
+            (refused, true, 1, 16, false, 3, Round { paid: false }),
+            (refused, false, 2, 16, false, 3, Round { paid: false }),
+            (refused, true, 3, 16, false, 3, GiveUp(502, GaveUp::Candidates)),
+            (refused, true, 1, 16, true, 3, Next { paid: false }),
+            (bad, true, 1, 0, false, 3, Round { paid: true }),
+            (bad, true, 2, 0, true, 3, Next { paid: true }),
+            (bad, true, 3, 0, true, 3, GiveUp(502, GaveUp::Attempts)),
+            (bad, false, 1, 0, false, 3, GiveUp(502, GaveUp::Unrepeatable)),
+            (
+                bad,
+                true,
+                MAX_ATTEMPTS,
+                0,
+                true,
+                99,
+                GiveUp(502, GaveUp::Attempts),
+            ),
+        ];
+        for (failure, repeatable, made, most, others, again, verdict) in cases {
+            let attempt = Attempt {
+                failure,
+                repeatable,
+                replayable: true,
+                made,
+                most,
+                others,
+                excused: false,
+                again,
+            };
+            assert_eq!(retry_verdict(&attempt), verdict, "{attempt:?}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) enum Outcome {
 }
 
 /// What the wire checks say of HTTP/1 and the library of HTTP/2 leaves open.
-fn check_http2(request: &RequestHeader, max_headers: usize) -> Result<(), Refusal> {
+pub(super) fn check_http2(request: &RequestHeader, max_headers: usize) -> Result<(), Refusal> {
     let headers = &request.headers;
     // The crumbs of one cookie header are one header (RFC 9113 section 8.2.3).
     let crumbs = headers.get_all(header::COOKIE).iter().count();
@@ -55,6 +55,9 @@ impl App {
         };
         if connection.node.is_some() {
             return self.route_from_node(session, exchange, &connection);
+        }
+        if connection.entry_point.by_service {
+            return self.route_by_service(session, exchange, &connection);
         }
         exchange.connection = Some(connection.clone());
         let limits = connection.entry_point.limits;

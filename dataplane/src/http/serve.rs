@@ -74,7 +74,7 @@ pub(crate) async fn serve_connection(
         }
     }
     let role = proxy.edge.settings.mesh.role();
-    if *role != Role::Serve {
+    if *role != Role::Serve && !entry_point.settings.by_service {
         let told = [ends.client, ends.local];
         // In a box: a node that serves has no use for its size.
         let relaying = Box::pin(mesh::relay(
@@ -305,6 +305,12 @@ async fn handshake(
         options: accepted.options,
         h2: session.alpn_protocol() == Some(b"h2"),
         details: accepted.details,
+        certificates: session
+            .peer_certificates()
+            .unwrap_or_default()
+            .iter()
+            .map(|certificate| certificate.as_ref().into())
+            .collect(),
     });
     Some((accepted.stream, connection))
 }

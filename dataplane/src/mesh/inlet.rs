@@ -65,6 +65,8 @@ pub(crate) fn entry_point() -> EntryPoint {
         exempt_sources: Vec::new(),
         default_tls_options: "default".into(),
         tenure: Tenure::default(),
+        by_service: false,
+        shared: false,
     }
 }
 

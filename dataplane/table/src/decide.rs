@@ -115,6 +115,18 @@ pub fn decide<'s>(snapshot: &'s Snapshot, request: &RequestMeta<'_>) -> Decision
     }
 }
 
+/// The service of that name with its endpoints, best first, for a proxy in front that has chosen it. `None`: there is no such
+/// service.
+pub fn decide_service<'s>(
+    snapshot: &'s Snapshot,
+    service: &str,
+    request: &RequestMeta<'_>,
+) -> Option<(&'s Arc<Service>, Candidates<'s>)> {
+    let service = snapshot.service(service)?;
+    let candidates = service.candidates(request, MAX_CANDIDATES, Standing::First);
+    Some((service, candidates))
+}
+
 /// The service of that name with those of its endpoints that are this node's own, for what another node sends on:
 /// endpoints of other nodes are never among them, so that nothing goes round in circles. `None`: there is no such service.
 pub fn decide_here<'s>(
@@ -245,6 +257,11 @@ pub struct Choice<'s> {
     /// The way through kinds of services, and where it may go on; `None`: the router names the service, or nothing
     /// behind the kinds can serve.
     pub via: Option<Box<Via<'s>>>,
+}
+
+/// Where a target leads by itself, for a request that no router sends there.
+pub fn decide_target<'s>(target: &'s Target, request: &RequestMeta<'_>) -> Choice<'s> {
+    choose(target, request, MAX_CANDIDATES)
 }
 
 /// Where a target leads, with at most `limit` candidates for each service.

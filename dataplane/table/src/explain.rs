@@ -36,6 +36,16 @@ const MAX_NEAR_MISSES: usize = 10;
 /// Most bytes of a value seen in the request.
 const MAX_SEEN: usize = 200;
 
+/// The names of the middlewares of a router.
+fn middlewares(router: &Arc<Router>) -> Vec<String> {
+    let names = router.spec.middlewares.as_ref().map(|steps| steps.names());
+    names
+        .unwrap_or_default()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
 /// Explains what [`crate::decide`] would do. Only looks: the balancing cursor stays as it is.
 pub fn explain(snapshot: &Snapshot, request: &RequestMeta<'_>) -> Explanation {
     let mut request = *request;
@@ -57,6 +67,7 @@ pub fn explain(snapshot: &Snapshot, request: &RequestMeta<'_>) -> Explanation {
         generation: snapshot.generation(),
         outcome: Outcome::of(&decision),
         router: winner.map(RouterLine::of),
+        middlewares: winner.map(middlewares).unwrap_or_default(),
         service: reached.service,
         way: reached.way,
         balanced: reached.balanced,

@@ -13,6 +13,7 @@ mod live;
 pub mod path;
 pub mod policy;
 mod query;
+pub mod regexp;
 mod request;
 pub mod rule;
 mod service;
@@ -22,7 +23,10 @@ mod target;
 mod text;
 mod view;
 
-pub use decide::{Candidate, Candidates, Choice, Decision, decide, decide_here, decide_stream_here};
+pub use decide::{
+    Candidate, Candidates, Choice, Decision, decide, decide_here, decide_service, decide_stream_here,
+    decide_target,
+};
 pub use explain::{
     AskedConnection, AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation,
     FurtherLine, HttpsLine, MiddlewareLine, MiddlewareVerdict, MirrorLine, NearMiss, Outcome, Precedence,

@@ -200,6 +200,7 @@ impl fmt::Display for Locality {
             Reach::Node => "on this node",
             Reach::Region => "in this region",
             Reach::Elsewhere => "in another region",
+            Reach::LastResort => "where all instances fail, as a last resort",
         })?;
         match self.priority {
             0 => Ok(()),
@@ -218,6 +219,8 @@ pub enum Reach {
     Region,
     /// In another region.
     Elsewhere,
+    /// On another node, whose instances run and fail: for when nobody else is left.
+    LastResort,
 }
 
 /// Protocol spoken to an endpoint, from the scheme of its URL.

@@ -16,6 +16,7 @@ mod protocols;
 mod proxied;
 mod proxying;
 mod retrying;
+mod shaping;
 mod shutdown;
 mod support;
 mod tls;

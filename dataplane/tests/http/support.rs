@@ -16,10 +16,11 @@ use constellation_dataplane::settings::{
 };
 use constellation_dataplane::table::{
     Action, Condition, Endpoint, EndpointSpec, EntryPointId, Router, RouterSpec, Rule, Scheme, Service,
-    ServiceSpec, Snapshot, Transport,
+    ServiceSpec, Snapshot, Steps, Transport,
 };
 use constellation_dataplane::tls::TlsView;
 use constellation_dataplane::{DataPlane, Generation, Inherited, Published, StartError};
+use constellation_middleware::{Chain, Kind, Middleware};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -56,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) gate: Gate,
     pub(crate) offences: Offences,
     pub(crate) mesh: Mesh,
+    /// What every route runs.
+    pub(crate) chain: Vec<Kind>,
 }
 
 impl Default for Plan {
@@ -72,6 +75,7 @@ impl Default for Plan {
             gate: Gate::default(),
             offences: Offences::default(),
             mesh: Mesh::default(),
+            chain: Vec::new(),
         }
     }
 }
@@ -112,6 +116,8 @@ impl Plan {
                     .collect(),
                 default_tls_options: "default".into(),
                 tenure: Default::default(),
+                by_service: false,
+                shared: false,
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::MIN,
@@ -126,7 +132,9 @@ impl Plan {
             offences: self.offences,
             mesh: self.mesh,
         };
-        let published = Published::new(generation(1, self.routes));
+        let routes = self.routes.into_iter();
+        let routes = routes.map(|(rule, service)| (rule, service, false)).collect();
+        let published = Published::new(generation_running(1, routes, TlsView::default(), self.chain));
         let plane = DataPlane::start(
             settings,
             Inherited::default(),
@@ -181,6 +189,24 @@ pub(crate) fn generation_with(
     routes: Vec<(&'static str, Service, bool)>,
     tls_view: TlsView,
 ) -> Generation {
+    generation_running(number, routes, tls_view, Vec::new())
+}
+
+/// The same, all running these middlewares.
+pub(crate) fn generation_running(
+    number: u64,
+    routes: Vec<(&'static str, Service, bool)>,
+    tls_view: TlsView,
+    chain: Vec<Kind>,
+) -> Generation {
+    let named = |(number, kind)| {
+        Arc::new(Middleware {
+            name: format!("m{number}@test").into(),
+            kind,
+        })
+    };
+    let chain: Vec<_> = chain.into_iter().enumerate().map(named).collect();
+    let steps: Option<Arc<dyn Steps>> = (!chain.is_empty()).then(|| Arc::new(Chain::new(chain)) as _);
     let mut routers = Vec::new();
     let mut services = Vec::new();
     for (position, (rule, service, tls)) in routes.into_iter().enumerate() {
@@ -192,7 +218,7 @@ pub(crate) fn generation_with(
             rule: Arc::new(Rule::parse_http(rule).unwrap()),
             priority: i64::try_from(rule.len()).unwrap(),
             action: Action::Forward(service.clone().into()),
-            middlewares: None,
+            middlewares: steps.clone(),
         };
         routers.push(Arc::new(Router::new(spec)));
         services.push(service);

@@ -151,6 +151,8 @@ impl Plan {
                 exempt_sources: Vec::new(),
                 default_tls_options: "default".into(),
                 tenure: self.tenure,
+                by_service: false,
+                shared: false,
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::MIN,

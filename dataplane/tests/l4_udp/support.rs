@@ -83,6 +83,8 @@ impl Plan {
                 exempt_sources: Vec::new(),
                 default_tls_options: "default".into(),
                 tenure: Default::default(),
+                by_service: false,
+                shared: false,
             }],
             node: "node-1".into(),
             workers: NonZeroUsize::new(self.workers).unwrap(),

@@ -267,6 +267,8 @@ fn entry_point(id: u16, name: Arc<str>) -> EntryPoint {
         udp: UdpSettings::default(),
         exempt_sources: Vec::new(),
         tenure: Default::default(),
+        by_service: false,
+        shared: false,
         default_tls_options: "default".into(),
     }
 }

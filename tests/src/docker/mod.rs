@@ -3,6 +3,7 @@
 //! Containers run the testkit's back end from an image made of that binary and the libraries it needs; nothing is
 //! downloaded. The engine manages no firewall rules: the host reaches containers over the bridge all the same.
 
+pub mod fake;
 mod image;
 
 use std::fs;

@@ -1,7 +1,7 @@
 //! A node's control API, asked over a socket in that node's namespace.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -73,8 +73,25 @@ pub(super) fn ask_within(
     body: &str,
     patience: Duration,
 ) -> Result<Reply> {
+    let stream = connect(place, to, patience)?;
+    exchange(stream, method, host, path, body, patience)
+}
+
+/// A connection to ask one thing.
+pub(super) fn connect(place: &Place, to: SocketAddr, patience: Duration) -> Result<TcpStream> {
     let connected = place.connect_in(to, patience.min(CONNECT));
-    let mut stream = connected.with_context(|| format!("{to} can't be reached"))?;
+    connected.with_context(|| format!("{to} can't be reached"))
+}
+
+/// Asks on a connection.
+pub(super) fn exchange(
+    mut stream: TcpStream,
+    method: &str,
+    host: &str,
+    path: &str,
+    body: &str,
+    patience: Duration,
+) -> Result<Reply> {
     stream.set_read_timeout(Some(patience))?;
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: \

@@ -306,6 +306,23 @@ impl LabNode<'_> {
         process::signal(&running, signal)
     }
 
+    /// Sends a signal to its demo back end: SIGSTOP has it answer nobody, SIGKILL refuse everybody.
+    ///
+    /// # Errors
+    /// When that does not run.
+    pub fn signal_backend(&self, signal: Signal) -> Result<()> {
+        let running = process::find(
+            self.lab.base(),
+            &[(process::HOST, &self.name()), (process::ROLE, process::BACKEND)],
+        );
+        ensure!(
+            !running.is_empty(),
+            "the back end of {} does not run",
+            self.name()
+        );
+        process::signal(&running, signal)
+    }
+
     /// Ends it at once.
     ///
     /// # Errors

@@ -53,13 +53,19 @@ pub(super) fn find(base: &Path, with: &[(&str, &str)]) -> Vec<Pid> {
     .collect()
 }
 
-/// Whether it runs or is stopped: one that has ended and was not waited for does not.
+/// Whether it runs or is stopped: one that has ended and was not waited for does not. The first of its threads may end
+/// before the others, which hold its files until they have.
 pub(super) fn lives(pid: Pid) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-        return false;
-    };
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    let stats = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
     // The state is behind the name, which may contain anything.
-    !matches!(stat.rsplit(") ").next(), Some(rest) if rest.starts_with(['Z', 'X']))
+    let ended =
+        |stat: &String| matches!(stat.rsplit(") ").next(), Some(rest) if rest.starts_with(['Z', 'X']));
+    stats.filter(|stat| !ended(stat)).count() > 0
 }
 
 /// Sends a signal; one that has ended meanwhile is none to complain about.

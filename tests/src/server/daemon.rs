@@ -117,6 +117,12 @@ impl Daemon {
         self.child.wait().await.unwrap();
     }
 
+    /// Waits until it has ended by itself.
+    pub(super) async fn ended(&mut self) {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        ended.expect("the server ends").unwrap();
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id().expect("the server runs")).unwrap())
     }

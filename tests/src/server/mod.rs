@@ -10,5 +10,6 @@ pub mod postgres;
 pub mod redis;
 pub mod smtp;
 pub mod ssh;
+pub mod traefik;
 
 pub use daemon::Daemon;

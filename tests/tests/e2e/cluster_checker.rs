@@ -21,6 +21,9 @@ fn one_node_at_a_time_is_let_in_whatever_happens() {
     };
     let report = check::run(&settings, 1).unwrap();
     assert!(report.holds(), "{report}");
+    // Something was put to the proof: the lease by the kernels, the log by what was written and read over the API.
+    let counts = report.judgement.counts;
+    assert!(counts.writes > 0 && counts.reads > 0, "{report}");
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn nobody_has_a_majority_when_all_are_apart_and_all_find_together_again() {
 }
 
 /// The host's data folder is a file system of its own that is full now.
-fn fill(node: LabNode<'_>, ballast: &Path) -> Result<()> {
+pub(super) fn fill(node: LabNode<'_>, ballast: &Path) -> Result<()> {
     let text = format!("dd if=/dev/zero of={} bs=4k 2>/dev/null; sync", ballast.display());
     // dd ends with an error: that is the point.
     node.place()?

@@ -6,7 +6,9 @@ use std::sync::mpsc;
 use anyhow::{Result, ensure};
 use constellation_tests::lab::{self, HOST, Lab, LabNode, Plan, until};
 use constellation_tests::load::{Load, Report};
+use constellation_tests::metrics::Metrics;
 use constellation_tests::require;
+use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
 /// Clients of each node.
@@ -15,6 +17,9 @@ const CLIENTS: usize = 8;
 const SOME: usize = 100;
 /// What n3 alone has.
 const ONLY: &str = "only.test";
+
+/// What n1 and n3 have, and check.
+const CHECKED: &str = "checked.test";
 
 /// A cluster that n1 is the edge of.
 fn cluster(plan: &Plan) -> Lab {
@@ -39,8 +44,8 @@ fn cluster(plan: &Plan) -> Lab {
     lab
 }
 
-/// What clients of the first two nodes get for `host` while `happens`.
-fn during(lab: &Lab, host: &str, happens: impl FnOnce()) -> Report {
+/// What clients of two nodes get for `host` while `happens`.
+pub(super) fn during(lab: &Lab, nodes: [usize; 2], host: &str, happens: impl FnOnce()) -> Report {
     let clients = lab.client().unwrap();
     let (ready, is_ready) = mpsc::channel();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -56,7 +61,7 @@ fn during(lab: &Lab, host: &str, happens: impl FnOnce()) -> Report {
                         let at = SocketAddr::new(lab::address(number), 80);
                         Load::start(at, host, "/", CLIENTS)
                     };
-                    let loads = [of(1), of(2)];
+                    let loads = nodes.map(of);
                     for load in &loads {
                         load.more(SOME).await;
                     }
@@ -95,7 +100,7 @@ fn upgrade(node: LabNode<'_>) {
 
 fn upgrades_each(lab: &Lab) {
     for node in lab.nodes() {
-        let report = during(lab, ONLY, || upgrade(node));
+        let report = during(lab, [1, 2], ONLY, || upgrade(node));
         report.assert_clean();
         lab.formed(1..=3).unwrap();
     }
@@ -118,7 +123,7 @@ fn nothing_is_lost_while_each_node_is_upgraded_where_the_kernel_does_not_steer()
 fn nothing_is_lost_while_the_edge_moves_to_another_node_and_back() {
     require!(lab::possible());
     let lab = cluster(&Plan::test(3));
-    let report = during(&lab, ONLY, || {
+    let report = during(&lab, [1, 2], ONLY, || {
         for to in ["n2", "n1"] {
             lab.node(3).ok(&["lease", "transfer", "lb_leader", to]).unwrap();
             until("it has moved", || -> Result<()> {
@@ -138,10 +143,89 @@ fn nothing_is_lost_while_the_edge_moves_to_another_node_and_back() {
 fn nothing_is_lost_while_a_node_is_stopped_and_killed_whose_service_others_have_too() {
     require!(lab::possible());
     let lab = cluster(&Plan::test(3));
-    let report = during(&lab, HOST, || {
+    let report = during(&lab, [1, 2], HOST, || {
         lab.node(3).restart().unwrap();
         lab.formed(1..=3).unwrap();
         lab.node(3).kill().unwrap();
     });
     report.assert_clean();
+}
+
+/// Where a node would send a request for a host first.
+pub(super) fn chosen(node: LabNode<'_>, host: &str) -> Result<String> {
+    let explained = node.get(&format!("/api/v1/explain?url=http://{host}/"))?.json()?;
+    let first = explained["candidates"][0]["name"].as_str();
+    first
+        .map(str::to_owned)
+        .ok_or_else(|| anyhow::anyhow!("nobody: {explained}"))
+}
+
+/// How often a node has asked others for what they serve.
+fn pulls(node: LabNode<'_>) -> f64 {
+    let metrics = Metrics::parse(&node.get("/metrics").unwrap().body);
+    let labels = [("service", "bulk"), ("direction", "out")];
+    metrics.sum("constellation_link_calls_total", &labels)
+}
+
+#[test]
+fn a_node_whose_instance_fails_its_check_is_not_chosen_elsewhere_and_nothing_is_asked_again_for_that() {
+    require!(lab::possible());
+    let lab = Lab::up(&Plan::test(3)).unwrap();
+    let checked = serde_json::json!({ "http": {
+        "routers": { "checked": { "rule": format!("Host(`{CHECKED}`)"), "service": "checked" } },
+        "services": { "checked": { "loadBalancer": {
+            "servers": [{ "url": "http://127.0.0.1:9000" }],
+            "healthCheck": { "path": "/", "interval": "200ms", "timeout": "200ms" },
+        } } },
+    } });
+    for number in [1, 3] {
+        lab.node(number).write_dynamic("checked.json", &checked).unwrap();
+    }
+    let asked = lab.node(2);
+    let chooses = |expected: &str| {
+        until(&format!("n2 chooses {expected}"), || {
+            let chosen = chosen(asked, CHECKED)?;
+            ensure!(chosen == expected, "{chosen}");
+            Ok(())
+        })
+        .unwrap();
+    };
+    // The one that is preferred, and the other one is known as well.
+    chooses("node n1");
+    until("n2 knows of n3", || {
+        let services = asked.get("/api/v1/services/checked@file")?.json()?;
+        ensure!(services["healthy_count"] == 2, "{services}");
+        Ok(())
+    })
+    .unwrap();
+    let before = pulls(asked);
+    // No request is on its way that could find out.
+    lab.node(1).signal_backend(Signal::SIGSTOP).unwrap();
+    chooses("node n3");
+    lab.node(1).signal_backend(Signal::SIGCONT).unwrap();
+    chooses("node n1");
+    assert_eq!(pulls(asked), before, "exports were asked for");
+    // When it fails everywhere, the preferred one is tried all the same.
+    for number in [1, 3] {
+        lab.node(number).signal_backend(Signal::SIGSTOP).unwrap();
+    }
+    until("n2 knows that it fails everywhere", || {
+        let explained = asked
+            .get(&format!("/api/v1/explain?url=http://{CHECKED}/"))?
+            .json()?;
+        let candidates = explained["candidates"].as_array().map_or(0, Vec::len);
+        let text = explained.to_string();
+        ensure!(
+            candidates == 2 && text.matches("as a last resort").count() >= 2,
+            "{text}"
+        );
+        Ok(())
+    })
+    .unwrap();
+    for number in [1, 3] {
+        lab.node(number).signal_backend(Signal::SIGCONT).unwrap();
+    }
+    chooses("node n1");
+    let text = asked.ok(&["nodes"]).unwrap();
+    assert_eq!(text.matches("cpu ").count(), 3, "each has told its load: {text}");
 }

@@ -48,7 +48,7 @@ pub(crate) struct HttpArgs {
     #[arg(long, conflicts_with_all = ["alone", "binary"])]
     without_ours: bool,
     /// What to measure.
-    #[arg(long, value_delimiter = ',', default_values = ["h1-128", "h1-64k", "tls-128", "h2-128", "r10000"])]
+    #[arg(long, value_delimiter = ',', default_values = ["h1-128", "h1-64k", "tls-128", "h2-128", "r10000", "chain5"])]
     scenarios: Vec<Scenario>,
     /// This binary instead of a fresh release build.
     #[arg(long)]
@@ -170,13 +170,18 @@ impl Bench<'_> {
         let mut behind = Backend::start(command, &directory)?;
         let backend = behind.port;
         let mut entries = Vec::new();
-        for contestant in &self.contestants {
+        let fitting = self.contestants.iter();
+        for contestant in fitting.filter(|contestant| contestant.proxy.fits(scenario)) {
             eprintln!("{}: starting {}", scenario.name(), contestant.proxy.name());
             let started = self.start(contestant, scenario, &load, backend);
             interrupt::check()?;
             let mut cell = Cell::new(scenario, contestant.proxy);
             let started = started.map_err(|error| cell.fault(format!("{error:#}"))).ok();
             entries.push((cell, started));
+        }
+        if entries.is_empty() {
+            eprintln!("{}: nobody here can be set up for it", scenario.name());
+            return Ok(Vec::new());
         }
         for round in 0..self.args.rounds as usize {
             let first = round % entries.len();
@@ -222,6 +227,7 @@ impl Bench<'_> {
             control,
             backend,
             hosts: scenario.hosts(),
+            chain: scenario.has_chain(),
             identity: &self.identity,
         };
         let port = site.tls.unwrap_or(plain);

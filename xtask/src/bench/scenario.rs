@@ -9,6 +9,9 @@ pub(super) const HOST: &str = "bench.test";
 /// Routes of the scenario with many.
 pub(super) const MANY: usize = 10_000;
 
+/// The prefix that the chain of middlewares strips.
+pub(super) const CHAIN_PREFIX: &str = "/bench";
+
 /// One kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 pub(super) enum Scenario {
@@ -32,6 +35,11 @@ pub(super) enum Scenario {
     #[value(name = "r10000")]
     #[serde(rename = "r10000")]
     ManyHosts,
+    /// The first one through five middlewares: an address list, a rate limit, headers, a prefix to strip, compression. Only
+    /// for proxies that read Traefik's configuration.
+    #[value(name = "chain5")]
+    #[serde(rename = "chain5")]
+    Chain,
 }
 
 /// What a request is sent over.
@@ -87,12 +95,13 @@ impl Scenario {
             Self::TlsSmall => "tls-128",
             Self::H2Small => "h2-128",
             Self::ManyHosts => "r10000",
+            Self::Chain => "chain5",
         }
     }
 
     pub(super) fn transport(self) -> Transport {
         match self {
-            Self::H1Small | Self::H1Large | Self::ManyHosts => Transport::Plain,
+            Self::H1Small | Self::H1Large | Self::ManyHosts | Self::Chain => Transport::Plain,
             Self::TlsSmall => Transport::Tls,
             Self::H2Small => Transport::Http2,
         }
@@ -113,9 +122,15 @@ impl Scenario {
         }
     }
 
-    /// Path at the back end.
+    /// Path of the requests.
     pub(super) fn path(self) -> String {
-        format!("/bytes/{}", self.body())
+        let prefix = if self.has_chain() { CHAIN_PREFIX } else { "" };
+        format!("{prefix}/bytes/{}", self.body())
+    }
+
+    /// Whether the router runs middlewares.
+    pub(super) fn has_chain(self) -> bool {
+        self == Self::Chain
     }
 }
 

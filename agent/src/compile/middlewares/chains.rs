@@ -35,7 +35,10 @@ fn walk(
         return;
     }
     above.push(qualified.clone());
-    let references = definition.chain.as_ref().map(|chain| chain.middlewares.as_slice());
+    let references = definition
+        .chain
+        .as_ref()
+        .map(|chain| chain.middlewares.as_slice());
     let outcome = members(references.unwrap_or_default(), provider, by_name, entries, above);
     above.pop();
     let entry = Entry {
@@ -60,10 +63,15 @@ fn members(
         let qualified = names::qualify(name, owner);
         if above.contains(&qualified) {
             let round: Vec<&str> = above.iter().map(AsRef::as_ref).chain([&*qualified]).collect();
-            return Err(format!("it goes round in circles ({}): take one out", round.join(" names ")));
+            return Err(format!(
+                "it goes round in circles ({}): take one out",
+                round.join(" names ")
+            ));
         }
         if above.len() >= MAX_MEMBERS {
-            return Err(format!("chains name each other over more than {MAX_MEMBERS} steps: flatten them"));
+            return Err(format!(
+                "chains name each other over more than {MAX_MEMBERS} steps: flatten them"
+            ));
         }
         if let Some(inner) = by_name.get(&*qualified) {
             walk(inner, by_name, entries, above);

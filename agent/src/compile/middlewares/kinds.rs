@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use constellation_config::dynamic;
-use constellation_middleware::{AddPrefix, Kind};
+use constellation_middleware::Kind;
 use constellation_table::Target;
 
-use crate::compile::pem::PemFiles;
+use super::{access, attempts, content, limit, paths};
 
 /// What a middleware is made of beside its definition.
 pub(super) struct Input<'a> {
@@ -14,7 +14,6 @@ pub(super) struct Input<'a> {
     pub(super) name: &'a Arc<str>,
     /// The service that it names.
     pub(super) service: Option<&'a Target>,
-    pub(super) files: &'a mut PemFiles,
     /// What deserves a look although it works.
     pub(super) warnings: &'a mut Vec<String>,
 }
@@ -33,13 +32,28 @@ impl Input<'_> {
                 ));
             }
         }
-        if let Some(options) = &definition.add_prefix {
-            return add_prefix(options);
+        if let Some(kind) = paths::build(definition, self.warnings)
+            .or_else(|| content::build(definition, self.service, self.warnings))
+            .or_else(|| attempts::build(definition, self.warnings))
+            .or_else(|| access::build(self.name, definition, self.warnings))
+            .or_else(|| limit::build(definition))
+        {
+            return kind;
         }
-        Err(format!("{} is not served by this version: remove it from the router to have it served", kinds.join("")))
+        if let Some(plugin) = &definition.plugin {
+            return Err(unsupported(plugin));
+        }
+        Err(format!(
+            "{} is not served by this version: remove it from the router to have it served",
+            kinds.join("")
+        ))
     }
 }
 
-fn add_prefix(options: &dynamic::AddPrefix) -> Result<Kind, String> {
-    AddPrefix::new(&options.prefix).map(Kind::AddPrefix)
+fn unsupported(plugin: &dynamic::Plugin) -> String {
+    let names = plugin.names().join(", ");
+    format!(
+        "plugins ({names}) are not supported, as they are code for Traefik's interpreter: see \"Not supported\" in \
+         docs/traefik-compatibility.md for what stands in for them"
+    )
 }

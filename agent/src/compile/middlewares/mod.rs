@@ -4,8 +4,14 @@
 //! counted. A `chain` is nothing at run time: whoever names it runs its members. One that can't be built disables the
 //! routers that name it, because serving them without it could open what it closes.
 
+mod access;
+mod attempts;
 mod chains;
+mod content;
+mod forward_auth;
 mod kinds;
+mod limit;
+mod paths;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -15,7 +21,6 @@ use constellation_middleware::Middleware;
 use constellation_table::Target;
 
 use super::names;
-use super::pem::PemFiles;
 use crate::sources::{Contribution, Problem};
 
 /// What the last compile made of the middlewares of all providers.
@@ -41,14 +46,11 @@ struct Entry {
 pub(super) struct Around<'a> {
     /// The service called `name` of `provider`; the error says why there is none.
     pub(super) service: &'a dyn Fn(&str, &str) -> Result<Target, String>,
-    pub(super) files: &'a mut PemFiles,
-    /// Files are to be read again.
-    pub(super) reread: bool,
 }
 
 impl Middlewares {
     /// Compiles the definitions of all providers.
-    pub(super) fn compile(&mut self, contributions: &[Arc<Contribution>], mut around: Around<'_>) {
+    pub(super) fn compile(&mut self, contributions: &[Arc<Contribution>], around: &Around<'_>) {
         let mut last = std::mem::take(&mut self.entries);
         let mut chains: Vec<(Arc<str>, &str, &Arc<dynamic::Middleware>)> = Vec::new();
         let mut before: BTreeMap<Arc<str>, Option<Vec<Arc<Middleware>>>> = BTreeMap::new();
@@ -62,7 +64,7 @@ impl Middlewares {
                     chains.push((qualified, contribution.provider, definition));
                     continue;
                 }
-                let entry = Entry::compile(&qualified, contribution.provider, definition, old, &mut around);
+                let entry = Entry::compile(&qualified, contribution.provider, definition, old, around);
                 self.entries.insert(qualified, entry);
             }
         }
@@ -88,7 +90,11 @@ impl Middlewares {
     }
 
     /// What a router of `provider` runs that names these, in their order.
-    pub(super) fn resolve(&self, references: &[String], provider: &str) -> Result<Vec<Arc<Middleware>>, String> {
+    pub(super) fn resolve(
+        &self,
+        references: &[String],
+        provider: &str,
+    ) -> Result<Vec<Arc<Middleware>>, String> {
         let mut found = Vec::with_capacity(references.len());
         for reference in references {
             found.extend(find(&self.entries, reference, provider)?.iter().cloned());
@@ -106,7 +112,13 @@ impl Middlewares {
     /// What is wrong with them.
     pub(super) fn report(&self, problems: &mut Vec<Problem>) {
         for (name, entry) in &self.entries {
-            super::report(problems, "middleware", name, entry.outcome.as_ref().err(), &entry.warnings);
+            super::report(
+                problems,
+                "middleware",
+                name,
+                entry.outcome.as_ref().err(),
+                &entry.warnings,
+            );
         }
     }
 }
@@ -146,17 +158,15 @@ impl Entry {
         provider: &str,
         definition: &Arc<dynamic::Middleware>,
         old: Option<Self>,
-        around: &mut Around<'_>,
+        around: &Around<'_>,
     ) -> Self {
         let service = definition.errors.as_ref().map(|errors| {
             let (name, owner) = names::split_reference(&errors.service, provider);
             (around.service)(name, owner)
         });
-        let with_files = !definition.files().is_empty();
         if let Some(old) = old
             && old.definition == *definition
             && old.outcome.is_ok()
-            && !(with_files && around.reread)
             && old.service.as_ref() == service.as_ref().and_then(|service| service.as_ref().ok())
         {
             return Self {
@@ -169,7 +179,6 @@ impl Entry {
             let input = kinds::Input {
                 name: qualified,
                 service: service.as_ref(),
-                files: around.files,
                 warnings: &mut warnings,
             };
             input.build(definition).map(|kind| {
@@ -192,6 +201,3 @@ impl Entry {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -135,7 +135,7 @@ fn an_object_that_cannot_be_used_says_why_and_hurts_no_other() {
         (
             "middleware",
             with("middlewares", json!(["auth", "gzip@docker"])),
-            "middlewares auth, gzip@docker",
+            "there is no middleware \"auth@file\"",
         ),
         (
             "priority",

@@ -30,13 +30,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::guard::Caller;
-use super::server::Ending;
 use super::{ControlServer, ControlState, EntryPointFacts, Upgrades, api};
 use crate::chase::Chase;
 use crate::cluster::Cluster;
 use crate::drains::Drains;
 use crate::edge::Edge;
+use crate::http_server::Caller;
+use crate::http_server::Ending;
 use crate::kernel::Kernel;
 use crate::report::{DisabledRouter, NodeFacts, Report};
 use crate::sources::{Problem, SourceStatus};
@@ -113,6 +113,8 @@ impl Node {
             guard: guard::prepare(&config, &kernel).unwrap(),
             chase,
             edge: Arc::new(edge),
+            mode: constellation_config::EdgeMode::Direct,
+            provider: crate::provider::Provider::default(),
         };
         Self { state, report }
     }

@@ -86,11 +86,35 @@ fn any_node_serves_what_only_another_one_defines() {
 
 #[test]
 fn what_is_fit_now_counts_more_than_the_export() {
-    let there = [containers("web", &[("http://10.1.0.1", true)])];
-    let mut b = peer("b", &there);
-    b.fit = [("web@docker".to_owned(), 0)].into();
-    let table = table(&own("a"), &[], &[b]);
-    assert_eq!(asked(&table, "web.d.test"), "503");
+    let there = [containers(
+        "web",
+        &[("http://10.1.0.1", true), ("http://10.1.0.2", true)],
+    )];
+    let with = |node: &str, ready, failing| {
+        let mut peer = peer(node, &there);
+        peer.fit = [("web@docker".to_owned(), Fit { ready, failing })].into();
+        peer
+    };
+    let none = table(&own("a"), &[], &[with("b", 0, 0)]);
+    assert_eq!(asked(&none, "web.d.test"), "503");
+    let one = table(&own("a"), &[], &[with("b", 1, 1)]);
+    assert_eq!(endpoints(&one, "web@docker"), [("node b".to_owned(), true, 1)]);
+    // Where they fail, nobody is sent who could go elsewhere, however far that is.
+    let mut far = with("z", 1, 0);
+    far.region = "far".into();
+    let failing = table(&own("a"), &[], &[with("b", 0, 2), far.clone()]);
+    assert_eq!(asked(&failing, "web.d.test"), "mesh://z/web@docker");
+    let reach: Vec<Reach> = failing
+        .service("web@docker")
+        .unwrap()
+        .endpoints
+        .iter()
+        .map(|one| one.locality.reach)
+        .collect();
+    assert_eq!(reach, [Reach::LastResort, Reach::Elsewhere]);
+    far.standing = Standing::Gone;
+    let nobody_else = table(&own("a"), &[], &[with("b", 0, 2), far]);
+    assert_eq!(asked(&nobody_else, "web.d.test"), "mesh://b/web@docker");
 }
 
 #[test]

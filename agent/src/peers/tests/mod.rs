@@ -12,7 +12,7 @@ use constellation_config::{Config, EntryPoint};
 use constellation_table::{Condition, Snapshot};
 use serde_json::{Value, json};
 
-use super::{Export, Own, Peer, Standing, merge};
+use super::{Export, Fit, Own, Peer, Standing, merge};
 use crate::compile::{Compiler, Statics};
 use crate::sources::{Contribution, ServerOrigin};
 

@@ -101,7 +101,7 @@ pub struct Load {
     pub memory_permille: u16,
     /// Open connections.
     pub connections: u32,
-    /// Requests in the last second.
+    /// Requests under way.
     pub requests: u32,
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use constellation_gossip::{
-    Config, Event, Gossip, GossipKey, Health, Instance, InstanceKey, KeyRing, Members, Metadata, Peer,
-    Standing, Timing, View, Watch,
+    Config, Counts, Event, Gossip, GossipKey, KeyRing, Members, Metadata, Peer, ServiceId, Standing, Timing,
+    View, Watch,
 };
 use constellation_identity::{ClusterId, NodeName};
 use tokio::sync::watch;
@@ -121,10 +121,10 @@ impl Node {
         self.gossip.view().peers.get(&name(node)).cloned()
     }
 
-    /// Tells an instance of a service and its health.
-    pub async fn tell(&self, service: &str, health: Health) {
+    /// Tells that a service has one instance, and whether that is healthy.
+    pub async fn tell(&self, service: &str, healthy: bool) {
         self.gossip
-            .update(|own| own.instance(&key(service), &instance(health)))
+            .update(|own| own.service(ServiceId::of(service), &counts(healthy)))
             .await
             .unwrap();
     }
@@ -161,40 +161,15 @@ pub fn metadata() -> Metadata {
     }
 }
 
-/// As different from each other as those of containers, so that compression has no easier work than in earnest.
-pub fn key(service: &str) -> InstanceKey {
-    let id = format!("{:016x}", scrambled(service));
-    InstanceKey {
-        service: service.parse().unwrap(),
-        instance: id[..12].parse().unwrap(),
+pub fn counts(healthy: bool) -> Counts {
+    Counts {
+        healthy: healthy.into(),
+        unhealthy: (!healthy).into(),
+        ..Counts::default()
     }
 }
 
-pub fn instance(health: Health) -> Instance {
-    endpoint(health, "10.0.7.3:8080".parse().unwrap())
-}
-
-pub fn endpoint(health: Health, address: SocketAddr) -> Instance {
-    Instance {
-        health,
-        weight: 1,
-        endpoints: vec![address],
-    }
-}
-
-/// An address and a port that only this text has.
-pub fn address_of(text: &str) -> SocketAddr {
-    let [_, _, _, _, a, b, c, d] = scrambled(text).to_be_bytes();
-    SocketAddr::from(([10, 0, a, b], u16::from_be_bytes([c | 4, d])))
-}
-
-fn scrambled(text: &str) -> u64 {
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
-}
-
-pub fn health(peer: &Peer, service: &str) -> Option<Health> {
-    peer.instances.get(&key(service)).map(|instance| instance.health)
+pub fn health(peer: &Peer, service: &str) -> Option<bool> {
+    let counts = peer.services.get(&ServiceId::of(service))?;
+    Some(counts.healthy > 0)
 }

@@ -99,7 +99,7 @@ async fn leader(nodes: &BTreeMap<u64, (Node<Log>, RaftNode)>) -> u64 {
         loop {
             for (id, (_, raft)) in nodes {
                 let leads = timeout(Duration::from_secs(1), raft.read_barrier()).await;
-                if matches!(leads, Ok(Ok(()))) {
+                if matches!(leads, Ok(Ok(_))) {
                     return *id;
                 }
             }

@@ -23,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 use super::super::Types;
 use super::super::codec;
 use super::super::failure::{Health, OnFailure, StoreFailure};
+use super::super::figures::Counting;
 use super::writer::{COMMITTED, Done, ENTRIES, META, PURGED, VOTE, Write, Writer};
 use crate::state::{Command, NodeId, Request};
 
@@ -45,6 +46,9 @@ pub struct LogStore {
 struct Shared {
     database: Arc<Database>,
     path: PathBuf,
+    /// Whose log it is.
+    node: NodeId,
+    counting: Arc<Counting>,
     health: Health,
     unwritten: Arc<Unwritten>,
     /// What was queued last, which may not be in the file yet.
@@ -163,11 +167,13 @@ impl LogStore {
         let unwritten = Arc::new(Unwritten::default());
         let committed = record::<Option<LogId<NodeId>>>(&database, path, COMMITTED)?.flatten();
         let (queue, writes) = mpsc::channel();
+        let counting = Arc::new(Counting::default());
         let writer = Writer {
             database: Arc::clone(&database),
             path: path.to_owned(),
             health: health.clone(),
             unwritten: Arc::clone(&unwritten),
+            counting: Arc::clone(&counting),
         };
         // Ends when the last copy of the store is dropped and what was queued is written.
         let writer = thread::Builder::new()
@@ -177,6 +183,8 @@ impl LogStore {
         let shared = Shared {
             database,
             path: path.to_owned(),
+            node,
+            counting,
             health,
             unwritten,
             committed: Mutex::new(committed),
@@ -193,6 +201,11 @@ impl LogStore {
     #[must_use]
     pub fn closed(&self) -> Closed {
         Closed(self.shared.open.subscribe())
+    }
+
+    /// Where votes and writes are counted.
+    pub(in super::super) fn counting(&self) -> Arc<Counting> {
+        Arc::clone(&self.shared.counting)
     }
 
     fn read<T>(

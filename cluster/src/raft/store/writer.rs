@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use openraft::storage::LogFlushed;
 use redb::{Database, TableDefinition};
@@ -11,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::super::Types;
 use super::super::failure::{Health, StoreFailure};
+use super::super::figures::Counting;
 use super::log::Unwritten;
 
 pub(super) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
@@ -52,6 +54,7 @@ pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) health: Health,
     pub(super) unwritten: Arc<Unwritten>,
+    pub(super) counting: Arc<Counting>,
 }
 
 impl Writer {
@@ -125,7 +128,9 @@ impl Writer {
                 }
             }
         }
+        let begun = Instant::now();
         transaction.commit()?;
+        self.counting.wrote(begun.elapsed());
         Ok(())
     }
 

@@ -151,7 +151,7 @@ pub struct ClientCertInfo {
     /// Parts of its name.
     pub subject: Option<NameParts>,
     /// Parts of its issuer's name.
-    pub issuer: Option<NameParts>,
+    pub issuer: Option<IssuerParts>,
     /// Its number.
     pub serial_number: bool,
 }
@@ -168,6 +168,24 @@ pub struct NameParts {
     pub organization: bool,
     /// `OU`.
     pub organizational_unit: bool,
+    /// `CN`.
+    pub common_name: bool,
+    /// `SN`.
+    pub serial_number: bool,
+    /// `DC`.
+    pub domain_component: bool,
+}
+
+/// Parts of the distinguished name of an issuer.
+pub struct IssuerParts {
+    /// `C`.
+    pub country: bool,
+    /// `ST`.
+    pub province: bool,
+    /// `L`.
+    pub locality: bool,
+    /// `O`.
+    pub organization: bool,
     /// `CN`.
     pub common_name: bool,
     /// `SN`.

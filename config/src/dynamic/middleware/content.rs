@@ -23,8 +23,8 @@ pub struct Headers {
     pub access_control_allow_origin_list_regex: Vec<String>,
     /// `Access-Control-Expose-Headers`.
     pub access_control_expose_headers: Vec<String>,
-    /// Seconds in `Access-Control-Max-Age` of a preflight; 0: without it.
-    pub access_control_max_age: i64,
+    /// Seconds in `Access-Control-Max-Age` of a preflight; absent: without it.
+    pub access_control_max_age: Option<i64>,
     /// Whether `Vary: Origin` is added.
     pub add_vary_header: bool,
     /// Hosts that are served; empty: any.

@@ -124,7 +124,7 @@ pub struct Chain {
 }
 
 impl Middleware {
-    /// The paths of files that it points at. What holds PEM itself is among them: such a text is no path.
+    /// The paths of files that it points at.
     pub fn files(&self) -> Vec<&str> {
         let users = [
             self.basic_auth.as_ref().map(|basic| &basic.users_file),
@@ -135,7 +135,8 @@ impl Middleware {
         let tls = tls
             .into_iter()
             .flat_map(|tls| [tls.ca.as_str(), tls.cert.as_str(), tls.key.as_str()]);
-        users.chain(tls).filter(|path| !path.is_empty()).collect()
+        let is_path = |text: &&str| !text.is_empty() && !text.contains("-----BEGIN");
+        users.chain(tls).filter(is_path).collect()
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::clock::answers;
 use self::next::Next;
-use self::outcome::is_interim;
+pub(super) use self::outcome::is_interim;
 use super::attempt::{self, Failed, Reached, Upstream};
 use super::body::Body;
 use super::budget::Token;
@@ -141,14 +141,18 @@ impl App {
         for leg in &exchange.legs {
             Exchange::prepare(&self.edge, &leg.service);
         }
-        let body_done = session.is_body_empty();
-        let body = (!body_done).then(|| {
+        let gathered = exchange.gathered.take();
+        let body_done = session.is_body_empty() || gathered.is_some();
+        let body = gathered.or_else(|| {
+            if body_done {
+                return None;
+            }
             let limit = if exchange.upgrade == Upgrade::None {
                 exchange.replay_bytes()
             } else {
                 0
             };
-            Body::new(limit, self.edge.kept.clone())
+            Some(Body::new(limit, self.edge.kept.clone()))
         });
         let told = exchange
             .connection

@@ -1,5 +1,9 @@
 //! What an attempt came to, and what follows.
 
+use std::sync::Arc;
+
+use constellation_middleware::Retrying;
+use constellation_middleware::predicate::Attempted;
 use constellation_table::AttemptOutcome;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType};
@@ -55,7 +59,9 @@ impl Race<'_> {
         exchange.reached = true;
         let candidate = self.running.get(number).map_or(0, |running| running.candidate);
         let left_to_next = exchange.leg_of(candidate).is_some_and(|leg| leg.moves_on(status));
-        let bad = self.policy().retry.statuses.contains(&status);
+        let by_policy = self.policy().retry.statuses.contains(&status);
+        let again = asked_for(Failure::Status { leave: false }, status, exchange);
+        let bad = by_policy || again > 0;
         let wanted_elsewhere = (bad || left_to_next) && exchange.upgrade != Upgrade::Other;
         let failure = Failure::Status { leave: !bad };
         if bad {
@@ -64,7 +70,12 @@ impl Race<'_> {
         if !wanted_elsewhere && self.policy().hedge.percentile.is_some() {
             self.runtime.latency.record(latency);
         }
-        if wanted_elsewhere && self.goes_on(failure, number, exchange) {
+        let most = match (by_policy || !bad, self.policy().retry.attempts) {
+            // Only middlewares want it elsewhere.
+            (false, _) => 0,
+            (true, attempts) => attempts.map_or(usize::MAX, usize::from),
+        };
+        if wanted_elsewhere && self.goes_on(failure, number, exchange, most, again) {
             self.tell(number, LineOutcome::Status(status), exchange);
             self.why = Some(EndpointFailure::Status);
             let running = self.take(number, exchange)?;
@@ -107,7 +118,9 @@ impl Race<'_> {
         if let Some(outcome) = outcome_of(failure) {
             self.record(number, outcome, exchange);
         }
-        self.goes_on(failure, number, exchange);
+        let most = self.policy().retry.attempts.map_or(usize::MAX, usize::from);
+        let again = asked_for(failure, status_of(failure), exchange);
+        self.goes_on(failure, number, exchange, most, again);
         let is_gone = match failure {
             Failure::Departed => true,
             Failure::Connect { .. } => self
@@ -132,8 +145,16 @@ impl Race<'_> {
         }
     }
 
-    /// Plans what follows the failure of attempt `number`. Whether the request goes on without its result.
-    pub(super) fn goes_on(&mut self, failure: Failure, number: usize, exchange: &Exchange) -> bool {
+    /// Plans what follows the failure of attempt `number`. Whether the request goes on without its result. `most`:
+    /// attempts that the service's policy makes; `again`: attempts that middlewares ask for.
+    pub(super) fn goes_on(
+        &mut self,
+        failure: Failure,
+        number: usize,
+        exchange: &Exchange,
+        most: usize,
+        again: usize,
+    ) -> bool {
         let another = self.running.len() > 1 || !matches!(self.next, Next::Nothing);
         let candidate = self.running.get(number).map_or(0, |running| running.candidate);
         let from = match failure {
@@ -149,12 +170,14 @@ impl Race<'_> {
             repeatable: exchange.repeatable && exchange.upgrade != Upgrade::Other,
             replayable: self.body.as_ref().is_none_or(Body::is_whole),
             made: exchange.attempts,
-            most: self.policy().retry.attempts.map_or(usize::MAX, usize::from),
+            most,
             others: other.is_some(),
             excused: self.excused,
+            again,
         });
         // Others may be stale for the same reason: no second one is tried.
         self.excused |= failure.is_excused_once();
+        let mut at = self.pause(exchange);
         let (candidate, paid, fresh) = match (verdict, other) {
             (Verdict::GiveUp(status, why), _) => {
                 if !matches!(failure, Failure::Status { .. }) {
@@ -167,6 +190,13 @@ impl Race<'_> {
             }
             _ if another => return true,
             (Verdict::Next { paid }, Some(other)) => (other, paid, self.excused),
+            (Verdict::Round { paid }, _) => {
+                let pause = |retrying: &Arc<Retrying>| {
+                    Instant::now() + retrying.pause(exchange.attempts, retry::random_share())
+                };
+                at = exchange.retrying.as_ref().map(pause);
+                ((candidate + 1) % exchange.candidates.len().max(1), paid, true)
+            }
             (Verdict::Next { .. } | Verdict::Again, _) => (candidate, false, true),
         };
         if !matches!(failure, Failure::Status { .. }) {
@@ -174,7 +204,7 @@ impl Race<'_> {
         }
         self.next = Next::Attempt {
             candidate,
-            at: self.pause(exchange),
+            at,
             paid,
             fresh,
             give_up: None,
@@ -189,7 +219,45 @@ impl Race<'_> {
     }
 }
 
-pub(super) fn is_interim(head: &ResponseHeader) -> bool {
+/// Attempts that a `retryExpression` can ask for.
+const MOST_BY_EXPRESSION: usize = 10;
+
+/// How many attempts, all together, middlewares ask for after such a failure. `status`: what the client would get.
+fn asked_for(failure: Failure, status: u16, exchange: &Exchange) -> usize {
+    let in_time = |retrying: &&Arc<Retrying>| {
+        let elapsed = exchange.started.elapsed();
+        retrying.timeout.is_none_or(|timeout| elapsed < timeout)
+    };
+    let asks = |retrying: &&Arc<Retrying>| match failure {
+        Failure::Connect { .. } | Failure::Departed | Failure::NotProcessed => {
+            retrying.on_network_error || retrying.statuses.contains(status)
+        }
+        _ => retrying.statuses.contains(status),
+    };
+    let retrying = exchange.retrying.as_ref().filter(in_time).filter(asks);
+    let attempted = Attempted {
+        attempts: exchange.attempts,
+        status,
+        method: exchange.method.as_str(),
+    };
+    let expression = exchange
+        .buffers
+        .as_ref()
+        .and_then(|buffers| buffers.retry.as_ref());
+    let by_expression = expression.filter(|expression| expression.holds(&attempted));
+    let attempts = retrying.map_or(0, |retrying| retrying.attempts);
+    attempts.max(by_expression.map_or(0, |_| MOST_BY_EXPRESSION))
+}
+
+/// The status of a request of which this was the last attempt.
+fn status_of(failure: Failure) -> u16 {
+    match failure {
+        Failure::Connect { timed_out: true } | Failure::Silent => 504,
+        _ => 502,
+    }
+}
+
+pub(in crate::http) fn is_interim(head: &ResponseHeader) -> bool {
     head.status.is_informational() && head.status.as_u16() != 101
 }
 

@@ -22,6 +22,10 @@ pub struct Explanation {
     pub outcome: Outcome,
     /// The router that won.
     pub router: Option<RouterLine>,
+    /// What the router does with the request before that, and with the response after it; in the order in which
+    /// requests meet them. Whether one of them answers is not foretold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub middlewares: Vec<String>,
     /// Its service.
     pub service: Option<String>,
     /// The way to it through kinds of services, from the router down.

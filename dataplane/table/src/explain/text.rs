@@ -33,6 +33,9 @@ impl Display for Explanation {
         if let Some(router) = &self.router {
             writeln!(f, "\nrouter {router}")?;
         }
+        if !self.middlewares.is_empty() {
+            writeln!(f, "  runs {}", self.middlewares.join(", "))?;
+        }
         left_out(f, &self.excluded)?;
         not_taken(f, &self.considered, self.considered_more)?;
         if self.other_hosts > 0 {

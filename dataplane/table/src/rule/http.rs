@@ -261,11 +261,7 @@ impl Matcher {
     /// Why the matcher did not say `wanted`.
     pub(super) fn refusal(&self, request: &RequestMeta<'_>, wanted: bool) -> Refusal {
         let seen = match self {
-            Self::AnyHost
-            | Self::Host(_)
-            | Self::WildcardHost(_)
-            | Self::NoHost(_)
-            | Self::HostRegexp(_) => {
+            Self::AnyHost | Self::Host(_) | Self::WildcardHost(_) | Self::NoHost(_) | Self::HostRegexp(_) => {
                 format!("host {:?}", request.host)
             }
             Self::Path(_) | Self::PathPrefix(_) | Self::PathRegexp(_) => format!("path {:?}", request.path),

@@ -23,6 +23,8 @@ use tree::Expression;
 
 pub(crate) use http::Refusal;
 pub(crate) use keys::{HostKey, HostKeys, exact_key, wildcard_key};
+pub(crate) use re2::translate_with_groups;
+pub(crate) use regexp::build;
 pub use tcp::TcpRule;
 pub(crate) use tcp::protocols;
 

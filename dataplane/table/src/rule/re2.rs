@@ -2,7 +2,8 @@
 //!
 //! Both are automata with the same core, but the same pattern can mean different things: Go's `\d`, `\w`, `\s` and `\b`
 //! know ASCII only, a lone `{` is literal, classes have no set operations, and `\Q..\E` and octal escapes exist. The
-//! translation spells out what Go means and refuses what Go refuses. Captures are dropped: rules never read them.
+//! translation spells out what Go means and refuses what Go refuses. Captures are dropped for rules, which never read
+//! them, and keep their numbers for replacements; their names are told apart, as Go allows more of them.
 
 use std::fmt::Write;
 use std::str::Chars;
@@ -15,13 +16,28 @@ const POSIX_CLASSES: [&str; 14] = [
     "upper", "word", "xdigit",
 ];
 
+/// Most groups that a replacement can read.
+const MAX_GROUPS: usize = 100;
+
 /// Translates a pattern; the error says what Go would not accept.
 pub(super) fn translate(pattern: &str) -> Result<String, String> {
+    run(pattern, None).map(|translation| translation.out)
+}
+
+/// Translates a pattern with its groups. Also gives the name of each group, the first being that of group 1; one without
+/// a name has an empty one.
+pub(crate) fn translate_with_groups(pattern: &str) -> Result<(String, Vec<Box<str>>), String> {
+    let translation = run(pattern, Some(Vec::new()))?;
+    Ok((translation.out, translation.names.unwrap_or_default()))
+}
+
+fn run(pattern: &str, names: Option<Vec<Box<str>>>) -> Result<Translation<'_>, String> {
     let mut translation = Translation {
         rest: pattern,
         out: String::with_capacity(pattern.len() + 16),
         open: 0,
         last: Last::Nothing,
+        names,
     };
     while let Some(c) = translation.take() {
         translation.element(c)?;
@@ -29,7 +45,7 @@ pub(super) fn translate(pattern: &str) -> Result<String, String> {
     if translation.open > 0 {
         return Err("a `(` has no closing `)`".into());
     }
-    Ok(translation.out)
+    Ok(translation)
 }
 
 /// What stands before the next element: only an operand can be repeated, and only once.
@@ -46,6 +62,8 @@ struct Translation<'p> {
     /// Groups not closed yet.
     open: usize,
     last: Last,
+    /// The names of the groups so far, where they are kept.
+    names: Option<Vec<Box<str>>>,
 }
 
 impl<'p> Translation<'p> {
@@ -231,9 +249,7 @@ impl<'p> Translation<'p> {
     fn group(&mut self) -> Result<(), String> {
         self.last = Last::Nothing;
         if !self.take_str("?") {
-            self.open += 1;
-            self.out.push_str("(?:");
-            return Ok(());
+            return self.capture("");
         }
         if self.take_str("P<") || self.take_str("<") {
             let (name, rest) = self
@@ -246,11 +262,26 @@ impl<'p> Translation<'p> {
                 ));
             }
             self.rest = rest;
-            self.open += 1;
-            self.out.push_str("(?:");
-            return Ok(());
+            return self.capture(name);
         }
         self.flags()
+    }
+
+    fn capture(&mut self, name: &str) -> Result<(), String> {
+        self.open += 1;
+        let Some(names) = &mut self.names else {
+            self.out.push_str("(?:");
+            return Ok(());
+        };
+        if !name.is_empty() && names.iter().any(|known| **known == *name) {
+            return Err(format!("two groups are called `{name}`"));
+        }
+        if names.len() >= MAX_GROUPS {
+            return Err(format!("it has more than {MAX_GROUPS} groups"));
+        }
+        names.push(name.into());
+        self.out.push('(');
+        Ok(())
     }
 
     /// After `(?`: flags that end in `:` (a group) or `)` (from here on).

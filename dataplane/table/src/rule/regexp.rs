@@ -12,6 +12,21 @@ const SIZE_LIMIT: usize = 1 << 20;
 /// Most scratch space per pattern and thread, in bytes; what needs more is matched more slowly.
 const SCRATCH_LIMIT: usize = 256 << 10;
 
+/// Compiles what was translated; the error says why not.
+pub(crate) fn build(translated: &str) -> Result<Regex, String> {
+    RegexBuilder::new(translated)
+        .size_limit(SIZE_LIMIT)
+        .dfa_size_limit(SCRATCH_LIMIT)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => {
+                "it compiles to more than 1 MiB; lower its repetition counts".to_owned()
+            }
+            // The last line names the problem; those before it draw the translated pattern.
+            error => error.to_string().lines().last().unwrap_or_default().to_owned(),
+        })
+}
+
 /// A compiled pattern; matches anywhere in the text unless anchored.
 #[derive(Debug)]
 pub(crate) struct Pattern {
@@ -40,17 +55,7 @@ pub(super) fn compile(argument: &Argument) -> Result<Pattern, RuleError> {
         )
     };
     let translated = re2::translate(&argument.value).map_err(|problem| refuse(&problem))?;
-    let regex = RegexBuilder::new(&translated)
-        .size_limit(SIZE_LIMIT)
-        .dfa_size_limit(SCRATCH_LIMIT)
-        .build()
-        .map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => {
-                refuse("it compiles to more than 1 MiB; lower its repetition counts")
-            }
-            // The last line names the problem; those before it draw the translated pattern.
-            error => refuse(error.to_string().lines().last().unwrap_or_default()),
-        })?;
+    let regex = build(&translated).map_err(|problem| refuse(&problem))?;
     Ok(Pattern {
         written: argument.value.as_str().into(),
         regex,

@@ -128,6 +128,7 @@ mod tests {
                 rule: Arc::new(Rule::parse_http(rule).unwrap()),
                 priority: 1,
                 action: Action::Forward(service().into()),
+                middlewares: None,
             },
             slot: Default::default(),
         })

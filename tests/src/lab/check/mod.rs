@@ -7,6 +7,7 @@
 pub mod clients;
 pub mod inject;
 pub mod probe;
+pub mod register;
 pub mod schedule;
 pub mod verdict;
 
@@ -170,6 +171,10 @@ fn watch(lab: &Lab, settings: &Settings, seed: u64, events: &[Event]) -> Result<
             .map(|node| scope.spawn(move || clients::observe(node, shared)))
             .collect();
         let mover = scope.spawn(move || clients::transfer(lab, seed, shared));
+        let registers: Vec<_> = lab
+            .nodes()
+            .map(|node| scope.spawn(move || register::client(node, lab.size(), seed, shared)))
+            .collect();
         let injected = inject::run(lab, settings, events, shared).and_then(|()| together(lab));
         // Whatever happened: the threads end.
         shared.stop.store(true, Ordering::Relaxed);
@@ -183,11 +188,16 @@ fn watch(lab: &Lab, settings: &Settings, seed: u64, events: &[Event]) -> Result<
             .map(|thread| thread.join().expect(join))
             .collect();
         let transfers: Vec<Transfer> = mover.join().expect(join);
+        let register = registers
+            .into_iter()
+            .flat_map(|thread| thread.join().expect(join))
+            .collect();
         injected?;
         Ok(Record {
             probes,
             seen,
             transfers,
+            register,
         })
     })
 }

@@ -6,12 +6,13 @@
 //! 3. What a kernel was granted under grows.
 //! 4. A token has one holder, whoever is asked, and within a life of a node the tokens that it tells of grow.
 //! 5. What was seen, with the transfers that were confirmed, has one order.
+//! 6. What was written and read of a member over the API has one, too: each read is of the last write before it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use constellation_ebpf_loader::steering::Granted;
-use constellation_history::{Object, Operation, Verdict, check};
+use constellation_history::{Object, Operation, Register, Verdict, check};
 
 use super::clients::{Seen, Transfer};
 use super::probe::{Probe, Reading};
@@ -25,6 +26,8 @@ pub struct Record {
     pub seen: Vec<Vec<Seen>>,
     /// What was asked of them.
     pub transfers: Vec<Transfer>,
+    /// What was written and read of the last member.
+    pub register: Vec<Operation<Register>>,
 }
 
 /// How much was seen.
@@ -40,6 +43,12 @@ pub struct Counts {
     pub transfers: usize,
     /// The longest time in which nobody was let in anywhere, in milliseconds.
     pub gap: u64,
+    /// Writes of the register that were confirmed.
+    pub writes: usize,
+    /// Writes of which nobody heard whether they took effect.
+    pub unheard: usize,
+    /// Reads of it that were answered.
+    pub reads: usize,
 }
 
 /// What came of it.
@@ -65,8 +74,16 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} connections tried, {} let in, {} grants in force, {} transfers confirmed, nobody let in for {} ms at most",
-            self.probes, self.accepted, self.tokens, self.transfers, self.gap
+            "{} connections tried, {} let in, {} grants in force, {} transfers confirmed, nobody let in for {} ms at most; \
+             register: {} writes confirmed, {} unheard of, {} reads",
+            self.probes,
+            self.accepted,
+            self.tokens,
+            self.transfers,
+            self.gap,
+            self.writes,
+            self.unheard,
+            self.reads
         )
     }
 }
@@ -109,6 +126,7 @@ pub fn judge(record: &Record) -> Judgement {
     alone(&proven, &mut violations);
     told(&record.seen, &mut violations);
     one_order(&proven, &record.transfers, &mut violations);
+    register(&record.register, &mut violations);
     let counts = count(record, &proven);
     if counts.tokens == 0 {
         violations.push(
@@ -309,6 +327,24 @@ fn one_order(proven: &[Proven], transfers: &[Transfer], violations: &mut Vec<Str
     }
 }
 
+fn register(history: &[Operation<Register>], violations: &mut Vec<String>) {
+    match check(history, 2_000_000) {
+        Verdict::Linearizable => {}
+        Verdict::Not => {
+            violations.push(format!(
+                "what was written and read over the API has no order in which each read is of the last write: {} operations",
+                history.len()
+            ));
+            let mut history: Vec<_> = history.iter().collect();
+            history.sort_by_key(|one| one.called);
+            violations.extend(history.iter().map(|one| format!("{one:?}")));
+        }
+        Verdict::Undecided => violations.push(
+            "the search for an order of what was written and read over the API was given up".to_owned(),
+        ),
+    }
+}
+
 fn count(record: &Record, proven: &[Proven]) -> Counts {
     let probes = record.probes.iter().flatten();
     let mut accepts: Vec<u64> = probes
@@ -322,6 +358,11 @@ fn count(record: &Record, proven: &[Proven]) -> Counts {
         .map(|pair| pair[1] - pair[0])
         .max()
         .unwrap_or_default();
+    let writes = |heard: bool| {
+        let of = record.register.iter();
+        of.filter(|one| matches!(one.what, Register::Write(_)) && one.returned.is_some() == heard)
+            .count()
+    };
     let mut tokens: Vec<u64> = proven.iter().map(|one| one.token).collect();
     tokens.sort_unstable();
     tokens.dedup();
@@ -335,6 +376,13 @@ fn count(record: &Record, proven: &[Proven]) -> Counts {
             .filter(|transfer| transfer.returned.is_some())
             .count(),
         gap: gap / 1_000_000,
+        writes: writes(true),
+        unheard: writes(false),
+        reads: record
+            .register
+            .iter()
+            .filter(|one| matches!(one.what, Register::Read(_)))
+            .count(),
     }
 }
 

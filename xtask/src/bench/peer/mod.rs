@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::identity::Identity;
 use super::pin::Pin;
-use super::scenario::Hosts;
+use super::scenario::{Hosts, Scenario};
 use super::wheel::Wheel;
 use crate::workspace;
 
@@ -59,11 +59,34 @@ pub(super) struct Site<'a> {
     pub(super) backend: u16,
     /// The hosts that are routed; others are refused.
     pub(super) hosts: Hosts,
+    /// Whether routers run [`CHAIN`].
+    pub(super) chain: bool,
     /// What TLS serves.
     pub(super) identity: &'a Identity,
 }
 
+/// Five middlewares that many sites have, none of which ends a request of the bench.
+const CHAIN: &str = "\
+  middlewares:
+    known: { ipAllowList: { sourceRange: [127.0.0.0/8] } }
+    rate: { rateLimit: { average: 1000000000, burst: 1000000000 } }
+    secure:
+      headers:
+        customRequestHeaders: { X-Bench: \"1\" }
+        customResponseHeaders: { X-Powered-By: \"\" }
+        frameDeny: true
+        contentTypeNosniff: true
+        referrerPolicy: same-origin
+    strip: { stripPrefix: { prefixes: [/bench] } }
+    small: { compress: {} }
+";
+
 impl Proxy {
+    /// Whether it can be set up for a scenario.
+    pub(super) fn fits(self, scenario: Scenario) -> bool {
+        !scenario.has_chain() || matches!(self, Self::Constellation | Self::Traefik)
+    }
+
     /// The name in the report.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -155,11 +178,19 @@ fn dynamic(site: &Site<'_>) -> String {
     let mut router = |name: String, host: &str, rest: &str| {
         text += &format!("    {name}: {{ rule: \"Host(`{host}`)\", service: bench, {rest} }}\n");
     };
+    let web = if site.chain {
+        "entryPoints: [web], middlewares: [known, rate, secure, strip, small]"
+    } else {
+        "entryPoints: [web]"
+    };
     for (number, host) in site.hosts.names().enumerate() {
-        router(format!("plain{number}"), &host, "entryPoints: [web]");
+        router(format!("plain{number}"), &host, web);
         if site.tls.is_some() {
             router(format!("tls{number}"), &host, "entryPoints: [websecure], tls: {}");
         }
+    }
+    if site.chain {
+        text += CHAIN;
     }
     text += &format!(
         "  services:\n    bench: {{ loadBalancer: {{ servers: [{{ url: \"http://127.0.0.1:{}\" }}] }} }}\n",

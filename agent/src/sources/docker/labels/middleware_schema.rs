@@ -239,6 +239,16 @@ static NAME_PARTS: Object = group(&[
     field("domainComponent", Flag),
 ]);
 
+static ISSUER_PARTS: Object = group(&[
+    field("country", Flag),
+    field("province", Flag),
+    field("locality", Flag),
+    field("organization", Flag),
+    field("commonName", Flag),
+    field("serialNumber", Flag),
+    field("domainComponent", Flag),
+]);
+
 static CLIENT_CERTIFICATE: Object = group(&[
     field("pem", Flag),
     field(
@@ -248,7 +258,7 @@ static CLIENT_CERTIFICATE: Object = group(&[
             field("notBefore", Flag),
             field("sans", Flag),
             field("subject", Group(&NAME_PARTS)),
-            field("issuer", Group(&NAME_PARTS)),
+            field("issuer", Group(&ISSUER_PARTS)),
             field("serialNumber", Flag),
         ])),
     ),

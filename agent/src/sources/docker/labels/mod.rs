@@ -12,6 +12,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod values;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::sources::Section;
+
+pub use self::values::middleware;
 
 pub use self::streams::{
     LabelledTcp, LabelledTcpServer, LabelledTcpService, LabelledUdp, LabelledUdpService,

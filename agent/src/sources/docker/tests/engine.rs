@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use constellation_config::DockerProvider;
+use constellation_tests::docker::fake::FakeEngine;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::fake::FakeEngine;
 use super::{exited, inspection, problems, provider, routers, servers};
 use crate::sources::{Contribution, SourceHandle, SourceState, docker};
 

@@ -2,7 +2,6 @@
 
 mod address;
 mod engine;
-mod fake;
 mod lifecycle;
 mod merge;
 mod options;

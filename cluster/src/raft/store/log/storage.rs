@@ -54,7 +54,9 @@ impl RaftLogStorage<Types> for LogStore {
             },
             ErrorSubject::Vote,
         )
-        .await
+        .await?;
+        self.shared.counting.voted(self.shared.node, vote);
+        Ok(())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote<NodeId>>, StorageError<NodeId>> {

@@ -2,6 +2,7 @@
 
 use constellation_boot_time::BootTime;
 use constellation_ebpf_loader::steering::{Granted, Issuer};
+use constellation_history::{Operation, Register};
 
 use super::{Judgement, Probe, Reading, Record, Seen, Transfer, judge};
 
@@ -146,6 +147,39 @@ fn a_confirmed_transfer_ends_a_token() {
         ]])
     };
     assert!(broken(&judge(&record), "no order"), "{:?}", judge(&record));
+}
+
+#[test]
+fn a_read_of_what_was_overwritten_is_noticed() {
+    let of = |called, returned, what| Operation {
+        called,
+        returned,
+        what,
+    };
+    let record = |register| Record {
+        register,
+        ..of_one_grant()
+    };
+    let fine = record(vec![
+        of(0, Some(10), Register::Write(1)),
+        of(5, Some(6), Register::Read(0)),
+        of(20, None, Register::Write(2)),
+        of(30, Some(40), Register::Read(1)),
+        of(50, Some(60), Register::Read(2)),
+    ]);
+    let judgement = judge(&fine);
+    assert!(judgement.violations.is_empty(), "{judgement:?}");
+    let counts = judgement.counts;
+    assert_eq!((counts.writes, counts.unheard, counts.reads), (1, 1, 3));
+    let stale = record(vec![
+        of(0, Some(10), Register::Write(1)),
+        of(20, Some(30), Register::Read(0)),
+    ]);
+    assert!(broken(&judge(&stale), "of the last write"), "{:?}", judge(&stale));
+}
+
+fn of_one_grant() -> Record {
+    of(vec![vec![probe(100, grant(5, 900), true)]])
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A scripted engine: Docker's API on a Unix socket, as far as the provider uses it.
+//! A scripted engine: Docker's API on a Unix socket, as far as the provider uses it. For what no real engine does when it is
+//! asked to, and for what would be lost in the time that a real container takes to start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,30 +18,41 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// What the engine says, and what it was asked.
-#[derive(Default)]
-pub(super) struct Script {
-    pub(super) containers: BTreeMap<String, Value>,
+#[derive(Debug, Default)]
+pub struct Script {
+    /// The answers to inspections, by id.
+    pub containers: BTreeMap<String, Value>,
     /// Ids whose inspection never answers.
-    pub(super) stuck: BTreeSet<String>,
+    pub stuck: BTreeSet<String>,
     /// Ids whose inspection is not JSON.
-    pub(super) garbled: BTreeSet<String>,
-    pub(super) inspected: Vec<String>,
-    pub(super) lists: usize,
+    pub garbled: BTreeSet<String>,
+    /// The ids that were inspected, in their order.
+    pub inspected: Vec<String>,
+    /// How often the list was read.
+    pub lists: usize,
     /// The queries of all event streams.
-    pub(super) subscriptions: Vec<BTreeMap<String, String>>,
+    pub subscriptions: Vec<BTreeMap<String, String>>,
     streams: Vec<mpsc::UnboundedSender<Bytes>>,
 }
 
 /// A running fake. It stops when dropped.
-pub(super) struct FakeEngine {
+#[derive(Debug)]
+pub struct FakeEngine {
     directory: tempfile::TempDir,
     script: Arc<Mutex<Script>>,
     stop: CancellationToken,
 }
 
+impl Default for FakeEngine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl FakeEngine {
     /// Not listening yet.
-    pub(super) fn new() -> Self {
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
             script: Arc::default(),
@@ -48,20 +60,25 @@ impl FakeEngine {
         }
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
         self.directory.path().join("docker.sock")
     }
 
-    pub(super) fn endpoint(&self) -> String {
+    /// The same, for `providers.docker.endpoint`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
-    pub(super) fn script(&self) -> MutexGuard<'_, Script> {
+    /// What it says and was asked.
+    pub fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap()
     }
 
-    /// Starts to listen, or does so again after [`Self::crash`].
-    pub(super) fn listen(&mut self) {
+    /// Starts to listen on the runtime of the caller, or does so again after [`Self::crash`].
+    pub fn listen(&mut self) {
         self.stop = CancellationToken::new();
         let listener = UnixListener::bind(self.socket()).unwrap();
         let router = Router::new()
@@ -78,24 +95,25 @@ impl FakeEngine {
     }
 
     /// Stops to listen and ends all event streams.
-    pub(super) fn crash(&self) {
+    pub fn crash(&self) {
         self.stop.cancel();
         std::fs::remove_file(self.socket()).unwrap();
         self.end_events();
     }
 
-    pub(super) fn end_events(&self) {
+    /// Ends all event streams.
+    pub fn end_events(&self) {
         self.script().streams.clear();
     }
 
     /// Puts a container there without a word.
-    pub(super) fn put(&self, inspection: &Value) {
+    pub fn put(&self, inspection: &Value) {
         let id = inspection["Id"].as_str().unwrap().to_owned();
         self.script().containers.insert(id, inspection.clone());
     }
 
     /// Puts a container there and says what happened to it.
-    pub(super) fn happen(&self, action: &str, inspection: &Value) {
+    pub fn happen(&self, action: &str, inspection: &Value) {
         self.put(inspection);
         self.say(&json!({
             "Type": "container", "Action": action, "Actor": {"ID": inspection["Id"]}, "time": 1_767_225_600,
@@ -103,7 +121,7 @@ impl FakeEngine {
     }
 
     /// Says something on all event streams.
-    pub(super) fn say(&self, event: &Value) {
+    pub fn say(&self, event: &Value) {
         let line = Bytes::from(format!("{event}\n"));
         self.script()
             .streams

