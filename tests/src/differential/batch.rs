@@ -15,7 +15,7 @@ use super::case::{Case, Container, Expect, Request};
 use super::client::{Client, Route};
 use super::compare::Outcome;
 use super::engine::Engine;
-use super::side::{MARKER, Providers, Side};
+use super::side::{MARKER, Providers, Second, Side};
 use super::site::{PORTS, Site};
 use crate::certificates::replace;
 use crate::eventually;
@@ -42,8 +42,8 @@ pub(super) struct Bench {
 pub(super) type Outcomes = [Outcome; 2];
 
 impl Bench {
-    /// Starts everything. `calibrate`: a second Traefik stands in for ours.
-    pub(super) async fn start(traefik: &std::path::Path, calibrate: bool) -> Self {
+    /// Starts everything.
+    pub(super) async fn start(traefik: &std::path::Path, with: Second) -> Self {
         let site = Site::claim();
         let directory = tempfile::Builder::new()
             .prefix("constellation-differential-")
@@ -59,10 +59,10 @@ impl Bench {
             docker: &socket,
         };
         let first = Side::traefik(traefik, &site, 0, providers, directory.path()).await;
-        let second = if calibrate {
-            Side::traefik(traefik, &site, 1, providers, directory.path()).await
-        } else {
-            Side::constellation(&site, providers).await
+        let second = match with {
+            Second::Constellation => Side::constellation(&site, providers).await,
+            Second::Traefik => Side::traefik(traefik, &site, 1, providers, directory.path()).await,
+            Second::Provider => Side::provided(traefik, &site, providers, directory.path()).await,
         };
         let sides = [first, second];
         Self {

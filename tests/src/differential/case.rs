@@ -21,6 +21,8 @@ pub(super) struct Case {
     pub(super) number: u64,
     /// `http` of a file: sections with objects.
     pub(super) http: Map<String, Value>,
+    /// What it is about, for the report.
+    pub(super) subject: String,
     /// What the Docker engine has.
     pub(super) containers: Vec<Container>,
     /// Sent in this order.

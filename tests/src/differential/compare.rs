@@ -102,15 +102,8 @@ pub(super) fn compare(theirs: &Outcome, ours: &Outcome) -> Vec<Part> {
 /// An answer without what depends on chance or time.
 fn comparable(answer: &Answered) -> Answered {
     let mut answer = answer.clone();
-    let first = |name: &str| answer.headers.get(name).and_then(|lines| lines.first()).cloned();
-    let encoding = first("content-encoding").unwrap_or_default();
     // Two compressors make different bytes of the same.
-    if ["gzip", "br", "zstd"].contains(&&*encoding) {
-        answer.body = if answer.body.is_empty() {
-            String::new()
-        } else {
-            format!("something in {encoding}")
-        };
+    if answer.compressed {
         answer.headers.remove("content-length");
     }
     // How long one has to wait gets less meanwhile.
@@ -203,6 +196,7 @@ mod tests {
                 status,
                 headers: headers.clone(),
                 body: String::new(),
+                compressed: false,
             }),
             received: backend
                 .into_iter()

@@ -163,7 +163,10 @@ async fn a_node_that_finds_nothing_does_not_make_it_forget() {
     // Polled meanwhile, and told so.
     eventually("Traefik has asked", async || {
         let labels = [("answer", "unavailable")];
-        let asked = node.metrics().await.sum("constellation_traefik_document_answers_total", &labels);
+        let asked = node
+            .metrics()
+            .await
+            .sum("constellation_traefik_document_answers_total", &labels);
         (asked > 1.0).then_some(()).ok_or(asked)
     })
     .await;

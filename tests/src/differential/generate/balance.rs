@@ -15,6 +15,7 @@ const HOST: &str = "a.test";
 /// Makes the case of this number.
 pub(super) fn case(rng: &mut Rng, number: u64, site: u8) -> Case {
     let mut draft = Draft::new(number, site);
+    draft.case.subject = "balance".to_owned();
     let (service, requests) = match rng.u8(..7) {
         0 => shares(rng, &mut draft),
         1 => weighted(rng, &mut draft),
@@ -238,7 +239,11 @@ fn errors(rng: &mut Rng, draft: &mut Draft) -> (String, Vec<Request>) {
         request.method = pick(rng, &["GET", "PUT", "HEAD"]).to_owned();
         let reply = Reply {
             // Seldom, or the servers count as broken and the tries as too many.
-            status: if number % 8 == 7 { [404, 500, 502, 503][rng.usize(..4)] } else { 200 },
+            status: if number % 8 == 7 {
+                [404, 500, 502, 503][rng.usize(..4)]
+            } else {
+                200
+            },
             body: "words".into(),
             ..Reply::default()
         };
