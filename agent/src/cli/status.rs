@@ -265,15 +265,7 @@ mod tests {
 
     #[test]
     fn the_summary_names_listeners_sources_and_problems() {
-        let nodes = json!([
-            {"name": "edge-1", "this": true, "online": true, "cordoned": false, "draining": false, "voter": true,
-             "leader": true, "witness": false, "priority": 7, "region": null, "version": null, "address": null,
-             "leases": ["lb_leader"]},
-            {"name": "edge-2", "this": false, "online": false, "cordoned": true, "draining": false, "voter": true,
-             "leader": false, "witness": true, "priority": null, "region": null, "version": null, "address": null,
-             "leases": []},
-        ]);
-        let answer = json!({
+        let mut answer = json!({
             "service": "constellation", "node": "edge-1", "domain": "example.test", "region": null,
             "priority": 7, "version": "0.1.0", "status": "degraded", "draining": false,
             "uptime_seconds": 61, "config_file": null, "generation": 4, "routers": 2, "services": 2,
@@ -294,12 +286,21 @@ mod tests {
                       "attack": {"under_attack": true, "xdp": "auto", "by_hand": false}},
             "virtual_ips": {"state": "active", "reason": null, "stand_in": null, "addresses": ["10.0.0.9/24 at eth0"],
                             "remaining_seconds": 1.5, "set_aside_seconds": 0.0, "announced": 1},
-            "mode": "behind-traefik",
-            "traefik_provider": {"address": "127.0.0.1:8081", "failover": "127.0.0.1:8082", "ready": true, "reason": null,
-                                 "routers": 2, "services": 2, "bytes": 99, "etag": "x",
-                                 "left_out": [{"subject": "middleware m@file", "message": "no kind"}]},
             "quorum": false,
-            "cluster_nodes": nodes,
+            "cluster_nodes": [
+                {"name": "edge-1", "this": true, "online": true, "cordoned": false, "draining": false, "voter": true,
+                 "leader": true, "witness": false, "priority": 7, "region": null, "version": null, "address": null,
+                 "leases": ["lb_leader"]},
+                {"name": "edge-2", "this": false, "online": false, "cordoned": true, "draining": false, "voter": true,
+                 "leader": false, "witness": true, "priority": null, "region": null, "version": null, "address": null,
+                 "leases": []},
+            ],
+        });
+        answer["mode"] = "behind-traefik".into();
+        answer["traefik_provider"] = json!({
+            "address": "127.0.0.1:8081", "failover": "127.0.0.1:8082", "ready": true, "reason": null,
+            "routers": 2, "services": 2, "bytes": 99, "etag": "x",
+            "left_out": [{"subject": "middleware m@file", "message": "no kind"}],
         });
         let mut text = String::new();
         render(
