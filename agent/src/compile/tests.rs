@@ -6,6 +6,7 @@ mod kinds;
 mod middlewares;
 mod objects;
 mod options;
+mod shaping;
 mod tls;
 mod traefik;
 

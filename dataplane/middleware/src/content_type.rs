@@ -1,7 +1,7 @@
 //! `contentType`: a type for responses that have none, guessed from the first bytes as the WHATWG's MIME sniffing standard
-//! describes and Go does it.
+//! describes and Go does it. A response of unknown length stays without: its head does not wait for its body.
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use pingora_http::ResponseHeader;
 
 use crate::Unfit;
@@ -14,13 +14,18 @@ const LOOKED_AT: usize = 512;
 pub struct DetectType;
 
 impl DetectType {
+    /// Whether the begin of the body is needed.
+    pub(crate) fn looks_at_body(&self, response: &ResponseHeader) -> bool {
+        let headers = &response.headers;
+        let encoding = headers.get(CONTENT_ENCODING);
+        headers.contains_key(CONTENT_LENGTH)
+            && !headers.contains_key(CONTENT_TYPE)
+            && encoding.is_none_or(|encoding| encoding.is_empty())
+    }
+
     /// `first`: the begin of the body.
     pub(crate) fn leave(&self, response: &mut ResponseHeader, first: &[u8]) -> Result<(), Unfit> {
-        let encoded = response
-            .headers
-            .get(CONTENT_ENCODING)
-            .is_some_and(|encoding| !encoding.is_empty());
-        if first.is_empty() || encoded || response.headers.contains_key(CONTENT_TYPE) {
+        if first.is_empty() || !self.looks_at_body(response) {
             return Ok(());
         }
         Ok(response.insert_header("Content-Type", detect(first))?)
@@ -195,13 +200,16 @@ mod tests {
 
     #[test]
     fn only_what_has_no_type_gets_one() {
+        const LENGTH: (&str, &str) = ("Content-Length", "2");
         // headers, first bytes, type after
         let cases: &[(&[(&'static str, &'static str)], &[u8], Option<&str>)] = &[
-            (&[], b"hi", Some(PLAIN)),
-            (&[], b"", None),
-            (&[("Content-Type", "")], b"hi", Some("")),
-            (&[("Content-Type", "a/b")], b"hi", Some("a/b")),
-            (&[("Content-Encoding", "gzip")], b"hi", None),
+            (&[LENGTH], b"hi", Some(PLAIN)),
+            (&[LENGTH], b"", None),
+            (&[], b"hi", None),
+            (&[LENGTH, ("Content-Type", "")], b"hi", Some("")),
+            (&[LENGTH, ("Content-Type", "a/b")], b"hi", Some("a/b")),
+            (&[LENGTH, ("Content-Encoding", "gzip")], b"hi", None),
+            (&[LENGTH, ("Content-Encoding", "")], b"hi", Some(PLAIN)),
         ];
         for (headers, first, expected) in cases {
             let mut response = ResponseHeader::build(200, None).unwrap();

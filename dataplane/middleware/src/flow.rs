@@ -72,9 +72,12 @@ pub enum Later {
 }
 
 impl Later {
-    /// Whether it has to see how the body begins before the head of the response goes to the client.
-    pub fn looks_at_body(&self) -> bool {
-        matches!(self, Self::DetectType(_))
+    /// Whether it has to see how the body of this response begins before its head goes to the client.
+    pub fn looks_at_body(&self, response: &ResponseHeader) -> bool {
+        match self {
+            Self::DetectType(later) => later.looks_at_body(response),
+            _ => false,
+        }
     }
 
     /// What the body of the request goes through on its way to the service.

@@ -1,7 +1,7 @@
 //! A response on its way to the client, while the rest of the request is on its way to the back end.
 
 use bytes::{Bytes, BytesMut};
-use constellation_middleware::{Buffers, Later};
+use constellation_middleware::Buffers;
 use constellation_table::Live;
 use http::{Method, Version, header};
 use pingora_core::protocols::http::ServerSession;
@@ -88,7 +88,7 @@ impl App {
         self.clean(exchange, &mut head)?;
         let upgraded = upstream.was_upgraded();
         let mut begin = Begin::default();
-        if let Some(wanted) = wanted_first(exchange).filter(|_| !end && !upgraded) {
+        if let Some(wanted) = wanted_first(exchange, &head).filter(|_| !end && !upgraded) {
             begin = gather(session, exchange, upstream, body, &mut body_done, wanted).await?;
             if begin.too_long {
                 let own = Own::of_middleware(Buffers::too_long_response())?;
@@ -311,12 +311,12 @@ enum Wanted {
 }
 
 /// What of the body has to be there before the head goes on; `None`: nothing.
-fn wanted_first(exchange: &Exchange) -> Option<Wanted> {
+fn wanted_first(exchange: &Exchange, head: &ResponseHeader) -> Option<Wanted> {
     if let Some(buffers) = &exchange.buffers {
         let (most, refused) = buffers.most_of_response();
         return Some(Wanted::Whole { most, refused });
     }
-    let looks = exchange.later.iter().any(Later::looks_at_body);
+    let looks = exchange.later.iter().any(|later| later.looks_at_body(head));
     looks.then_some(Wanted::First)
 }
 

@@ -39,7 +39,11 @@ impl RequestChanges {
         let mut host = None;
         let mut changes = Vec::new();
         for (name, value) in fields {
-            let (field, value) = read("customRequestHeaders", name, value)?;
+            let (field, mut value) = read("customRequestHeaders", name, value)?;
+            if let Some(value) = &mut value {
+                // It may be a credential: no print shows it, and no table of HTTP/2 keeps it.
+                value.set_sensitive(true);
+            }
             if field.name == HOST {
                 host = value;
             } else if OF_THE_PROXY.contains(&field.name.as_str()) {

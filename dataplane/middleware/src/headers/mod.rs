@@ -22,8 +22,8 @@ pub(crate) use cors::preflight;
 use custom::{RequestChanges, ResponseChanges};
 use security::Security;
 
-/// The options of [`Headers`], as written.
-#[derive(Debug, Default)]
+/// The options of [`Headers`], as written. No print shows them: values may be credentials.
+#[derive(Default)]
 pub struct HeadersOptions<'o> {
     /// Names and values; an empty value removes the header. `Host` is replaced and never removed.
     pub request: Vec<(&'o str, &'o str)>,

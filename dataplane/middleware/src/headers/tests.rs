@@ -85,6 +85,19 @@ fn headers_of_requests_are_set_and_removed() {
 }
 
 #[test]
+fn values_for_requests_are_not_shown() {
+    let options = HeadersOptions {
+        request: vec![("Authorization", "SECRET"), ("Host", "SECRET.test")],
+        ..HeadersOptions::default()
+    };
+    let middleware = Headers::new(&options, &mut Vec::new()).unwrap();
+    assert!(!format!("{middleware:?}").contains("SECRET"));
+    let mut request = asked("GET", &[]);
+    served(&middleware, &mut request, false, &[]);
+    assert_eq!(request.headers["authorization"], "SECRET");
+}
+
+#[test]
 fn custom_headers_win_over_those_about_security_and_cross_origin_ones_over_both() {
     let origins = texts(&["*"]);
     let options = HeadersOptions {
