@@ -10,6 +10,7 @@ mod duplex;
 mod failover;
 mod forwarding;
 mod guarding;
+mod handed;
 mod health;
 mod hostile;
 mod limits;

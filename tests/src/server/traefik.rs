@@ -9,7 +9,8 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use super::daemon::{Daemon, Recipe, directory, free};
-use crate::client::get;
+use crate::client::http::request;
+use crate::client::{Client, get};
 use crate::{eventually, require};
 
 /// Where the wheel has the program, below a directory `peers` of the target directory (`cargo xtask bench` puts it there).
@@ -82,18 +83,18 @@ pub fn levels(log: &str) -> BTreeMap<String, usize> {
 
 /// The lines that say of a document or of an object in it that Traefik does not take it.
 pub fn refusals(log: &str) -> Vec<String> {
+    // That nobody answers is another matter, and so is what every start says.
+    let others = [
+        "connection refused",
+        "received non-ok response code",
+        "EOF",
+        "connection reset",
+        "aliasHeadersStrategy",
+        "encoded characters",
+    ];
     let of_content = |line: &&str| {
-        let bad = ["error", "warn"]
-            .iter()
-            .any(|level| line.contains(&format!("\"level\":\"{level}\"")));
-        // That nobody answers is another matter.
-        let nobody = [
-            "connection refused",
-            "received non-ok response code",
-            "EOF",
-            "connection reset",
-        ];
-        bad && !nobody.iter().any(|words| line.contains(words))
+        let is_bad = line.contains("\"level\":\"error\"") || line.contains("\"level\":\"warn\"");
+        is_bad && !others.iter().any(|words| line.contains(words))
     };
     log.lines().filter(of_content).map(str::to_owned).collect()
 }
@@ -191,6 +192,11 @@ fn command(program: &Path, web: SocketAddr, api: SocketAddr, more: &[String]) ->
 }
 
 async fn answers(api: SocketAddr) -> Result<(), String> {
-    let stream = tokio::net::TcpStream::connect(api).await;
-    stream.map(drop).map_err(|error| error.to_string())
+    let mut client = Client::h1(api).await.map_err(|error| error.to_string())?;
+    let asked = request(http::Method::GET, &api.to_string(), "/api/rawdata");
+    let answer = client.send(asked).await.map_err(|error| error.to_string())?;
+    match answer.status.is_success() {
+        true => Ok(()),
+        false => Err(answer.status.to_string()),
+    }
 }
