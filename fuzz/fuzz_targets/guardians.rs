@@ -32,7 +32,7 @@ static KINDS: LazyLock<Vec<Middleware>> = LazyLock::new(|| {
     };
     let kinds = [
         Kind::BasicAuth(BasicAuth::new(sha, "", identity()).expect("users").0),
-        Kind::DigestAuth(DigestAuth::new(md5, "", identity()).expect("users").0),
+        Kind::DigestAuth(Box::new(DigestAuth::new(md5, "", identity()).expect("users").0)),
         list(0, &[]),
         list(2, &[]),
         list(0, &["10.0.0.0/8"]),

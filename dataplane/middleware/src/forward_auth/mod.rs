@@ -308,14 +308,16 @@ impl ForwardAuth {
             .and_then(|name| answer.headers.get(name));
         let user = user.map(|user| String::from_utf8_lossy(user.as_bytes()).into());
         let later = (!self.cookies.is_empty()).then(|| {
-            let cookies = answer
-                .headers
-                .get_all(SET_COOKIE)
-                .iter()
-                .filter(|cookie| is_called(cookie, &self.cookies));
+            let cookies = answer.headers.get_all(SET_COOKIE).iter();
+            let named = cookies.filter(|cookie| is_called(cookie, &self.cookies)).cloned();
+            // Nobody prints them.
+            let secret = named.map(|mut cookie| {
+                cookie.set_sensitive(true);
+                cookie
+            });
             Later::AuthCookies(AuthCookies {
                 names: self.cookies.clone(),
-                cookies: cookies.cloned().collect(),
+                cookies: secret.collect(),
             })
         });
         Ok(match (user, later) {

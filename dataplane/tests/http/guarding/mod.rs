@@ -67,7 +67,7 @@ async fn a_challenge_is_new_each_time() {
     let backend = Backend::fixed("ok").await;
     let user = "u:traefik:00000000000000000000000000000000";
     let (digest, _) = DigestAuth::new([user].into_iter(), "", Identity::default()).unwrap();
-    let node = node(&backend, vec![Kind::DigestAuth(digest)]);
+    let node = node(&backend, vec![Kind::DigestAuth(Box::new(digest))]);
     let mut client = node.connect().await;
     let mut challenges = Vec::new();
     for _ in 0..2 {
