@@ -1,7 +1,8 @@
 //! The files that middlewares name, read and put in their place: what is compiled here and told to other nodes needs no
-//! file. What can't be read stays a path, with a problem that says why; compile refuses the middleware.
+//! file. What can't be read any more stands as it was read last; what never could be stays a path, and compile refuses the
+//! middleware. Either way a problem says why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::sync::Arc;
@@ -17,36 +18,46 @@ const MAX_BYTES: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Inliner {
     last: Vec<(Arc<Contribution>, Arc<Contribution>)>,
+    good: Good,
 }
+
+/// The last content of each file that could be read, by its path.
+type Good = BTreeMap<String, Confidential>;
 
 impl Inliner {
     /// The readings without paths in middlewares. `again`: files are read again although the reading is the same.
     pub(super) fn lay(&mut self, readings: &[Arc<Contribution>], again: bool) -> Vec<Arc<Contribution>> {
         let last = std::mem::take(&mut self.last);
+        let good = &mut self.good;
         let laid = readings.iter().map(|reading| {
             let known = last.iter().find(|(raw, _)| Arc::ptr_eq(raw, reading));
             let out = match known {
                 Some((_, out)) if !again => out.clone(),
-                Some((_, out)) => Some(inline(reading))
+                Some((_, out)) => Some(inline(reading, good))
                     .filter(|new| new != out)
                     .unwrap_or_else(|| out.clone()),
-                None => inline(reading),
+                None => inline(reading, good),
             };
             (reading.clone(), out)
         });
         self.last = laid.collect();
+        let middlewares = readings
+            .iter()
+            .flat_map(|reading| reading.dynamic.http.middlewares.values());
+        let named: BTreeSet<&str> = middlewares.flat_map(|middleware| middleware.files()).collect();
+        self.good.retain(|path, _| named.contains(path.as_str()));
         self.last.iter().map(|(_, out)| out.clone()).collect()
     }
 }
 
-fn inline(reading: &Arc<Contribution>) -> Arc<Contribution> {
+fn inline(reading: &Arc<Contribution>, good: &mut Good) -> Arc<Contribution> {
     let middlewares = reading.dynamic.http.middlewares.iter();
     let naming = middlewares.filter(|(_, middleware)| !middleware.files().is_empty());
     let mut changed = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, middleware) in naming {
         let mut middleware = Middleware::clone(middleware);
-        let errors = inline_one(&mut middleware);
+        let errors = inline_one(&mut middleware, good);
         problems.extend(errors.into_iter().map(|message| Problem {
             subject: format!("middleware {name}@{}", reading.provider),
             message,
@@ -62,14 +73,14 @@ fn inline(reading: &Arc<Contribution>) -> Arc<Contribution> {
     Arc::new(out)
 }
 
-/// What could not be read stays as it is.
-fn inline_one(middleware: &mut Middleware) -> Vec<String> {
+/// What never could be read stays as it is.
+fn inline_one(middleware: &mut Middleware, good: &mut Good) -> Vec<String> {
     let mut errors = Vec::new();
     if let Some(basic) = &mut middleware.basic_auth {
-        errors.extend(users(&mut basic.users_file, &mut basic.users));
+        errors.extend(users(&mut basic.users_file, &mut basic.users, good));
     }
     if let Some(digest) = &mut middleware.digest_auth {
-        errors.extend(users(&mut digest.users_file, &mut digest.users));
+        errors.extend(users(&mut digest.users_file, &mut digest.users, good));
     }
     if let Some(ClientTls { ca, cert, key, .. }) = middleware
         .forward_auth
@@ -77,53 +88,71 @@ fn inline_one(middleware: &mut Middleware) -> Vec<String> {
         .and_then(|auth| auth.tls.as_mut())
     {
         let mut secret = key.as_str().to_owned();
-        errors.extend(pem("tls.ca", ca));
-        errors.extend(pem("tls.cert", cert));
-        errors.extend(pem("tls.key", &mut secret));
+        errors.extend(pem("tls.ca", ca, good));
+        errors.extend(pem("tls.cert", cert, good));
+        errors.extend(pem("tls.key", &mut secret, good));
         *key = secret.into();
     }
     errors
 }
 
 /// Puts the users of a file before those that are given, which win.
-fn users(file: &mut String, users: &mut Vec<Confidential>) -> Option<String> {
+fn users(file: &mut String, users: &mut Vec<Confidential>, good: &mut Good) -> Option<String> {
     if file.is_empty() {
         return None;
     }
-    match read(file) {
-        Ok(text) => {
-            let lines = text.lines().map(str::trim);
-            let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-            let mut all: Vec<Confidential> = lines.map(Confidential::from).collect();
-            all.append(users);
-            *users = all;
-            file.clear();
-            None
-        }
-        Err(error) => Some(unreadable("usersFile", file, &error)),
+    let (text, error) = content("usersFile", file, good, |_| true);
+    if let Some(text) = text {
+        let lines = text.as_str().lines().map(str::trim);
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let mut all: Vec<Confidential> = lines.map(Confidential::from).collect();
+        all.append(users);
+        *users = all;
+        file.clear();
     }
+    error
 }
 
-fn pem(option: &str, value: &mut String) -> Option<String> {
+fn pem(option: &str, value: &mut String, good: &mut Good) -> Option<String> {
     if value.is_empty() || value.contains("-----BEGIN") {
         return None;
     }
-    match read(value) {
-        Ok(text) if text.contains("-----BEGIN") => {
-            *value = text;
-            None
-        }
-        Ok(_) => Some(unreadable(
-            option,
-            value,
-            &io::Error::other("it holds no PEM block"),
-        )),
-        Err(error) => Some(unreadable(option, value, &error)),
+    let (text, error) = content(option, value, good, |text| text.contains("-----BEGIN"));
+    if let Some(text) = text {
+        text.as_str().clone_into(value);
     }
+    error
 }
 
-fn unreadable(option: &str, path: &str, error: &io::Error) -> String {
-    format!("{option}: cannot read {path:?}: {error}; correct the path or the file's permissions")
+/// What a file holds, or held when it could be read last, and why it can't be read now.
+fn content(
+    option: &str,
+    path: &str,
+    good: &mut Good,
+    fits: fn(&str) -> bool,
+) -> (Option<Confidential>, Option<String>) {
+    let found = read(path).and_then(|text| match fits(&text) {
+        true => Ok(Confidential::from(text)),
+        false => Err(io::Error::other("it holds no PEM block")),
+    });
+    match found {
+        Ok(text) => {
+            good.insert(path.to_owned(), text.clone());
+            (Some(text), None)
+        }
+        Err(error) => {
+            let known = good.get(path).cloned();
+            let stands = if known.is_some() {
+                "; what was read of it before stands"
+            } else {
+                ""
+            };
+            let message = format!(
+                "{option}: cannot read {path:?}: {error}; correct the path or the file's permissions{stands}"
+            );
+            (known, Some(message))
+        }
+    }
 }
 
 fn read(path: &str) -> io::Result<String> {
@@ -209,6 +238,32 @@ mod tests {
                 "{problem:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_was_read_stands_until_it_can_be_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        fs::write(&path, "a:SECRET\n").unwrap();
+        let raw = || reading(json!({"basicAuth": {"usersFile": path}}));
+        let users = |names: &[&str]| reading(json!({"basicAuth": {"users": names}})).dynamic.clone();
+        let mut inliner = Inliner::default();
+        assert_eq!(inliner.lay(&[raw()], false)[0].dynamic, users(&["a:SECRET"]));
+        fs::remove_file(&path).unwrap();
+        let out = inliner.lay(&[raw()], false).remove(0);
+        assert_eq!(out.dynamic, users(&["a:SECRET"]));
+        assert!(
+            out.problems[0].message.ends_with("before stands"),
+            "{:?}",
+            out.problems
+        );
+        assert!(!format!("{inliner:?} {out:?}").contains("SECRET"));
+        fs::write(&path, "b:1\n").unwrap();
+        assert_eq!(inliner.lay(&[raw()], false)[0].dynamic, users(&["b:1"]));
+        // A file that nobody names any more is forgotten.
+        inliner.lay(&[], false);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(inliner.lay(&[raw()], false)[0].dynamic, raw().dynamic);
     }
 
     #[test]
