@@ -41,6 +41,7 @@ pub mod duration;
 pub mod dynamic;
 mod error;
 mod example;
+pub mod import;
 mod layer;
 mod load;
 mod raw;

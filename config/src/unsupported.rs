@@ -156,6 +156,13 @@ const PROVIDERS: [&str; 13] = [
 /// Sections of the dynamic configuration, which people put into the static file.
 const DYNAMIC: [&str; 5] = ["http", "tcp", "udp", "tls", "constellation"];
 
+/// The next step for a key that is known and not served.
+pub(crate) fn hint(path: &str) -> Option<&'static str> {
+    KEYS.iter()
+        .find(|(key, _)| same(key, path))
+        .map(|(_, hint)| *hint)
+}
+
 /// What to say of an unknown key of the static configuration.
 pub(crate) fn explain(path: &str) -> Option<Unknown> {
     let refuse = |message: &str, hint: &str| Some(Unknown::Refuse(message.to_owned(), hint.to_owned()));
@@ -177,7 +184,7 @@ pub(crate) fn explain(path: &str) -> Option<Unknown> {
     None
 }
 
-fn same(pattern: &str, path: &str) -> bool {
+pub(crate) fn same(pattern: &str, path: &str) -> bool {
     let (mut pattern, mut path) = (pattern.split('.'), path.split('.'));
     loop {
         match (pattern.next(), path.next()) {

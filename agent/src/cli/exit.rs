@@ -11,6 +11,10 @@ pub enum Exit {
     Failure,
     /// The command line is wrong (clap's own code).
     Usage,
+    /// What was imported differs in something.
+    Differs,
+    /// Something of what was imported has no counterpart.
+    Refused,
     /// No node answers, or an address is taken (EX_UNAVAILABLE).
     Unavailable,
     /// The operating system refused something (EX_OSERR).
@@ -30,6 +34,8 @@ Exit codes:
   0   done; for `run`: stopped by SIGTERM or SIGINT after draining
   1   failed, or a second signal cut the drain short
   2   the command line is wrong
+  3   `import`: something differs from what was imported
+  4   `import`: something of it has no counterpart here
   69  no node answers, or an address is taken
   71  the operating system refused something
   74  reading or writing failed
@@ -42,6 +48,8 @@ Exit codes:
             Self::Ok => 0,
             Self::Failure => 1,
             Self::Usage => 2,
+            Self::Differs => 3,
+            Self::Refused => 4,
             Self::Unavailable => 69,
             Self::System => 71,
             Self::Io => 74,
@@ -87,6 +95,8 @@ mod tests {
             Exit::Ok,
             Exit::Failure,
             Exit::Usage,
+            Exit::Differs,
+            Exit::Refused,
             Exit::Unavailable,
             Exit::System,
             Exit::Io,

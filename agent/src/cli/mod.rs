@@ -14,6 +14,7 @@ mod ebpf;
 mod exit;
 mod explain;
 mod guard;
+mod import;
 mod nodes;
 mod routes;
 mod services;
@@ -51,6 +52,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Print the schema, an example, or the configuration in force.
     Config(config::ConfigArgs),
+    /// Read the configuration of another proxy as one of this node.
+    Import(import::ImportArgs),
     /// List the routes of the running node.
     Routes(routes::RoutesArgs),
     /// List services and their endpoints: who takes requests, who does not, and why.
@@ -177,6 +180,7 @@ pub fn main() -> Exit {
         Command::Run(args) => crate::app::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Config(args) => config::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Routes(args) => routes::run(&args),
         Command::Services(args) => services::run(&args),
         Command::Drain(args) => drain::run(&args, drain::Direction::Out),

@@ -44,9 +44,22 @@ struct Status {
     #[serde(default)]
     virtual_ips: Option<VirtualIps>,
     #[serde(default)]
+    mode: String,
+    #[serde(default)]
+    traefik_provider: Option<Provider>,
+    #[serde(default)]
     quorum: Option<bool>,
     #[serde(default)]
     cluster_nodes: Vec<nodes::Node>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Provider {
+    address: Option<SocketAddr>,
+    ready: bool,
+    reason: Option<String>,
+    routers: usize,
+    left_out: Vec<Problem>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,6 +152,7 @@ fn render(text: &mut String, control: &str, status: &Status) -> std::fmt::Result
             entry_point.name, entry_point.address
         )?;
     }
+    traefik(text, &status.mode, status.traefik_provider.as_ref())?;
     steering(text, &status.steering)?;
     guard::line(text, &status.guard)?;
     chase::line(text, &status.chase)?;
@@ -223,6 +237,26 @@ fn steering(text: &mut String, steering: &Steering) -> std::fmt::Result {
     writeln!(text)
 }
 
+/// Who takes clients, where a Traefik does or may ask for its routes.
+fn traefik(text: &mut String, mode: &str, provider: Option<&Provider>) -> std::fmt::Result {
+    let Some((provider, address)) = provider.and_then(|provider| Some((provider, provider.address?))) else {
+        return Ok(());
+    };
+    write!(text, "traefik      {mode}, polls {address}: ")?;
+    match provider.ready {
+        true => write!(text, "{} routers", provider.routers)?,
+        false => write!(text, "no document")?,
+    }
+    if let Some(reason) = &provider.reason {
+        write!(text, "; {reason}")?;
+    }
+    writeln!(text)?;
+    for problem in &provider.left_out {
+        writeln!(text, "left out     {}: {}", problem.subject, problem.message)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -231,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_summary_names_listeners_sources_and_problems() {
-        let answer = json!({
+        let mut answer = json!({
             "service": "constellation", "node": "edge-1", "domain": "example.test", "region": null,
             "priority": 7, "version": "0.1.0", "status": "degraded", "draining": false,
             "uptime_seconds": 61, "config_file": null, "generation": 4, "routers": 2, "services": 2,
@@ -262,6 +296,12 @@ mod tests {
                  "leases": []},
             ],
         });
+        answer["mode"] = "behind-traefik".into();
+        answer["traefik_provider"] = json!({
+            "address": "127.0.0.1:8081", "failover": "127.0.0.1:8082", "ready": true, "reason": null,
+            "routers": 2, "services": 2, "bytes": 99, "etag": "x",
+            "left_out": [{"subject": "middleware m@file", "message": "no kind"}],
+        });
         let mut text = String::new();
         render(
             &mut text,
@@ -279,6 +319,8 @@ config file  none
 control      http://127.0.0.1:8080
 listening    web on 127.0.0.1:8000
 listening    dns on 127.0.0.1:53/udp
+traefik      behind-traefik, polls 127.0.0.1:8081: 2 routers
+left out     middleware m@file: no kind
 steering     active: 2 addresses, epoch 3, lease for another 2.5 s
 guard        active at eth0/xdp tun0/none: 3 denied, 1 allowed, UNDER ATTACK; lost
 chase        active at eth0: connections of 1 addresses stay with the node before

@@ -1,5 +1,6 @@
 //! Whole compiles: documents in, tables and problems out.
 
+mod access;
 mod carried;
 mod kinds;
 mod middlewares;

@@ -11,7 +11,7 @@
 //! | `/api/v1/status`, `/routes`, `/services`, `/services/{name}`, `/metrics` | JSON |
 //! | POST `/api/v1/services/{name}/endpoints/{endpoint}/drain`, `/undrain` | the endpoint as it stands then |
 //! | `/api/v1/chase`; POST `/chase/on`, `/chase/off` | addresses that moved here, and whose connections stay where they are |
-//! | `/api/v1/nodes`, `/nodes/{name}`, `/cluster`, `/raft/status`, `/raft/leader`, `/leases` | the cluster as this node sees it |
+//! | `/api/v1/nodes`, `/nodes/{name}`, `/cluster`, `/raft/status`, `/raft/leader`, `/leases` | the cluster as this node sees it; the first three with `?consistency=linearizable` miss nothing that was acknowledged before |
 //! | POST `/nodes/{name}/cordon`, `/drain`, `/uncordon`, `/remove`; `/leases/{lease}/transfer`; `/tokens`; `/cluster/leave`, `/cluster/rotate-gossip-key`, `/cluster/renew-certificate` | what is wanted of it |
 //! | `/api/v1/guard`, `/guard/lists` | the guard, and who is denied and allowed |
 //! | POST `/api/v1/guard/deny`, `/undeny`, `/allow`, `/disallow`, `/attack` | what came of it |

@@ -53,7 +53,7 @@ providers:
   dockr: {}
 ",
         shown: r#"c.yaml:3:5: entryPoints.web.adress: unknown key
-    expected: one of address, asDefault, forwardedHeaders, http, http2, limits, proxyProtocol, transport, udp
+    expected: one of address, asDefault, forwardedHeaders, http, http2, limits, proxyProtocol, reusePort, transport, udp
     hint: did you mean `address`?
 c.yaml:4:22: entryPoints.web.address[1]: is not an IP address
     value: "example.org:80"
@@ -407,7 +407,7 @@ c.toml:4:11: entryPoints.web.address: is not an address with a port
     expected: `:PORT` or `IP:PORT`, such as `:80`, `127.0.0.1:0` or `[::1]:443`, port 0 for any free one
     hint: write `:80`
 c.toml:5:1: entryPoints.web.extra: unknown key
-    expected: one of address, asDefault, forwardedHeaders, http, http2, limits, proxyProtocol, transport, udp
+    expected: one of address, asDefault, forwardedHeaders, http, http2, limits, proxyProtocol, reusePort, transport, udp
 c.toml:6:2: log: the key stands here again
     hint: keep one of them"#,
     },

@@ -5,6 +5,8 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use pingora_http::ResponseHeader;
 
+use crate::field::FieldName;
+
 /// A whole response. `Content-Length` and `Date` are added by whoever sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -48,6 +50,14 @@ impl Answer {
             body: text.into(),
             ..Self::empty(status)
         }
+    }
+
+    /// Its headers, with names as Go writes them.
+    pub fn fields(&self) -> impl Iterator<Item = (Bytes, &HeaderValue)> {
+        let written = |name: &HeaderName| FieldName::of(name.clone()).written;
+        self.headers
+            .iter()
+            .map(move |(name, value)| (written(name), value))
     }
 
     /// With one more header.

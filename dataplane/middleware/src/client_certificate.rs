@@ -164,34 +164,25 @@ fn further_names(certificate: &X509Certificate<'_>) -> String {
     let Ok(Some(found)) = certificate.subject_alternative_name() else {
         return String::new();
     };
-    let names = &found.value.general_names;
-    let address = |bytes: &[u8]| match bytes.len() {
+    let mut kinds: [Vec<String>; 4] = Default::default();
+    for name in &found.value.general_names {
+        let [hosts, people, addresses, urls] = &mut kinds;
+        match name {
+            GeneralName::DNSName(name) => hosts.push((*name).to_owned()),
+            GeneralName::RFC822Name(name) => people.push((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => addresses.extend(address(bytes).map(|ip| ip.to_string())),
+            GeneralName::URI(name) => urls.push((*name).to_owned()),
+            _ => {}
+        }
+    }
+    kinds.concat().join(",")
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
-    };
-    let kinds: [&dyn Fn(&GeneralName<'_>) -> Option<String>; 4] = [
-        &|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            _ => None,
-        },
-        &|name| match name {
-            GeneralName::RFC822Name(name) => Some((*name).to_owned()),
-            _ => None,
-        },
-        &|name| match name {
-            GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
-            _ => None,
-        },
-        &|name| match name {
-            GeneralName::URI(name) => Some((*name).to_owned()),
-            _ => None,
-        },
-    ];
-    let found: Vec<String> = kinds
-        .iter()
-        .flat_map(|kind| names.iter().filter_map(kind))
-        .collect();
-    found.join(",")
+    }
 }
 
 /// Escaped as in the query of a URL.

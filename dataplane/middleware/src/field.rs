@@ -13,7 +13,10 @@ pub(crate) struct FieldName {
 impl FieldName {
     /// `None` when it is no name.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let name = HeaderName::from_bytes(text.as_bytes()).ok()?;
+        HeaderName::from_bytes(text.as_bytes()).ok().map(Self::of)
+    }
+
+    pub(crate) fn of(name: HeaderName) -> Self {
         let mut written = name.as_str().to_owned().into_bytes();
         let mut begin = true;
         for byte in &mut written {
@@ -22,10 +25,10 @@ impl FieldName {
             }
             begin = *byte == b'-';
         }
-        Some(Self {
+        Self {
             name,
             written: written.into(),
-        })
+        }
     }
 }
 

@@ -105,7 +105,7 @@ pub enum Kind {
     /// Guesses the type of responses that name none.
     ContentType,
     /// Lets those pass who prove that they know a password.
-    DigestAuth(DigestAuth),
+    DigestAuth(Box<DigestAuth>),
     /// Refuses paths with certain characters in encoded form.
     EncodedCharacters(EncodedCharacters),
     /// Pages of another service for responses that are errors.

@@ -154,8 +154,8 @@ impl Own {
     /// What a middleware answers.
     pub(super) fn of_middleware(answer: middleware::Answer) -> Result<Self> {
         let mut head = ResponseHeader::build(answer.status, Some(answer.headers.len() + 1))?;
-        for (name, value) in &answer.headers {
-            head.append_header(name.clone(), value.clone())?;
+        for (name, value) in answer.fields() {
+            head.append_header(name, value.clone())?;
         }
         head.set_content_length(answer.body.len())?;
         Ok(Self {

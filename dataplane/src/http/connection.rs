@@ -33,6 +33,9 @@ pub(super) struct Connection {
     pub(super) tell_served_by: bool,
     /// The node that has sent it, which knows the client's own connection; `None`: the client itself.
     pub(super) node: Option<Arc<str>>,
+    /// The connection of a proxy in front that the client's requests come over, each client's among those of others; `None`:
+    /// the client's own. What the IO has to know is said there.
+    pub(super) carrier: Option<Arc<Connection>>,
     /// When the node that has sent the request stops waiting for a response.
     pub(super) deadline: Option<std::time::Instant>,
     /// The TLS session, if any.
@@ -96,6 +99,7 @@ impl Connection {
             trusted,
             tell_served_by,
             node: None,
+            carrier: None,
             deadline: None,
             tls: None,
             closing,
@@ -118,9 +122,14 @@ impl Connection {
             .is_some_and(|max| count >= max)
     }
 
+    /// The connection that has an IO.
+    fn carried(&self) -> &Self {
+        self.carrier.as_deref().unwrap_or(self)
+    }
+
     /// The response is over; the IO may look at the next request.
     pub(super) fn release(&self) {
-        self.released.store(true, Ordering::Relaxed);
+        self.carried().released.store(true, Ordering::Relaxed);
     }
 
     /// Whether [`Self::release`] was called since the last time this was asked.
@@ -130,27 +139,27 @@ impl Connection {
 
     /// The request changed the protocol of the connection (101).
     pub(super) fn upgrade(&self) {
-        self.upgraded.store(true, Ordering::Relaxed);
+        self.carried().upgraded.store(true, Ordering::Relaxed);
     }
 
     /// Whether the protocol was changed.
     pub(super) fn is_upgraded(&self) -> bool {
-        self.upgraded.load(Ordering::Relaxed)
+        self.carried().upgraded.load(Ordering::Relaxed)
     }
 
     /// A request on this connection has a body that is a conversation (gRPC): from here on bodies may pause.
     pub(super) fn unpace(&self) {
-        self.unpaced.store(true, Ordering::Relaxed);
+        self.carried().unpaced.store(true, Ordering::Relaxed);
     }
 
     /// Whether bodies may pause.
     pub(super) fn is_unpaced(&self) -> bool {
-        self.unpaced.load(Ordering::Relaxed)
+        self.carried().unpaced.load(Ordering::Relaxed)
     }
 
     /// A stream was reset because the client did not take its response.
     pub(super) fn count_slow_stream(&self) {
-        self.slow_streams.fetch_add(1, Ordering::Relaxed);
+        self.carried().slow_streams.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many there were.

@@ -327,6 +327,30 @@ mod tests {
     }
 
     #[test]
+    fn an_upgrade_that_is_none_is_seen_by_rules_and_goes_before_back_ends_see_it() {
+        // Connection, Upgrade, what it is
+        let cases = [
+            (Some("Upgrade"), "websocket", Upgrade::WebSocket),
+            (Some("keep-alive, upgrade"), "other/1", Upgrade::Other),
+            (None, "websocket", Upgrade::None),
+            (Some("Upgrade"), "a, b", Upgrade::None),
+            (Some("Upgrade"), "h2c", Upgrade::None),
+        ];
+        for (connection, name, expected) in cases {
+            let mut request = request(&[("Upgrade", name)]);
+            if let Some(connection) = connection {
+                request.append_header("Connection", connection).unwrap();
+            }
+            let upgrade = asked_upgrade(&request);
+            assert_eq!(upgrade, expected, "{connection:?} {name}");
+            assert!(request.headers.contains_key("upgrade"));
+            keep_upgrade(&mut request, upgrade);
+            let kept = request.headers.contains_key("upgrade");
+            assert_eq!(kept, expected != Upgrade::None, "{connection:?} {name}");
+        }
+    }
+
+    #[test]
     fn connection_removes_only_what_it_may() {
         // Connection, what is left of it, whether X-Custom survives
         let cases = [

@@ -109,13 +109,15 @@ impl App {
             .served_by_for
             .iter()
             .any(|network| network.contains(&ip));
-        Connection::new(
+        let mut connection = Connection::new(
             over.entry_point.clone(),
             over.peer,
             client,
             over.local,
             tell,
             over.closing.clone(),
-        )
+        );
+        connection.carrier = Some(over.clone());
+        connection
     }
 }

@@ -110,7 +110,7 @@ async fn a_body_that_pauses_for_too_long_is_refused_and_counted() {
     slow.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nx")
         .await;
     let answer = slow.response().await;
-    assert_eq!((answer.status, answer.text()), (408, "Request Timeout\n"));
+    assert_eq!((answer.status, answer.text()), (408, "Request Timeout"));
     counted(&node, "body_timeout").await;
 }
 

@@ -9,6 +9,8 @@
 mod duplex;
 mod failover;
 mod forwarding;
+mod guarding;
+mod handed;
 mod health;
 mod hostile;
 mod limits;

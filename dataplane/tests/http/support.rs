@@ -59,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) mesh: Mesh,
     /// What every route runs.
     pub(crate) chain: Vec<Kind>,
+    /// Whether requests name their service in their path.
+    pub(crate) by_service: bool,
 }
 
 impl Default for Plan {
@@ -76,6 +78,7 @@ impl Default for Plan {
             offences: Offences::default(),
             mesh: Mesh::default(),
             chain: Vec::new(),
+            by_service: false,
         }
     }
 }
@@ -116,7 +119,7 @@ impl Plan {
                     .collect(),
                 default_tls_options: "default".into(),
                 tenure: Default::default(),
-                by_service: false,
+                by_service: self.by_service,
                 shared: false,
             }],
             node: "node-1".into(),

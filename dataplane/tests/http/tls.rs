@@ -36,6 +36,16 @@ pub(crate) fn identity(names: &[&str]) -> Identity {
     }
 }
 
+impl Identity {
+    pub(crate) fn chain_pem(&self) -> &str {
+        &self.chain_pem
+    }
+
+    pub(crate) fn key_pem(&self) -> &str {
+        &self.key_pem
+    }
+}
+
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     constellation_dataplane::tls::provider()
 }
@@ -104,13 +114,7 @@ pub(crate) async fn tls_over(
     name: &'static str,
     alpn: &[u8],
 ) -> tokio_rustls::client::TlsStream<TcpStream> {
-    let mut roots = RootCertStore::empty();
-    roots.add(identity.chain.clone()).unwrap();
-    let mut config = rustls::ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = believing(identity).with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
     let name = ServerName::try_from(name).unwrap();
     soon(
@@ -119,6 +123,36 @@ pub(crate) async fn tls_over(
     )
     .await
     .unwrap()
+}
+
+/// A client that believes this identity alone.
+fn believing(
+    identity: &Identity,
+) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.chain.clone()).unwrap();
+    rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+}
+
+/// A client that shows who it is.
+pub(crate) async fn tls_as(
+    node: &Node,
+    server: &Identity,
+    shown: Option<&Identity>,
+) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let config = match shown {
+        Some(shown) => believing(server)
+            .with_client_auth_cert(vec![shown.chain.clone()], shown.key.clone_key())
+            .unwrap(),
+        None => believing(server).with_no_client_auth(),
+    };
+    let socket = TcpStream::connect(node.address).await.unwrap();
+    let connecting =
+        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("a.test").unwrap(), socket);
+    soon("the handshake", connecting).await.unwrap()
 }
 
 /// The whole answer to one request that ends the connection.
@@ -224,7 +258,7 @@ async fn hostile_requests_inside_tls_are_refused() {
 }
 
 /// A TLS back end that says in its body which protocol was spoken.
-async fn tls_backend(identity: &Identity) -> SocketAddr {
+pub(crate) async fn tls_backend(identity: &Identity) -> SocketAddr {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()

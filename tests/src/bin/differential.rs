@@ -6,7 +6,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use constellation_tests::differential::{About, Plan, program, run, show};
+use constellation_tests::differential::{About, Plan, Second, run, show};
+use constellation_tests::server::traefik::program;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -20,15 +21,18 @@ struct Args {
     /// Where configurations and requests come from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// What configurations are about: `routing`, `middlewares`, `all`, or a kind of middleware such as `stripPrefix`.
+    /// What configurations are about: `routing`, `balance`, `middlewares`, `all`, or a kind of middleware such as `stripPrefix`.
     #[arg(long, default_value = "routing")]
     kind: About,
     /// Only this case.
     #[arg(long)]
     case: Option<u64>,
-    /// Compare Traefik with itself, to see that nothing but the proxy makes a difference.
-    #[arg(long)]
-    calibrate: bool,
+    /// What Traefik is compared with.
+    #[arg(long, value_enum, default_value_t)]
+    with: Second,
+    /// So many differences are cut down and printed in full.
+    #[arg(long, default_value_t = 10)]
+    shown: usize,
     /// Print configurations and requests, and send nothing.
     #[arg(long, requires = "case")]
     show: bool,
@@ -51,9 +55,9 @@ fn main() -> ExitCode {
         pairs: args.pairs,
         seed: args.seed,
         about: args.kind,
-        calibrate: args.calibrate,
+        with: args.with,
         case: args.case,
-        reduce: true,
+        shown: args.shown,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -119,13 +119,28 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
     Accepted {
-        name: "redirect of an empty port",
+        name: "redirect of odd hosts",
         line: "no redirect to HTTPS of `[::1]:80`",
         meant: |pair, _| {
-            let odd = |host: &str| host.ends_with(':') || host.starts_with('[');
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:".contains(&byte);
+            let odd = |host: &str| host.ends_with(':') || !host.bytes().all(plain);
             pair.theirs.status() == Some(502)
                 && pair.request.header("host").is_some_and(odd)
                 && pair.ours.header("location").is_some()
+        },
+    },
+    Accepted {
+        name: "tried elsewhere",
+        line: "an answer of 502, 503 or 504 goes to the client",
+        meant: |pair, part| {
+            let statuses = [pair.theirs.status(), pair.ours.status()];
+            let more = pair.ours.received.len() > pair.theirs.received.len();
+            let repeatable = !["POST", "PATCH"].contains(&&*pair.request.method);
+            *part == Part::Backends
+                && more
+                && repeatable
+                && statuses[0] == statuses[1]
+                && statuses[0].is_some_and(|status| (502..=504).contains(&status))
         },
     },
     Accepted {

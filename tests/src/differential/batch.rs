@@ -4,23 +4,27 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::backend::{Backends, Journal, PROBE};
-use super::case::{Case, Container, Request};
+use super::case::{Case, Container, Expect, Request};
 use super::client::{Client, Route};
 use super::compare::Outcome;
 use super::engine::Engine;
-use super::side::{MARKER, Providers, Side};
+use super::side::{MARKER, Providers, Second, Side};
 use super::site::{PORTS, Site};
 use crate::certificates::replace;
 use crate::eventually;
 
 /// Cases whose requests are sent at the same time.
 const AT_ONCE: usize = 6;
+
+/// How long copies of a request are waited for. Those that don't come are a difference, or come at neither.
+const COPIES_TAKE: Duration = Duration::from_secs(5);
 
 /// Both proxies, their back ends, and where their configuration comes from.
 #[derive(Debug)]
@@ -38,8 +42,8 @@ pub(super) struct Bench {
 pub(super) type Outcomes = [Outcome; 2];
 
 impl Bench {
-    /// Starts everything. `calibrate`: a second Traefik stands in for ours.
-    pub(super) async fn start(traefik: &std::path::Path, calibrate: bool) -> Self {
+    /// Starts everything.
+    pub(super) async fn start(traefik: &std::path::Path, with: Second) -> Self {
         let site = Site::claim();
         let directory = tempfile::Builder::new()
             .prefix("constellation-differential-")
@@ -55,10 +59,10 @@ impl Bench {
             docker: &socket,
         };
         let first = Side::traefik(traefik, &site, 0, providers, directory.path()).await;
-        let second = if calibrate {
-            Side::traefik(traefik, &site, 1, providers, directory.path()).await
-        } else {
-            Side::constellation(&site, providers).await
+        let second = match with {
+            Second::Constellation => Side::constellation(&site, providers).await,
+            Second::Traefik => Side::traefik(traefik, &site, 1, providers, directory.path()).await,
+            Second::Provider => Side::provided(traefik, &site, providers, directory.path()).await,
         };
         let sides = [first, second];
         Self {
@@ -83,6 +87,7 @@ impl Bench {
                 journal: self.backends.journal.clone(),
                 sources: [self.site.client(0).into(), self.site.client(1).into()],
                 place: case.place(),
+                expect: case.expect,
                 prefix: format!("{round}-{index}"),
             };
             let (requests, permits) = (case.requests.clone(), permits.clone());
@@ -189,6 +194,7 @@ struct Sender {
     journal: Journal,
     sources: [std::net::IpAddr; 2],
     place: u64,
+    expect: Expect,
     prefix: String,
 }
 
@@ -217,9 +223,14 @@ impl Sender {
         let answer = client
             .send(&route, &request.bytes(&[(PROBE, probe.as_str())]))
             .await;
-        Outcome {
-            answer,
-            received: self.journal.take(&probe),
+        let mut received = self.journal.take(&probe);
+        if let Expect::Copies(copies) = self.expect {
+            let until = Instant::now() + COPIES_TAKE;
+            while received.len() < copies + 1 && Instant::now() < until {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                received.extend(self.journal.take(&probe));
+            }
         }
+        Outcome { answer, received }
     }
 }

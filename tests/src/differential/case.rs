@@ -21,10 +21,28 @@ pub(super) struct Case {
     pub(super) number: u64,
     /// `http` of a file: sections with objects.
     pub(super) http: Map<String, Value>,
+    /// What it is about, for the report.
+    pub(super) subject: String,
     /// What the Docker engine has.
     pub(super) containers: Vec<Container>,
     /// Sent in this order.
     pub(super) requests: Vec<Request>,
+    /// Which back ends get them.
+    pub(super) expect: Expect,
+}
+
+/// What is known of the back ends that get the requests of a case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Expect {
+    /// The same ones at both proxies, request by request.
+    #[default]
+    Same,
+    /// The same number of requests for each, over all requests.
+    Shares,
+    /// One of them, by a hash that is each proxy's own.
+    Somebody,
+    /// The same ones, so many of which get a copy some time after the answer.
+    Copies(usize),
 }
 
 /// A container.

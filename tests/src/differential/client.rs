@@ -1,7 +1,7 @@
 //! A client that sends any bytes as a request and says what came back, over connections that it keeps.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,10 @@ pub(super) struct Answered {
     pub(super) status: u16,
     /// Header lines by name in lower case, in their order.
     pub(super) headers: BTreeMap<String, Vec<String>>,
+    /// As it was before it was compressed.
     pub(super) body: String,
+    /// Whether it came compressed.
+    pub(super) compressed: bool,
 }
 
 /// How a connection is made; the same one serves all requests that need it like that.
@@ -131,12 +134,32 @@ async fn answer<S: AsyncRead + Unpin>(
     for (name, value) in head.headers {
         headers.entry(name.to_ascii_lowercase()).or_default().push(value);
     }
+    let encoding = headers.get("content-encoding").and_then(|lines| lines.first());
+    let plain = encoding.and_then(|encoding| decompress(encoding, &body));
     let answered = Answered {
         status,
         headers,
-        body: text(&body),
+        compressed: plain.is_some(),
+        body: text(&plain.unwrap_or(body)),
     };
     Ok(Some((answered, closes)))
+}
+
+/// What was compressed; `None` when it was not, whatever the header says.
+fn decompress(encoding: &str, body: &[u8]) -> Option<Vec<u8>> {
+    if body.is_empty() {
+        return None;
+    }
+    let mut plain = Vec::new();
+    match encoding {
+        "gzip" => flate2::read::GzDecoder::new(body).read_to_end(&mut plain).ok()?,
+        "br" => brotli::Decompressor::new(body, 4096)
+            .read_to_end(&mut plain)
+            .ok()?,
+        "zstd" => return zstd::decode_all(body).ok(),
+        _ => return None,
+    };
+    Some(plain)
 }
 
 fn status(head: &Head) -> io::Result<u16> {

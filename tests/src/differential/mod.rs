@@ -17,19 +17,19 @@ mod reduce;
 mod report;
 mod side;
 mod site;
-mod traefik;
 mod wire;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 pub use generate::About;
 pub use report::Report;
-pub use traefik::program;
+pub use side::Second;
 
 use accepted::{Accepted, Pair};
 use batch::{Bench, Outcomes};
-use case::{Case, PLACES};
+use case::{Case, Expect, PLACES};
 use compare::{Outcome, Part, compare};
 use report::Difference;
 
@@ -44,10 +44,10 @@ pub struct Plan {
     pub about: About,
     /// Only this case.
     pub case: Option<u64>,
-    /// Compare Traefik with another Traefik: whatever differs then is of this harness's making.
-    pub calibrate: bool,
-    /// Whether configurations are cut down, and logs kept, when there are differences.
-    pub reduce: bool,
+    /// What Traefik is compared with.
+    pub with: Second,
+    /// So many differences are cut down and printed; without any, no logs are kept either.
+    pub shown: usize,
 }
 
 /// A case and its requests as text.
@@ -62,10 +62,10 @@ pub fn show(about: &About, seed: u64, number: u64) -> String {
 /// # Panics
 /// When one of them does not start, or does not take a configuration.
 pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
-    let bench = Bench::start(traefik, plan.calibrate).await;
+    let bench = Bench::start(traefik, plan.with).await;
     let started = Instant::now();
     let mut report = Report {
-        again: format!("--seed {} --kind {}", plan.seed, plan.about),
+        again: format!("--seed {} --kind {} --with {}", plan.seed, plan.about, plan.with),
         ..Report::default()
     };
     let mut next = plan.case.unwrap_or(0);
@@ -80,27 +80,26 @@ pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
         next = end;
         let outcomes = bench.run(&cases).await;
         for (case, outcomes) in cases.iter().zip(outcomes) {
-            report.judge(case, outcomes);
+            report.judge(case, outcomes, plan.shown);
         }
         if report.pairs >= plan.pairs || plan.case.is_some() {
             break;
         }
     }
     report.took = started.elapsed();
-    if plan.reduce {
-        for difference in report.shown() {
-            reduce::reduce(&bench, difference).await;
-        }
-        if !report.holds() {
-            report.kept = Some(bench.keep());
-        }
+    for difference in &mut report.differences {
+        reduce::reduce(&bench, difference).await;
+    }
+    if plan.shown > 0 && !report.holds() {
+        report.kept = Some(bench.keep());
     }
     report
 }
 
 impl Report {
-    fn judge(&mut self, case: &Case, outcomes: Vec<Outcomes>) {
+    fn judge(&mut self, case: &Case, outcomes: Vec<Outcomes>, shown: usize) {
         self.cases += 1;
+        let same_shares = case.expect == Expect::Shares && shares(&outcomes, 0) == shares(&outcomes, 1);
         for (request, [theirs, ours]) in case.requests.iter().zip(outcomes) {
             self.pairs += 1;
             self.forwarded += usize::from(!theirs.received.is_empty());
@@ -112,7 +111,12 @@ impl Report {
                 theirs: &theirs,
                 ours: &ours,
             };
-            let (parts, accepted) = unmeant(&pair, compare(&theirs, &ours));
+            let mut parts = compare(&theirs, &ours);
+            let one_each = theirs.received.len() == 1 && ours.received.len() == 1;
+            if same_shares || (case.expect == Expect::Somebody && one_each) {
+                parts.retain(|part| *part != Part::Backends);
+            }
+            let (parts, accepted) = unmeant(&pair, parts);
             for name in accepted {
                 *self.accepted.entry(name).or_default() += 1;
             }
@@ -120,6 +124,7 @@ impl Report {
                 continue;
             }
             self.different += 1;
+            *self.by_subject.entry(case.subject.clone()).or_default() += 1;
             // One of each kind, so that many kinds can be seen.
             let kind = |theirs: &Outcome, ours: &Outcome, parts: &[Part]| {
                 (theirs.status(), ours.status(), parts.to_vec())
@@ -128,7 +133,7 @@ impl Report {
                 .differences
                 .iter()
                 .any(|other| kind(&other.theirs, &other.ours, &other.parts) == kind(&theirs, &ours, &parts));
-            if !self.is_full() && !seen {
+            if self.differences.len() < shown && !seen {
                 self.differences.push(Difference {
                     case: case.clone(),
                     request: request.clone(),
@@ -139,6 +144,15 @@ impl Report {
             }
         }
     }
+}
+
+/// How many requests each back end got from one of the proxies.
+fn shares(outcomes: &[Outcomes], side: usize) -> BTreeMap<SocketAddr, usize> {
+    let mut shares = BTreeMap::new();
+    for received in outcomes.iter().flat_map(|both| &both[side].received) {
+        *shares.entry(received.backend).or_default() += 1;
+    }
+    shares
 }
 
 /// The parts of a difference that nobody meant, and the names of what is accepted.

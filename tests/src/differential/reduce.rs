@@ -7,6 +7,9 @@ use super::compare::{Part, compare};
 use super::report::Difference;
 use super::unmeant;
 
+/// Most configurations that are tried for one difference.
+const TRIES: usize = 60;
+
 /// Leaves out of a difference's configuration whatever it does without, one thing after the other.
 pub(super) async fn reduce(bench: &Bench, difference: &mut Difference) {
     let mut case = difference.case.clone();
@@ -15,9 +18,14 @@ pub(super) async fn reduce(bench: &Bench, difference: &mut Difference) {
         // It takes what was sent before.
         return;
     }
+    let mut tries = 0;
     loop {
         let mut smaller = None;
         for candidate in smaller_ones(&case) {
+            tries += 1;
+            if tries > TRIES {
+                break;
+            }
             if fails(bench, &candidate, difference).await {
                 smaller = Some(candidate);
                 break;

@@ -9,9 +9,6 @@ use super::accepted::ACCEPTED;
 use super::case::{Case, Request};
 use super::compare::{Outcome, Part};
 
-/// Differences that are printed in full.
-const SHOWN: usize = 30;
-
 /// Figures of a run, and the differences that nobody meant.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -27,6 +24,8 @@ pub struct Report {
     pub accepted: BTreeMap<&'static str, usize>,
     /// Pairs with a difference that is not accepted.
     pub different: usize,
+    /// Those by what their configuration is about.
+    pub by_subject: BTreeMap<String, usize>,
     /// How long it took.
     pub took: Duration,
     /// Arguments that give the same configurations and requests.
@@ -50,16 +49,6 @@ impl Report {
     /// Whether nothing differs but what is meant to.
     pub fn holds(&self) -> bool {
         self.different == 0
-    }
-
-    /// Differences that deserve the work of being cut down.
-    pub(super) fn shown(&mut self) -> impl Iterator<Item = &mut Difference> {
-        self.differences.iter_mut().take(SHOWN)
-    }
-
-    /// Whether further differences would not be printed any more.
-    pub(super) fn is_full(&self) -> bool {
-        self.differences.len() >= SHOWN
     }
 }
 
@@ -96,6 +85,9 @@ impl fmt::Display for Report {
         }
         if let Some(kept) = &self.kept {
             writeln!(f, "logs and the last configuration are in {}", kept.display())?;
+        }
+        for (subject, count) in &self.by_subject {
+            writeln!(f, "{count:>8} differ otherwise: {subject}")?;
         }
         write!(f, "{different} pairs differ otherwise")
     }

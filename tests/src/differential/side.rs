@@ -1,10 +1,12 @@
 //! The two proxies, started with the same static configuration but for what each calls its own.
 
+use std::fmt;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use clap::ValueEnum;
 use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
@@ -20,6 +22,8 @@ const FIRST_PORT: u16 = 20_000;
 /// The entry point by which the harness sees that a configuration has arrived.
 pub(super) const MARKER: &str = "marker";
 const MARKER_PORT: u16 = FIRST_PORT - 1;
+/// Where a node has its document; the port after it is for what only other nodes have.
+const DOCUMENT_PORT: u16 = FIRST_PORT - 3;
 
 /// A proxy.
 #[derive(Debug)]
@@ -32,8 +36,39 @@ pub(super) struct Side {
 
 #[derive(Debug)]
 enum Process {
-    Traefik { _child: Child, log: PathBuf },
+    Traefik {
+        _child: Child,
+        log: PathBuf,
+    },
     Constellation(Node),
+    /// A Traefik, and the node that it polls.
+    Provided {
+        _child: Child,
+        log: PathBuf,
+        node: Node,
+    },
+}
+
+/// What Traefik is compared with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Second {
+    /// Our binary.
+    #[default]
+    Constellation,
+    /// Another Traefik, so that whatever differs is of this harness's making.
+    Traefik,
+    /// Another Traefik, which gets everything from our binary.
+    Provider,
+}
+
+impl fmt::Display for Second {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Constellation => "constellation",
+            Self::Traefik => "traefik",
+            Self::Provider => "provider",
+        })
+    }
 }
 
 /// Where both find their dynamic configuration.
@@ -62,53 +97,54 @@ impl Side {
         directory: &Path,
     ) -> Self {
         let address = site.proxy(which);
-        let log = directory.join(format!("traefik-{which}.log"));
-        let mut own = providers.section();
-        own["providersThrottleDuration"] = json!("20ms");
-        let config = json!({
-            "global": { "checkNewVersion": false, "sendAnonymousUsage": false },
-            "log": { "level": "DEBUG", "filePath": log },
-            "entryPoints": entry_points(site, address),
-            "providers": own,
-        });
-        let file = directory.join(format!("traefik-{which}.yaml"));
-        fs::write(&file, config.to_string()).unwrap();
-        let child = Command::new(program)
-            .arg(format!("--configFile={}", file.display()))
-            .env_clear()
-            .envs(inherited())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(directory.join(format!("traefik-{which}.stderr"))).unwrap())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let side = Self {
-            name: "traefik",
-            address,
-            process: Process::Traefik { _child: child, log },
-        };
-        eventually("Traefik listens", async || {
-            TcpStream::connect(side.marker()).await.map(drop)
-        })
-        .await;
-        side
+        let (child, log) = start(program, site, address, providers.section(), directory);
+        let process = Process::Traefik { _child: child, log };
+        Self::listening("traefik", address, process).await
     }
 
     /// Starts ours.
     pub(super) async fn constellation(site: &Site, providers: Providers<'_>) -> Self {
         let address = site.proxy(1);
-        let mut own = providers.section();
-        // A batch takes the place of the last one; what was removed must not answer in its name.
-        own["docker"]["removedGracePeriod"] = json!("0s");
-        let mut entry_points = entry_points(site, address);
-        entry_points.insert("web".into(), Value::Null);
-        let builder = Node::builder().config(json!({ "entryPoints": entry_points, "providers": own }));
-        Self {
-            name: "constellation",
+        let node = node(site, address, providers, json!({})).await;
+        Self::listening("constellation", address, Process::Constellation(node)).await
+    }
+
+    /// Starts ours, and a Traefik that polls it and answers in its place.
+    pub(super) async fn provided(
+        program: &Path,
+        site: &Site,
+        providers: Providers<'_>,
+        directory: &Path,
+    ) -> Self {
+        let own = site.proxy(2);
+        let listen = |port: u16| json!({ "address": format!("{own}:{port}") });
+        let mut provider = listen(DOCUMENT_PORT);
+        provider["failover"] = listen(DOCUMENT_PORT + 1);
+        let more = json!({ "edge": { "mode": "behind-traefik" }, "traefikProvider": provider });
+        let node = node(site, own, providers, more).await;
+        let address = site.proxy(1);
+        let endpoint = format!("http://{own}:{DOCUMENT_PORT}/api/dynamic");
+        let polls = json!({ "http": { "endpoint": endpoint, "pollInterval": "100ms" } });
+        let (child, log) = start(program, site, address, polls, directory);
+        let process = Process::Provided {
+            _child: child,
+            log,
+            node,
+        };
+        Self::listening("traefik behind which is constellation", address, process).await
+    }
+
+    async fn listening(name: &'static str, address: Ipv4Addr, process: Process) -> Self {
+        let side = Self {
+            name,
             address,
-            process: Process::Constellation(builder.start().await),
-        }
+            process,
+        };
+        eventually(&format!("{name} listens"), async || {
+            TcpStream::connect(side.marker()).await.map(drop)
+        })
+        .await;
+        side
     }
 
     /// Where the entry point [`MARKER`] is.
@@ -123,8 +159,9 @@ impl Side {
 
     /// Has it read everything anew, should it offer that.
     pub(super) fn reload(&self) {
-        if let Process::Constellation(node) = &self.process {
-            node.signal(Signal::SIGHUP);
+        match &self.process {
+            Process::Constellation(node) | Process::Provided { node, .. } => node.signal(Signal::SIGHUP),
+            Process::Traefik { .. } => {}
         }
     }
 
@@ -142,8 +179,52 @@ impl Side {
         match &self.process {
             Process::Constellation(node) => node.log(),
             Process::Traefik { log, .. } => fs::read_to_string(log).unwrap_or_default(),
+            Process::Provided { log, node, .. } => fs::read_to_string(log).unwrap_or_default() + &node.log(),
         }
     }
+}
+
+/// Starts a Traefik whose entry points are at `address`.
+fn start(
+    program: &Path,
+    site: &Site,
+    address: Ipv4Addr,
+    mut providers: Value,
+    directory: &Path,
+) -> (Child, PathBuf) {
+    let own = |end: &str| directory.join(format!("traefik-{address}.{end}"));
+    providers["providersThrottleDuration"] = json!("20ms");
+    let log = own("log");
+    let config = json!({
+        "global": { "checkNewVersion": false, "sendAnonymousUsage": false },
+        "log": { "level": "DEBUG", "filePath": log },
+        "entryPoints": entry_points(site, address),
+        "providers": providers,
+    });
+    let file = own("yaml");
+    fs::write(&file, config.to_string()).unwrap();
+    let child = Command::new(program)
+        .arg(format!("--configFile={}", file.display()))
+        .env_clear()
+        .envs(inherited())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(own("stderr")).unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    (child, log)
+}
+
+/// Starts a node of ours whose entry points are at `address`.
+async fn node(site: &Site, address: Ipv4Addr, providers: Providers<'_>, more: Value) -> Node {
+    let mut providers = providers.section();
+    // A batch takes the place of the last one; what was removed must not answer in its name.
+    providers["docker"]["removedGracePeriod"] = json!("0s");
+    let mut entry_points = entry_points(site, address);
+    entry_points.insert("web".into(), Value::Null);
+    let builder = Node::builder().config(json!({ "entryPoints": entry_points, "providers": providers }));
+    builder.config(more).start().await
 }
 
 fn port(place: u64, which: u8) -> u16 {

@@ -50,7 +50,7 @@ impl Site {
         client(self.number, which)
     }
 
-    /// Where a proxy listens: `0` and `1`.
+    /// Where a proxy listens: `0` and `1`; `2`: where a node does that stands behind one.
     pub(super) fn proxy(&self, which: u8) -> Ipv4Addr {
         self.address(3 + which)
     }

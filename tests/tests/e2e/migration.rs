@@ -50,7 +50,7 @@ async fn there_and_back(program: &Path) {
     let (one, two) = (Backend::start("one").await, Backend::start("two").await);
     let files = tempfile::tempdir().unwrap();
     let own = route("app.test", &[one.url()]).to_string();
-    std::fs::write(files.path().join("routes.json"), &own).unwrap();
+    std::fs::write(files.path().join("routes.yaml"), &own).unwrap();
     let arguments = |files: &Path| {
         let mut arguments = traefik::polling(&format!("http://{document}/api/dynamic"));
         arguments.push(format!("--providers.file.directory={}", files.display()));

@@ -1,6 +1,7 @@
 //! A real Traefik that polls a node: whatever happens behind it, its routes are never emptied and never refused.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use constellation_tests::backend::Backend;
@@ -80,7 +81,7 @@ async fn its_routes_outlive_restarts_upgrades_and_a_poisoned_neighbour() {
     node.upgrade().await.unwrap();
     load.more(200).await;
     // Whoever has replaced the first process goes without a word, and another one comes.
-    let node = end_and_start(node).await;
+    let node = end_and_start(node, true).await;
     load.more(200).await;
 
     load.stop().await.assert_clean();
@@ -94,8 +95,8 @@ async fn its_routes_outlive_restarts_upgrades_and_a_poisoned_neighbour() {
     drop(node);
 }
 
-/// Another process with the files of the node, which ends at once.
-async fn end_and_start(node: Node) -> Node {
+/// Another process with what the node remembers, and with its files or without them; the node ends before that.
+async fn end_and_start(node: Node, with_files: bool) -> Node {
     let directory = node.directory().join("dynamic");
     let kept: Vec<(String, String)> = std::fs::read_dir(&directory)
         .unwrap()
@@ -107,18 +108,17 @@ async fn end_and_start(node: Node) -> Node {
         })
         .collect();
     let config: Value = serde_json::from_slice(&std::fs::read(node.config_file()).unwrap()).unwrap();
-    let data = tempfile::tempdir().unwrap().keep();
-    let mark = node.directory().join("data/provider");
-    if mark.exists() {
-        std::fs::create_dir_all(data.join("provider")).unwrap();
-        std::fs::write(data.join("provider/routers"), "").unwrap();
-    }
+    let is_marked = node.directory().join("data/provider/routers").exists();
     node.end().await;
     let mut builder = Node::builder().config(json!({
         "edge": config["edge"], "traefikProvider": config["traefikProvider"],
-        "node": { "dataDir": data },
     }));
-    for (name, text) in kept {
+    if is_marked {
+        let folder = builder.directory().join("data/provider");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("routers"), "").unwrap();
+    }
+    for (name, text) in kept.into_iter().filter(|_| with_files) {
         builder = builder.dynamic(&name, &text);
     }
     builder.start().await
@@ -150,20 +150,24 @@ async fn a_node_that_finds_nothing_does_not_make_it_forget() {
     })
     .await;
     // A folder that is not mounted yet.
-    std::fs::remove_file(node.directory().join("dynamic/routes.json")).unwrap();
-    let node = end_and_start(node).await;
-    let answer = get(document, &document.to_string(), "/api/dynamic").await;
-    assert_eq!(answer.status, 503, "{}", answer.text());
-    assert_eq!(answer.header("retry-after"), "5");
-    assert!(
-        answer.text().contains("no routes were found"),
-        "{}",
-        answer.text()
-    );
+    let node = end_and_start(node, false).await;
+    eventually("it says what it waits for", async || {
+        let answer = get(document, &document.to_string(), "/api/dynamic").await;
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.header("retry-after"), "5");
+        match answer.text() {
+            text if text.contains("no routes were found") => Ok(()),
+            text => Err(text),
+        }
+    })
+    .await;
     // Polled meanwhile, and told so.
     eventually("Traefik has asked", async || {
         let labels = [("answer", "unavailable")];
-        let asked = node.metrics().await.sum("constellation_traefik_document_answers_total", &labels);
+        let asked = node
+            .metrics()
+            .await
+            .sum("constellation_traefik_document_answers_total", &labels);
         (asked > 1.0).then_some(()).ok_or(asked)
     })
     .await;
@@ -257,8 +261,13 @@ fn ask(lab: &Lab, host: &str, method: Method) -> anyhow::Result<(u16, String, Op
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let mut client = Client::h1(WEB.parse()?).await?;
-            let answer = client.send(request(method, host, "/")).await?;
+            let asking = async {
+                let mut client = Client::h1(WEB.parse()?).await?;
+                anyhow::Ok(client.send(request(method, host, "/")).await?)
+            };
+            let answer = tokio::time::timeout(ANSWER, asking)
+                .await
+                .context("no answer")??;
             let again = answer
                 .headers
                 .get("retry-after")
@@ -269,6 +278,8 @@ fn ask(lab: &Lab, host: &str, method: Method) -> anyhow::Result<(u16, String, Op
     answered?
 }
 
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
 const WEB: &str = "127.0.0.1:8000";
 const API: &str = "127.0.0.1:8090";
 

@@ -66,7 +66,7 @@ fn digest_auth(options: &dynamic::DigestAuth, warnings: &mut Vec<String>) -> Res
     let users = options.users.iter().map(dynamic::Confidential::as_str);
     let (kind, found) = DigestAuth::new(users, &options.realm, identity)?;
     add_some(warnings, found);
-    Ok(Kind::DigestAuth(kind))
+    Ok(Kind::DigestAuth(Box::new(kind)))
 }
 
 /// A file may have thousands of users that are of no use.

@@ -99,13 +99,12 @@ fn longest(step: u16) -> Duration {
         u32::from(step) >> STEP_BITS,
         u64::from(step) & ((1 << STEP_BITS) - 1),
     );
-    let next = (1 << STEP_BITS) + bits + 1;
-    let micros = if power >= STEP_BITS {
-        next << (power - STEP_BITS)
-    } else {
-        next >> (STEP_BITS - power)
-    };
-    Duration::from_micros(micros.saturating_sub(1).max(1))
+    let first = (1 << STEP_BITS) + bits;
+    Duration::from_micros(match power.checked_sub(STEP_BITS) {
+        Some(shift) => ((first + 1) << shift) - 1,
+        // Steps are finer than microseconds here.
+        None => first >> (STEP_BITS - power),
+    })
 }
 
 /// Counts of keys over the last `PIECES` pieces of time.

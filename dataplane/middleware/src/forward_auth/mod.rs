@@ -162,22 +162,24 @@ impl ForwardAuth {
 
     /// The head of the request that asks. The data plane says which host it is for and how long its body is.
     pub fn question(&self, request: &RequestHeader, seen: &Seen<'_>) -> Result<RequestHeader, Unfit> {
-        let method = if self.keep_method {
-            request.method.clone()
-        } else {
-            Method::GET
+        // A copy, so that names stay as the client has written them.
+        let mut question = request.clone();
+        question.set_raw_path(self.address.target().as_bytes())?;
+        if !self.keep_method {
+            question.set_method(Method::GET);
+        }
+        let stays = |name: &HeaderName| {
+            let goes_along = self.request_headers.is_empty() || self.request_headers.contains(name);
+            goes_along && *name != http::header::HOST && !NOT_PASSED.contains(name)
         };
-        let mut question = RequestHeader::build(
-            method,
-            self.address.target().as_bytes(),
-            Some(request.headers.len() + 8),
-        )?;
-        let goes_along =
-            |name: &HeaderName| self.request_headers.is_empty() || self.request_headers.contains(name);
-        for (name, value) in &request.headers {
-            if *name != http::header::HOST && !NOT_PASSED.contains(name) && goes_along(name) {
-                question.append_header(name.clone(), value.clone())?;
-            }
+        let left_out: Vec<HeaderName> = request
+            .headers
+            .keys()
+            .filter(|name| !stays(name))
+            .cloned()
+            .collect();
+        for name in &left_out {
+            question.remove_header(name);
         }
         self.tell_of_client(&mut question, request, seen)?;
         if let Some(authorization) = self.address.authorization()
@@ -306,14 +308,16 @@ impl ForwardAuth {
             .and_then(|name| answer.headers.get(name));
         let user = user.map(|user| String::from_utf8_lossy(user.as_bytes()).into());
         let later = (!self.cookies.is_empty()).then(|| {
-            let cookies = answer
-                .headers
-                .get_all(SET_COOKIE)
-                .iter()
-                .filter(|cookie| is_called(cookie, &self.cookies));
+            let cookies = answer.headers.get_all(SET_COOKIE).iter();
+            let named = cookies.filter(|cookie| is_called(cookie, &self.cookies)).cloned();
+            // Nobody prints them.
+            let secret = named.map(|mut cookie| {
+                cookie.set_sensitive(true);
+                cookie
+            });
             Later::AuthCookies(AuthCookies {
                 names: self.cookies.clone(),
-                cookies: cookies.cloned().collect(),
+                cookies: secret.collect(),
             })
         });
         Ok(match (user, later) {

@@ -202,6 +202,7 @@ fn cookies_of_the_service_take_the_place_of_others() {
     let Flow::Later(Later::AuthCookies(cookies)) = flow else {
         panic!("{flow:?}");
     };
+    assert!(!format!("{cookies:?}").contains("sess=1"));
     let mut response = response(200, &[("Set-Cookie", "sess=old"), ("Set-Cookie", "own=3")]);
     cookies.leave(&mut response).unwrap();
     assert_eq!(

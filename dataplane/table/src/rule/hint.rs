@@ -156,8 +156,13 @@ pub(super) fn arity(name: &str, wanted: &RangeInclusive<usize>, call: &Call<'_>)
 /// Refuses v2's `{name:pattern}` where it could never match: no host contains a brace. `instead` is the matcher to use.
 pub(super) fn braces(instead: &str, argument: &Argument) -> Result<(), RuleError> {
     let named = argument.value.match_indices('{').find(|(at, _)| {
+        let before = argument.value.get(..*at).unwrap_or_default();
         let inner = argument.value.get(at + 1..).unwrap_or_default();
-        inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        // `\p{Greek}` and `\x{e9}` are what a plain regular expression may have.
+        let escape = [r"\p", r"\P", r"\x"]
+            .iter()
+            .any(|escape| before.ends_with(escape));
+        !escape && inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
     });
     match named {
         None => Ok(()),

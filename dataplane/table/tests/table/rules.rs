@@ -76,6 +76,22 @@ fn host() {
             &[],
         ),
         ("Host(`*.X.Y`)", &["GET a.x.y /"], &[]),
+        // Behind the dot there is nothing, as behind a name without a dot.
+        (
+            "Host(`*.`)",
+            &["GET a /", "GET a. /", "GET * /"],
+            &["GET a.b /", "GET a.b. /"],
+        ),
+        (
+            "Host(`**.x.y`)",
+            &[],
+            &["GET **.x.y /", "GET a.x.y /", "GET *.x.y /"],
+        ),
+        (
+            "Host(`*foo.x.y`)",
+            &[],
+            &["GET *foo.x.y /", "GET a.foo.x.y /", "GET xfoo.x.y /"],
+        ),
         ("Host(`*.*.y`)", &["GET a.*.y /"], &["GET a.x.y /"]),
         ("Host(`foo*.x.y`)", &["GET foo*.x.y /"], &["GET foobar.x.y /"]),
         ("Host(`a.*.y`)", &["GET a.*.y /"], &["GET a.b.y /"]),
@@ -102,6 +118,12 @@ fn host_regexp() {
             r"HostRegexp(`^a\.test$`)",
             &["GET a.test /", "GET A.test /", "GET a.test:80 /"],
             &["GET a.test. /"],
+        ),
+        // Braces of escapes are no v2 syntax.
+        (
+            r"HostRegexp(`^a\p{L}\x{62}.test`)",
+            &["GET axb.test /"],
+            &["GET a1b.test /"],
         ),
         ("HostRegexp(`A`)", &[], &["GET a.test /", "GET A.test /"]),
         ("HostRegexp(`(?i)A`)", &["GET a.test /"], &[]),

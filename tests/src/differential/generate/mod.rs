@@ -1,5 +1,6 @@
 //! Cases from a seed: the same seed and number give the same case, whatever else is run.
 
+mod balance;
 mod labels;
 mod middleware;
 mod pattern;
@@ -43,6 +44,8 @@ impl Draft {
 pub enum About {
     /// Rules, priorities, entry points, TLS, services.
     Routing,
+    /// Which servers get requests: shares, cookies, services made of services.
+    Balance,
     /// Middlewares of all kinds.
     Middlewares,
     /// This kind of middleware.
@@ -57,11 +60,12 @@ impl std::str::FromStr for About {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "routing" => Ok(Self::Routing),
+            "balance" => Ok(Self::Balance),
             "middlewares" => Ok(Self::Middlewares),
             "all" => Ok(Self::All),
             kind if middleware::kinds().contains(&kind) => Ok(Self::Middleware(kind.to_owned())),
             _ => Err(format!(
-                "write routing, middlewares, all, or one of {}",
+                "write routing, balance, middlewares, all, or one of {}",
                 middleware::kinds().join(", ")
             )),
         }
@@ -72,6 +76,7 @@ impl std::fmt::Display for About {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Routing => "routing",
+            Self::Balance => "balance",
             Self::Middlewares => "middlewares",
             Self::Middleware(kind) => kind,
             Self::All => "all",
@@ -86,9 +91,13 @@ pub(super) fn case(about: &About, seed: u64, number: u64, site: u8) -> Case {
     let mut rng = Rng::with_seed(mixed);
     match about {
         About::Routing => routing::case(&mut rng, number, site),
+        About::Balance => balance::case(&mut rng, number, site),
         About::Middlewares => middleware::case(&mut rng, number, site, None),
         About::Middleware(kind) => middleware::case(&mut rng, number, site, Some(kind)),
-        About::All if number % 2 == 0 => routing::case(&mut rng, number, site),
-        About::All => middleware::case(&mut rng, number, site, None),
+        About::All => match number % 8 {
+            0 => balance::case(&mut rng, number, site),
+            even if even % 2 == 0 => routing::case(&mut rng, number, site),
+            _ => middleware::case(&mut rng, number, site, None),
+        },
     }
 }

@@ -27,6 +27,7 @@ struct Router {
 pub(super) fn case(rng: &mut Rng, number: u64, site: u8) -> Case {
     let maker = Maker::new(rng, site);
     let mut draft = Draft::new(number, site);
+    draft.case.subject = "routing".to_owned();
     let count = rng.usize(1..=5);
     let mut rules = Vec::new();
     let mut routers = Vec::new();

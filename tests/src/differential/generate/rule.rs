@@ -347,7 +347,7 @@ const ODD_RULES: &[&str] = &[
     "ALPN(`h2`)",
     "PathPrefix(`/`) && true",
     "Host(`a.test`) ^ Host(`b.test`)",
-    "PathPrefix(\n`/`\n)",
+    "PathPrefix(\n`/`)",
     "PathPrefix(`/`,\n)",
     "\n PathPrefix(`/`) \n",
     "PathPrefix(`/\n`)",

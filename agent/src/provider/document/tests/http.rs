@@ -96,7 +96,6 @@ http:
     guarded: {loadBalancer: {servers: []}, middlewares: [strip]}
   middlewares:
     empty: {stripPrefix: {}}
-    unknown: {headers: {bogus: 1}}
     chain: {chain: {middlewares: [strip, empty]}}
     loop: {chain: {middlewares: [loop]}}
     strip: {stripPrefix: {prefixes: [/a]}}
@@ -140,7 +139,6 @@ http:
         ("service broken@file", "not in the document either"),
         ("service guarded@file", "middlewares of a service"),
         ("middleware empty@file", "its kind no option"),
-        ("middleware unknown@file", "no option headers.bogus"),
         ("middleware chain@file", "not in the document either"),
         ("middleware loop@file", "not in the document either"),
     ] {

@@ -93,6 +93,8 @@ pub(super) fn case(rng: &mut Rng, number: u64, site: u8, kind: Option<&str>) -> 
         kinds.push(&KINDS[rng.usize(..KINDS.len())]);
     }
     rng.shuffle(&mut kinds);
+    let subjects: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
+    draft.case.subject = subjects.join(", ");
     let names: Vec<String> = (0..kinds.len())
         .map(|index| draft.name(&format!("m{index}")))
         .collect();
