@@ -91,21 +91,22 @@ async fn there_and_back(program: &Path) {
     goes_to(web, "two", false).await;
     load.more(100).await;
 
-    // Instead: the node takes the port as well, and Traefik goes.
+    // Instead: the node takes the port as well, the kernel gives it all that is new, and Traefik goes.
     become_(
         &node,
         json!({
-            "edge": { "mode": "direct", "steering": "off" },
+            "edge": { "mode": "direct", "steering": "ebpf" },
             "entryPoints": { "web": { "address": web.to_string(), "reusePort": true } },
         }),
     )
     .await;
-    load.more(100).await;
-    old.end().await;
     goes_to(web, "two", true).await;
     load.more(100).await;
+    old.end().await;
+    load.more(100).await;
 
-    // And back, the same way: Traefik takes the port as well, the node goes behind it.
+    // And back, the same way: Traefik takes the port as well, and gets nothing until the node goes behind it. So it does not
+    // matter that it answers 404 to everything until it has read its routes.
     let new = Traefik::beside(program, web, &arguments(files.path())).await;
     new.until("it has the node's routes", |all| {
         all.get(OURS).is_some_and(|s| s == "enabled")
