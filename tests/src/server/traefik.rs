@@ -68,7 +68,7 @@ pub fn polling(document: &str) -> Vec<String> {
 }
 
 /// How many lines a log has of each level.
-pub fn levels(log: &str) -> BTreeMap<String, usize> {
+fn levels(log: &str) -> BTreeMap<String, usize> {
     let mut levels = BTreeMap::new();
     for line in log.lines() {
         let level = serde_json::from_str::<Value>(line).ok();
@@ -80,8 +80,18 @@ pub fn levels(log: &str) -> BTreeMap<String, usize> {
     levels
 }
 
+/// Prints how many lines of each level a log has.
+///
+/// # Panics
+/// When one of them says that Traefik does not take a document, or an object in it.
+pub fn assert_taken(log: &str) {
+    eprintln!("lines of Traefik by level: {:?}", levels(log));
+    let refusals = refusals(log);
+    assert!(refusals.is_empty(), "{refusals:#?}");
+}
+
 /// The lines that say of a document or of an object in it that Traefik does not take it.
-pub fn refusals(log: &str) -> Vec<String> {
+fn refusals(log: &str) -> Vec<String> {
     // That nobody answers is another matter, and so is what every start says.
     let others = [
         "connection refused",
