@@ -130,6 +130,33 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
     Accepted {
+        name: "forwardAuth's own name",
+        line: "`forwardAuth` calls itself `Go-http-client/1.1`",
+        meant: |pair, part| {
+            *part == received_header("user-agent")
+                && received(pair.theirs, "user-agent").iter().all(|line| line.starts_with("Go-http-client"))
+                && received(pair.ours, "user-agent").is_empty()
+        },
+    },
+    Accepted {
+        name: "chunked head",
+        line: "`Transfer-Encoding` of an answer to `HEAD` is dropped",
+        meant: |pair, part| {
+            pair.request.method == "HEAD"
+                && *part == Part::Header("transfer-encoding".into())
+                && pair.theirs.header("transfer-encoding").is_none()
+        },
+    },
+    Accepted {
+        name: "type of a 304",
+        line: "`Content-Type` of a 304 is dropped",
+        meant: |pair, part| {
+            both(pair, 304)
+                && *part == Part::Header("content-type".into())
+                && pair.theirs.header("content-type").is_none()
+        },
+    },
+    Accepted {
         name: "tried elsewhere",
         line: "an answer of 502, 503 or 504 goes to the client",
         meant: |pair, part| {
