@@ -111,6 +111,7 @@ impl Report {
                 *self.statuses.entry(answer.status).or_default() += 1;
             }
             let pair = Pair {
+                subject: &case.subject,
                 request,
                 theirs: &theirs,
                 ours: &ours,
@@ -128,7 +129,11 @@ impl Report {
                 continue;
             }
             self.different += 1;
-            let status = |outcome: &Outcome| outcome.status().map_or("none".to_owned(), |status| status.to_string());
+            let status = |outcome: &Outcome| {
+                outcome
+                    .status()
+                    .map_or("none".to_owned(), |status| status.to_string())
+            };
             let words: Vec<String> = parts.iter().map(ToString::to_string).collect();
             let kind = format!(
                 "{}: {} for {}: {}",
