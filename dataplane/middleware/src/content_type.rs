@@ -202,7 +202,12 @@ mod tests {
     fn only_what_has_no_type_gets_one() {
         const LENGTH: (&str, &str) = ("Content-Length", "2");
         // headers, first bytes, type after
-        let cases: &[(&[(&'static str, &'static str)], &[u8], Option<&str>)] = &[
+        type Case = (
+            &'static [(&'static str, &'static str)],
+            &'static [u8],
+            Option<&'static str>,
+        );
+        let cases: &[Case] = &[
             (&[LENGTH], b"hi", Some(PLAIN)),
             (&[LENGTH], b"", None),
             (&[], b"hi", None),

@@ -23,8 +23,8 @@ impl StripPrefix {
 
     pub(crate) fn enter(&self, request: &mut RequestHeader) -> Result<Flow<'static>, Unfit> {
         let path = Path::of(request)?;
-        let fits = |prefix: &&Box<str>| path.decoded().starts_with(prefix.as_bytes());
-        match self.prefixes.iter().find(fits) {
+        let mut prefixes = self.prefixes.iter();
+        match prefixes.find(|prefix| path.decoded().starts_with(prefix.as_bytes())) {
             Some(prefix) => strip(request, &path, prefix),
             None => Ok(Flow::Next),
         }

@@ -23,7 +23,7 @@ pub(super) enum Left {
     /// It goes on, its body through these.
     Same(Transforms),
     /// This goes to the client instead.
-    Replaced(Own),
+    Replaced(Box<Own>),
 }
 
 /// What a body goes through, first to last.
@@ -255,7 +255,7 @@ impl App {
         }
         match instead {
             None => Ok(Left::Same(transforms)),
-            Some(own) => own.through(transforms).map(Left::Replaced),
+            Some(own) => own.through(transforms).map(|own| Left::Replaced(Box::new(own))),
         }
     }
 }

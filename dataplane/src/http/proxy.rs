@@ -350,7 +350,7 @@ impl App {
                 Left::Same(transforms) => own.through(transforms)?,
                 Left::Replaced(instead) => Own {
                     close: own.close,
-                    ..instead
+                    ..*instead
                 },
             };
         }

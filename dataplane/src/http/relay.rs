@@ -105,7 +105,7 @@ impl App {
             match left {
                 Left::Same(through) => transforms = through,
                 Left::Replaced(own) => {
-                    self.tell_and_send(session, exchange, own, body_done).await?;
+                    self.tell_and_send(session, exchange, *own, body_done).await?;
                     return Ok(Passed::Replaced);
                 }
             }
@@ -203,7 +203,7 @@ impl App {
             .await?;
         let own = match left {
             Left::Same(transforms) => own.through(transforms)?,
-            Left::Replaced(own) => own,
+            Left::Replaced(own) => *own,
         };
         self.tell_and_send(session, exchange, own, body_done).await?;
         Ok(Passed::Replaced)

@@ -25,32 +25,35 @@ const ZSTD_LEVEL: i32 = 3;
 /// Log2 of zstd's window, bytes.
 const ZSTD_WINDOW: u32 = 18;
 
-static RUNNING: AtomicUsize = AtomicUsize::new(0);
+static ALL: Places = Places(AtomicUsize::new(0));
+
+/// What encoders hold now, KiB.
+struct Places(AtomicUsize);
 
 /// A place among the encoders that run at once, by what it holds.
-#[derive(Debug)]
-struct Place(usize);
+struct Place {
+    held: usize,
+    all: &'static Places,
+}
 
-impl Place {
-    fn take(encoding: Encoding) -> Option<Self> {
+impl Places {
+    fn take(&'static self, encoding: Encoding) -> Option<Place> {
         // As measured, with these windows.
         let held = match encoding {
             Encoding::Brotli => 880,
             Encoding::Gzip => 220,
             Encoding::Zstd => 80,
         };
-        RUNNING
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |running| {
-                (running + held <= MOST).then_some(running + held)
-            })
-            .ok()
-            .map(|_| Self(held))
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |all| {
+            (all + held <= MOST).then_some(all + held)
+        });
+        taken.ok().map(|_| Place { held, all: self })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        RUNNING.fetch_sub(self.0, Ordering::Relaxed);
+        self.all.0.fetch_sub(self.held, Ordering::Relaxed);
     }
 }
 
@@ -71,7 +74,7 @@ enum Inner {
 impl Encoder {
     /// `None` when too many run already.
     pub(super) fn start(encoding: Encoding) -> Result<Option<Self>, Unfit> {
-        let Some(place) = Place::take(encoding) else {
+        let Some(place) = ALL.take(encoding) else {
             return Ok(None);
         };
         let inner = match encoding {
@@ -220,13 +223,12 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_given_back_with_the_encoder() {
-        let before = Place::take(Encoding::Zstd).unwrap();
-        drop(before);
-        let places: Vec<_> = std::iter::from_fn(|| Place::take(Encoding::Brotli)).collect();
-        assert!(places.len() <= MOST / 880);
+    fn places_are_bounded_and_given_back() {
+        static OWN: Places = Places(AtomicUsize::new(0));
+        let places: Vec<_> = std::iter::from_fn(|| OWN.take(Encoding::Brotli)).collect();
+        assert_eq!(places.len(), MOST / 880);
         drop(places);
-        assert!(Encoder::start(Encoding::Brotli).unwrap().is_some());
+        assert!(OWN.take(Encoding::Brotli).is_some());
     }
 
     #[test]

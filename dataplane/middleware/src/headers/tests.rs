@@ -340,7 +340,14 @@ fn preflights_are_answered_and_nothing_else() {
 #[test]
 fn what_responses_allow() {
     // origins, patterns, credentials, origin, what is allowed
-    let cases: [(&[&str], &[&str], bool, Option<&str>, Option<&str>); 9] = [
+    type Case<'a> = (
+        &'a [&'a str],
+        &'a [&'a str],
+        bool,
+        Option<&'a str>,
+        Option<&'a str>,
+    );
+    let cases: [Case<'_>; 9] = [
         (
             &["https://a.test"],
             &[],
