@@ -39,8 +39,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     for (section, kind) in split::SECTIONS {
         let handler = move |State(shared): State<Arc<Shared>>| async move {
             match rendered(&shared) {
-                Ok(rendered) => Json(split::list(&rendered.document.value, section, kind)).into_response(),
-                Err(unavailable) => unavailable,
+                Some(rendered) => Json(split::list(&rendered.document.value, section, kind)).into_response(),
+                None => unavailable(&shared),
             }
         };
         router = router.route(&format!("/api/{section}/{kind}"), get(handler));
@@ -91,22 +91,24 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
     response
 }
 
-/// What there is to tell, or the answer while there is nothing.
-fn rendered(shared: &Shared) -> Result<Arc<Rendered>, Response> {
-    let latest = shared.latest.borrow().clone();
-    latest.rendered.ok_or_else(|| {
-        shared.counts.unavailable.fetch_add(1, Ordering::Relaxed);
-        let mut response =
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, shared.waits_for(latest.waiting)).into_response();
-        response.headers_mut().insert(RETRY_AFTER, AGAIN);
-        response
-    })
+/// What there is to tell; `None`: nothing yet.
+fn rendered(shared: &Shared) -> Option<Arc<Rendered>> {
+    shared.latest.borrow().rendered.clone()
+}
+
+/// The answer while there is nothing.
+fn unavailable(shared: &Shared) -> Response {
+    shared.counts.unavailable.fetch_add(1, Ordering::Relaxed);
+    let waiting = shared.latest.borrow().waiting;
+    let mut response =
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, shared.waits_for(waiting)).into_response();
+    response.headers_mut().insert(RETRY_AFTER, AGAIN);
+    response
 }
 
 async fn document(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    let rendered = match rendered(&shared) {
-        Ok(rendered) => rendered,
-        Err(unavailable) => return unavailable,
+    let Some(rendered) = rendered(&shared) else {
+        return unavailable(&shared);
     };
     let mut response = if knows(&headers, rendered.tag()) {
         shared.counts.unchanged.fetch_add(1, Ordering::Relaxed);

@@ -8,12 +8,13 @@ use http::header::{self, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::field::FieldName;
-use crate::headers::preflight;
 use crate::{After, Answer, Flow, Later, Transform, Unfit};
 
 const GRPC: &str = "application/grpc";
 const GRPC_WEB: &str = "application/grpc-web";
 const GRPC_WEB_TEXT: &str = "application/grpc-web-text";
+/// The methods that preflights get; calls are POST.
+const METHODS: [&str; 3] = ["GET", "POST", "HEAD"];
 /// The first byte of a frame that holds trailers.
 const TRAILERS: u8 = 0x80;
 
@@ -40,12 +41,11 @@ impl GrpcWeb {
     }
 
     pub(crate) fn enter(&self, request: &mut RequestHeader) -> Result<Flow<'static>, Unfit> {
-        if let Some(origin) = preflight(request)
+        if let Some(method) = asked_method(request)
             && let Some(names) = asked_headers(request)
         {
-            return Ok(Flow::Answer(Box::new(
-                self.answer_preflight(request, origin, &names)?,
-            )));
+            let answer = self.answer_preflight(request, method, &names)?;
+            return Ok(Flow::Answer(Box::new(answer)));
         }
         let kind = request
             .headers
@@ -77,7 +77,7 @@ impl GrpcWeb {
     fn answer_preflight(
         &self,
         request: &RequestHeader,
-        origin: HeaderValue,
+        method: &HeaderValue,
         names: &str,
     ) -> Result<Answer, Unfit> {
         let mut answer = Answer::empty(200);
@@ -88,8 +88,12 @@ impl GrpcWeb {
         ] {
             answer = answer.with(header::VARY, HeaderValue::from_static(name));
         }
-        let method = request.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
-        if !self.allows(&origin) || method.is_none_or(|method| method != "POST") {
+        // Without an origin it is answered as well, and allows nothing.
+        let origin = request.headers.get(header::ORIGIN);
+        let Some(origin) = origin.filter(|origin| self.allows(origin)) else {
+            return Ok(answer);
+        };
+        if !METHODS.iter().any(|known| known == method) {
             return Ok(answer);
         }
         let written = |name: &str| FieldName::parse(name.trim()).map(|field| field.written);
@@ -105,11 +109,8 @@ impl GrpcWeb {
             .join(b", ".as_slice());
         let names = HeaderValue::from_bytes(&names).map_err(|_| Unfit::new("names that no headers have"))?;
         Ok(answer
-            .with(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)
-            .with(
-                header::ACCESS_CONTROL_ALLOW_METHODS,
-                HeaderValue::from_static("POST"),
-            )
+            .with(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())
+            .with(header::ACCESS_CONTROL_ALLOW_METHODS, method.clone())
             .with(header::ACCESS_CONTROL_ALLOW_HEADERS, names)
             .with(
                 header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
@@ -117,6 +118,12 @@ impl GrpcWeb {
             )
             .with(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600")))
     }
+}
+
+/// The method that a preflight asks for.
+fn asked_method(request: &RequestHeader) -> Option<&HeaderValue> {
+    let asked = request.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+    (request.method == Method::OPTIONS && !asked.is_empty()).then_some(asked)
 }
 
 /// The headers that a preflight asks for, where that of gRPC-Web is among them.
@@ -468,7 +475,16 @@ mod tests {
             (status, got),
             (200, expected.into_iter().map(str::to_owned).collect())
         );
-        for (origin, method) in [("https://z.test", "POST"), ("https://a.test", "GET")] {
+        let get = asks("https://a.test", "GET", "x-grpc-web").unwrap().1;
+        assert!(
+            get.contains(&"access-control-allow-methods: GET".to_owned()),
+            "{get:?}"
+        );
+        for (origin, method) in [
+            ("https://z.test", "POST"),
+            ("https://a.test", "PUT"),
+            ("", "POST"),
+        ] {
             assert_eq!(
                 asks(origin, method, "x-grpc-web").unwrap().1,
                 vary,

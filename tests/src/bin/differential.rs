@@ -33,6 +33,9 @@ struct Args {
     /// So many differences are cut down and printed in full.
     #[arg(long, default_value_t = 10)]
     shown: usize,
+    /// Print differences as they are, and not cut down.
+    #[arg(long)]
+    whole: bool,
     /// Print configurations and requests, and send nothing.
     #[arg(long, requires = "case")]
     show: bool,
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         with: args.with,
         case: args.case,
         shown: args.shown,
+        whole: args.whole,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -9,6 +9,8 @@ use super::compare::{Outcome, Part};
 /// What a predicate looks at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pair<'a> {
+    /// What the case is about.
+    pub(super) subject: &'a str,
     pub(super) request: &'a Request,
     pub(super) theirs: &'a Outcome,
     pub(super) ours: &'a Outcome,
@@ -127,6 +129,124 @@ pub(super) const ACCEPTED: &[Accepted] = &[
             pair.theirs.status() == Some(502)
                 && pair.request.header("host").is_some_and(odd)
                 && pair.ours.header("location").is_some()
+        },
+    },
+    Accepted {
+        name: "x-real-ip for forwardAuth",
+        line: "`X-Real-Ip` reaches the server of a `forwardAuth` only",
+        meant: |pair, part| {
+            let [theirs, ours] = [pair.theirs, pair.ours].map(|outcome| received(outcome, "x-real-ip").len());
+            pair.subject.contains("forwardAuth") && *part == received_header("x-real-ip") && ours > theirs
+        },
+    },
+    Accepted {
+        name: "x-forwarded-for for pages",
+        line: "the request for an error page has no `X-Forwarded-For`",
+        meant: |pair, part| {
+            let [theirs, ours] =
+                [pair.theirs, pair.ours].map(|outcome| received(outcome, "x-forwarded-for").len());
+            pair.subject.contains("errors") && *part == received_header("x-forwarded-for") && ours > theirs
+        },
+    },
+    Accepted {
+        name: "type of chunks",
+        line: "`contentType` looks at no chunked answer",
+        meant: |pair, part| {
+            pair.subject.contains("contentType")
+                && *part == Part::Header("content-type".into())
+                && pair.theirs.header("transfer-encoding").is_some()
+                && pair.theirs.header("content-type").is_none()
+        },
+    },
+    Accepted {
+        name: "deleted type",
+        line: "a `Content-Type` that `headers` deletes",
+        meant: |pair, part| {
+            pair.subject.contains("headers")
+                && *part == Part::Header("content-type".into())
+                && pair.ours.header("content-type").is_none()
+        },
+    },
+    Accepted {
+        name: "path without a slash",
+        line: "a path that `replacePath` or `replacePathRegex` makes without",
+        meant: |pair, part| {
+            let path = |outcome: &Outcome| {
+                let line = outcome.received.last()?.line.split_once(' ')?.1.to_owned();
+                Some(line)
+            };
+            pair.subject.contains("replacePath")
+                && *part == Part::Line
+                && path(pair.theirs).map(|theirs| format!("/{theirs}")) == path(pair.ours)
+        },
+    },
+    Accepted {
+        name: "replaced twice",
+        line: "`X-Replaced-Path` holds a path that another middleware has set",
+        meant: |pair, part| {
+            let lines = |outcome| received(outcome, "x-replaced-path").len();
+            *part == received_header("x-replaced-path")
+                && lines(pair.theirs) == lines(pair.ours)
+                && lines(pair.ours) > 1
+        },
+    },
+    Accepted {
+        name: "length of what was held",
+        line: "whether an answer that `compress` or `buffering` has held",
+        meant: |pair, part| {
+            let held = ["compress", "buffering", "errors"]
+                .iter()
+                .any(|kind| pair.subject.contains(kind));
+            let framing = ["content-length", "transfer-encoding"];
+            held && matches!(part, Part::Header(name) if framing.contains(&&**name))
+        },
+    },
+    Accepted {
+        name: "disabled with a bad middleware",
+        line: "a middleware whose options can't work fails each request",
+        meant: |pair, _| {
+            let kinds = ["errors", "replacePath", "redirectScheme", "compress"];
+            pair.ours.status() == Some(404)
+                && pair.ours.received.is_empty()
+                && kinds.iter().any(|kind| pair.subject.contains(kind))
+        },
+    },
+    Accepted {
+        name: "retry of nothing",
+        line: "a `retry` that can repeat nothing",
+        meant: |pair, _| {
+            pair.subject.contains("retry")
+                && pair.theirs.status() == Some(404)
+                && pair.theirs.received.is_empty()
+        },
+    },
+    Accepted {
+        name: "forwardAuth's own name",
+        line: "`forwardAuth` calls itself `Go-http-client/1.1`",
+        meant: |pair, part| {
+            *part == received_header("user-agent")
+                && received(pair.theirs, "user-agent")
+                    .iter()
+                    .all(|line| line.starts_with("Go-http-client"))
+                && received(pair.ours, "user-agent").is_empty()
+        },
+    },
+    Accepted {
+        name: "chunked head",
+        line: "`Transfer-Encoding` of an answer to `HEAD` is dropped",
+        meant: |pair, part| {
+            pair.request.method == "HEAD"
+                && *part == Part::Header("transfer-encoding".into())
+                && pair.theirs.header("transfer-encoding").is_none()
+        },
+    },
+    Accepted {
+        name: "type of a 304",
+        line: "`Content-Type` of a 304 is dropped",
+        meant: |pair, part| {
+            both(pair, 304)
+                && *part == Part::Header("content-type".into())
+                && pair.theirs.header("content-type").is_none()
         },
     },
     Accepted {

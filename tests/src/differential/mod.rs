@@ -48,6 +48,8 @@ pub struct Plan {
     pub with: Second,
     /// So many differences are cut down and printed; without any, no logs are kept either.
     pub shown: usize,
+    /// Differences are printed as they are, not cut down.
+    pub whole: bool,
 }
 
 /// A case and its requests as text.
@@ -87,8 +89,10 @@ pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
         }
     }
     report.took = started.elapsed();
-    for difference in &mut report.differences {
-        reduce::reduce(&bench, difference).await;
+    if !plan.whole {
+        for difference in &mut report.differences {
+            reduce::reduce(&bench, difference).await;
+        }
     }
     if plan.shown > 0 && !report.holds() {
         report.kept = Some(bench.keep());
@@ -107,6 +111,7 @@ impl Report {
                 *self.statuses.entry(answer.status).or_default() += 1;
             }
             let pair = Pair {
+                subject: &case.subject,
                 request,
                 theirs: &theirs,
                 ours: &ours,
@@ -124,7 +129,21 @@ impl Report {
                 continue;
             }
             self.different += 1;
-            *self.by_subject.entry(case.subject.clone()).or_default() += 1;
+            let status = |outcome: &Outcome| {
+                outcome
+                    .status()
+                    .map_or("none".to_owned(), |status| status.to_string())
+            };
+            let words: Vec<String> = parts.iter().map(ToString::to_string).collect();
+            let kind = format!(
+                "{}: {} for {}: {}",
+                case.subject,
+                status(&ours),
+                status(&theirs),
+                words.join(", ")
+            );
+            let (count, _) = self.kinds.entry(kind).or_insert((0, case.number));
+            *count += 1;
             // One of each kind, so that many kinds can be seen.
             let kind = |theirs: &Outcome, ours: &Outcome, parts: &[Part]| {
                 (theirs.status(), ours.status(), parts.to_vec())

@@ -8,7 +8,7 @@ use super::report::Difference;
 use super::unmeant;
 
 /// Most configurations that are tried for one difference.
-const TRIES: usize = 60;
+const TRIES: usize = 30;
 
 /// Leaves out of a difference's configuration whatever it does without, one thing after the other.
 pub(super) async fn reduce(bench: &Bench, difference: &mut Difference) {
@@ -49,6 +49,7 @@ async fn fails(bench: &Bench, case: &Case, difference: &mut Difference) -> bool 
         return false;
     };
     let pair = Pair {
+        subject: &case.subject,
         request: &case.requests[0],
         theirs: &theirs,
         ours: &ours,

