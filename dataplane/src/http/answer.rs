@@ -8,6 +8,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::body::Share;
 use super::chain::Transforms;
 use super::downstream::send_head;
 
@@ -137,6 +138,7 @@ impl Answer {
             head,
             body: Bytes::from_static(self.text.as_bytes()),
             close: self.close,
+            _room: None,
         })
     }
 }
@@ -148,6 +150,8 @@ pub(super) struct Own {
     pub(super) body: Bytes,
     /// The connection ends after it.
     pub(super) close: bool,
+    /// The room that its body takes, where that is counted.
+    pub(super) _room: Option<Share>,
 }
 
 impl Own {
@@ -162,6 +166,7 @@ impl Own {
             head,
             body: answer.body,
             close: false,
+            _room: None,
         })
     }
 
@@ -176,14 +181,16 @@ impl Own {
 
     /// Sends it.
     pub(super) async fn send(mut self, session: &mut ServerSession) -> Result<()> {
-        match self.head.status.as_u16() {
-            204 | 304 => drop(self.head.remove_header(&header::CONTENT_LENGTH)),
-            _ => self.head.set_content_length(self.body.len())?,
+        let never = matches!(self.head.status.as_u16(), 204 | 304);
+        if never {
+            self.head.remove_header(&header::CONTENT_LENGTH);
+        } else {
+            self.head.set_content_length(self.body.len())?;
         }
         if self.close {
             session.set_keepalive(None);
         }
-        let bodiless = self.body.is_empty() || session.req_header().method == Method::HEAD;
+        let bodiless = never || self.body.is_empty() || session.req_header().method == Method::HEAD;
         send_head(session, Box::new(self.head), bodiless).await?;
         if !bodiless {
             session.write_response_body(self.body, true).await?;

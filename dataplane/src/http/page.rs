@@ -12,6 +12,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::answer::{self, Own};
+use super::body::Share;
 use super::exchange::Exchange;
 use super::forwarded::{self, Upgrade};
 use super::meshed;
@@ -94,11 +95,14 @@ impl App {
             return Err(refused.error);
         }
         let mut body = BytesMut::new();
+        let mut room = Share::of(&self.edge.kept);
         if !upstream.begin_body(&head, &Method::GET)? {
             while let Some(chunk) = upstream.read(None).await? {
-                body.extend_from_slice(&chunk.into_bytes());
-                if body.len() > MOST {
-                    return Err(Error::explain(ErrorType::InternalError, "the page is too long").into_up());
+                let chunk = chunk.into_bytes();
+                body.extend_from_slice(&chunk);
+                if body.len() > MOST || !room.take(chunk.len() as u64) {
+                    let error = "the page is too long, or there is no room for it";
+                    return Err(Error::explain(ErrorType::InternalError, error).into_up());
                 }
                 if upstream.look_for_end()? {
                     break;
@@ -115,6 +119,7 @@ impl App {
             head: *head,
             body: body.freeze(),
             close: false,
+            _room: Some(room),
         })
     }
 }

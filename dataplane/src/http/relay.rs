@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::answer::Own;
 use super::attempt::{Chunk, Upstream};
-use super::body::Body;
+use super::body::{Body, Share};
 use super::chain::{Left, Transforms};
 use super::downstream::{send_chunk, send_data, send_head};
 use super::exchange::Exchange;
@@ -89,7 +89,8 @@ impl App {
         let upgraded = upstream.was_upgraded();
         let mut begin = Begin::default();
         if let Some(wanted) = wanted_first(exchange, &head).filter(|_| !end && !upgraded) {
-            begin = gather(session, exchange, upstream, body, &mut body_done, wanted).await?;
+            let room = Share::of(&self.edge.kept);
+            begin = gather(session, exchange, upstream, body, &mut body_done, wanted, room).await?;
             if begin.too_long {
                 let own = Own::of_middleware(Buffers::too_long_response())?;
                 return self.replace(session, exchange, own, body_done).await;
@@ -326,8 +327,10 @@ struct Begin {
     data: Bytes,
     /// It is all of it.
     over: bool,
-    /// It is longer than it may be.
+    /// It is longer than it may be, or there is no room for it.
     too_long: bool,
+    /// The room that it takes, for as long as the response lasts.
+    _room: Option<Share>,
 }
 
 /// Reads the begin of a response body, while the rest of the request is on its way.
@@ -338,6 +341,7 @@ async fn gather(
     body: Option<&Body>,
     body_done: &mut bool,
     wanted: Wanted,
+    mut room: Share,
 ) -> Result<Begin> {
     if let Some(body) = body {
         upstream.send_what_came(body).await;
@@ -347,12 +351,13 @@ async fn gather(
     loop {
         match next(session, upstream, body, *body_done, false, &live).await? {
             Event::Response(Some(chunk)) => {
-                data.extend_from_slice(&chunk.into_bytes());
+                let chunk = chunk.into_bytes();
+                data.extend_from_slice(&chunk);
                 let over = upstream.look_for_end()?;
                 let (enough, too_long) = match wanted {
                     Wanted::First => (!data.is_empty(), false),
                     Wanted::Whole { most, refused } => {
-                        let longer = data.len() as u64 > most;
+                        let longer = data.len() as u64 > most || !room.take(chunk.len() as u64);
                         (longer, longer && refused)
                     }
                 };
@@ -361,6 +366,7 @@ async fn gather(
                         data: data.freeze(),
                         over,
                         too_long,
+                        _room: Some(room),
                     });
                 }
             }
@@ -369,6 +375,7 @@ async fn gather(
                     data: data.freeze(),
                     over: true,
                     too_long: false,
+                    _room: Some(room),
                 });
             }
             Event::Request(piece) => {

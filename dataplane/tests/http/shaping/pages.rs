@@ -79,6 +79,24 @@ async fn a_page_takes_the_place_of_an_error() {
     assert_eq!(pages.seen().len(), 3);
 }
 
+/// A status that has no body has none, whatever page there is for it.
+#[tokio::test]
+async fn a_status_without_a_body_stays_without() {
+    for status in [204, 304] {
+        let backend =
+            Backend::start(move |_, _| Act::Send(format!("HTTP/1.1 {status} X\r\n\r\n").into_bytes())).await;
+        let pages = pages().await;
+        let node = node(&backend, vec![errors(&["200-399"], "/", &[], &[pages.address])]);
+        let mut client = node.connect().await;
+        client
+            .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .await;
+        let head = client.response_head().await;
+        assert_eq!((head.status, head.header("x-page")), (status, Some("1")));
+        assert_eq!(client.rest().await, b"", "{status}");
+    }
+}
+
 #[tokio::test]
 async fn only_what_is_listed_is_replaced_and_sent() {
     let backend = Backend::start(|number, _| {
