@@ -69,7 +69,10 @@ async fn what_names_no_service_that_is_there_is_told_so() {
 
 #[tokio::test]
 async fn a_back_end_that_refuses_is_passed_over() {
-    let refusing = Backend::start(|_, _| Act::Send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nno".to_vec())).await;
+    let refusing = Backend::start(|_, _| {
+        Act::Send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nno".to_vec())
+    })
+    .await;
     let backend = Backend::fixed("ok").await;
     let mut plan = Plan::to(&[(Scheme::Http, refusing.address), (Scheme::Http, backend.address)]);
     plan.by_service = true;
