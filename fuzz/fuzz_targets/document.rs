@@ -29,8 +29,12 @@ fuzz_target!(|text: &str| {
     let one = document(&[of("docker"), of("file")], &terms).text();
     let other = document(&[of("file"), of("docker")], &terms).text();
     assert_eq!(one, other);
-    let taken_otherwise =
-        |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    let taken_otherwise = |c: char| {
+        matches!(
+            c,
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+        )
+    };
     assert!(!one.contains(taken_otherwise));
     if let Err(errors) = dynamic::parse(&one, Format::Json, Path::new("document.json")) {
         panic!("{errors}\n{one}");
