@@ -47,6 +47,20 @@ impl Buffering {
 }
 
 impl Buffers {
+    /// What holds for bodies that go through this one and, inside, through another: the tighter limits. The inner one decides
+    /// about further attempts, unless it says nothing of them.
+    pub fn and(&self, inner: &Self) -> Self {
+        let tighter = |outer: Option<u64>, inner: Option<u64>| match (outer, inner) {
+            (Some(outer), Some(inner)) => Some(outer.min(inner)),
+            (outer, inner) => outer.or(inner),
+        };
+        Self {
+            max_request: tighter(self.max_request, inner.max_request),
+            max_response: tighter(self.max_response, inner.max_response),
+            retry: inner.retry.clone().or_else(|| self.retry.clone()),
+        }
+    }
+
     /// The longest request body that is taken.
     pub fn most_of_request(&self) -> u64 {
         self.max_request.unwrap_or(MAX_UNLIMITED)
@@ -89,6 +103,16 @@ mod tests {
             (MAX_UNLIMITED, (MAX_UNLIMITED, false))
         );
         assert!(none.retry.is_none());
+        for both in [some.and(&none), none.and(&some)] {
+            assert_eq!(
+                (both.most_of_request(), both.most_of_response()),
+                (10, (20, true))
+            );
+            assert!(both.retry.is_some());
+        }
+        let Buffering(other) = Buffering::new(5, 30, "").unwrap();
+        let both = some.and(&other);
+        assert_eq!((both.most_of_request(), both.most_of_response()), (5, (20, true)));
         for (request, response, expression, word) in [
             (-5, 0, "", "maxRequestBodyBytes"),
             (0, -1, "", "maxResponseBodyBytes"),

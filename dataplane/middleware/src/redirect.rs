@@ -57,7 +57,13 @@ impl RedirectScheme {
         }
         let (name, port) = split_port(authority);
         let uri = target::of(request);
-        let before = format!("{}://{authority}{uri}", forwarded_scheme(request, seen));
+        let used = forwarded_scheme(request, seen);
+        // The default port is where one is without it, too.
+        let used_port = match (used, port) {
+            ("http", ":80") | ("https", ":443") => "",
+            (_, port) => port,
+        };
+        let before = format!("{used}://{name}{used_port}{uri}");
         let rest = if port == ":" { port } else { "" };
         let after = match self.port {
             Some(number) => format!("{}://{name}:{number}{rest}{uri}", self.scheme),
@@ -155,6 +161,20 @@ mod tests {
             request.insert_header(*name, *value).unwrap();
         }
         request
+    }
+
+    #[test]
+    fn a_default_port_is_no_other_place() {
+        for (scheme, host, goes) in [
+            ("http", "a.test:80", false),
+            ("http", "a.test", false),
+            ("http", "a.test:8080", true),
+            ("https", "a.test:80", true),
+        ] {
+            let redirect = RedirectScheme::new(scheme, "", false).unwrap();
+            let flow = redirect.enter(&ask("GET", host, "/", &[]), &seen(false));
+            assert_eq!(told(flow.unwrap()).is_some(), goes, "{scheme} {host}");
+        }
     }
 
     fn told(flow: Flow<'_>) -> Option<(u16, String, String)> {

@@ -4,6 +4,8 @@
 //! in the life of a request they have their turn: after the decision, before anything is sent; and when a response, a back
 //! end's or one of our own, is about to go to the client.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use constellation_middleware::{After, Answer, Ask, Chain, Flow, Later, Seen, Transform, Unfit};
 use http::header::RETRY_AFTER;
@@ -180,7 +182,11 @@ impl App {
             Ask::Authorize(auth) => self.authorize(auth, session, exchange, seen).await,
             Ask::Buffer(buffers) => {
                 exchange.method = session.req_header().method.clone();
-                exchange.buffers = Some(buffers.clone());
+                // The limits of an outer one hold for what goes through both.
+                exchange.buffers = Some(match &exchange.buffers {
+                    Some(outer) => Arc::new(outer.and(buffers)),
+                    None => buffers.clone(),
+                });
                 Ok(Flow::Next)
             }
             Ask::Retry(retrying) => {

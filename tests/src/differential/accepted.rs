@@ -2,6 +2,7 @@
 //!
 //! A predicate is as narrow as it can be: what it does not recognise is a difference that fails the run.
 
+use super::backend::AUTH_REPLY;
 use super::case::{Body, Request};
 use super::client::Answered;
 use super::compare::{Outcome, Part};
@@ -209,6 +210,30 @@ pub(super) const ACCEPTED: &[Accepted] = &[
             pair.ours.status() == Some(404)
                 && pair.ours.received.is_empty()
                 && kinds.iter().any(|kind| pair.subject.contains(kind))
+        },
+    },
+    Accepted {
+        name: "scheme in upper case",
+        line: "`redirectScheme.scheme` in upper case redirects",
+        meant: |pair, _| {
+            pair.subject.contains("redirectScheme")
+                && pair.request.tls.is_some()
+                && pair
+                    .theirs
+                    .header("location")
+                    .is_some_and(|place| place.starts_with("https://"))
+                && !pair.ours.received.is_empty()
+        },
+    },
+    Accepted {
+        name: "connection of forwardAuth",
+        line: "headers that `Connection` names in the answer of a `forwardAuth`",
+        meant: |pair, part| {
+            let names = pair
+                .request
+                .header(AUTH_REPLY)
+                .is_some_and(|reply| reply.contains("Connection"));
+            names && *part == Part::Header("x-user".into()) && pair.ours.header("x-user").is_none()
         },
     },
     Accepted {
