@@ -55,10 +55,9 @@ pub struct Import {
 }
 
 /// Keys that this version has not, though it knows them; the others have something that stands in.
-const LOST: [&str; 14] = [
+const LOST: [&str; 13] = [
     "accessLog.otlp",
     "certificatesResolvers",
-    "entryPoints.*.http.middlewares",
     "experimental",
     "log.otlp",
     "providers.docker.password",
@@ -262,11 +261,7 @@ colour: red
                 Verdict::Taken,
                 "",
             ),
-            (
-                "entryPoints.websecure.http.middlewares",
-                Verdict::Refused,
-                "not supported",
-            ),
+            ("entryPoints.websecure.http.middlewares", Verdict::Taken, ""),
             ("entryPoints.websecure.http3", Verdict::Differs, "HTTP/2"),
             ("providers.docker.network", Verdict::Taken, ""),
             ("providers.docker.watch", Verdict::Differs, "always watched"),

@@ -148,7 +148,7 @@ http:
             document.left_out
         );
     }
-    assert_eq!(document.left_out.len(), 17);
+    assert_eq!(document.left_out.len(), 16);
 }
 
 #[test]
