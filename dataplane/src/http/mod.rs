@@ -2,9 +2,10 @@
 //!
 //! The life of a connection: [`serve`] asks whose it is ([`ends`]), looks at its first bytes (TLS, HTTP/2, HTTP/1), makes
 //! its [`io`] and hands it to pingora, which parses requests. The life of a request: [`io`] checks its bytes by [`framing`] ([`head`], [`chunked`]);
-//! [`routing`] takes one generation and asks the routing core; [`chain`] lets the route's middlewares look at the request and at the response; [`admission`] lets it in; [`race`] gets a response by as many
+//! [`routing`] takes one generation and asks the routing core; [`chain`] lets the route's middlewares look at the request and at the response,
+//! with [`page`] for errors; [`buffering`] takes bodies whole; [`admission`] lets it in; [`race`] gets a response by as many
 //! attempts ([`attempt`], over connections of [`pool`]) as [`retry`] and [`budget`] allow, sending the [`body`] again where
-//! it was kept; [`relay`] hands the response on; [`mirror`] sends copies; [`meshed`] is what other nodes send and get, [`handed`] what a proxy in front sends; [`accounting`] counts and logs. [`proxy`] holds
+//! it was kept; [`relay`] hands the response on; [`mirror`] sends copies, as a page is asked for [`beside`] the request; [`meshed`] is what other nodes send and get, [`handed`] what a proxy in front sends; [`accounting`] counts and logs. [`proxy`] holds
 //! them together.
 
 mod accounting;
