@@ -193,13 +193,12 @@ pub(super) const ACCEPTED: &[Accepted] = &[
     },
     Accepted {
         name: "length of what was held",
-        line: "whether an answer that `compress` or `buffering` has held",
+        line: "whether what a middleware has held",
         meant: |pair, part| {
-            let held = ["compress", "buffering", "errors"]
-                .iter()
-                .any(|kind| pair.subject.contains(kind));
+            let held = ["compress", "buffering", "errors", "forwardAuth"];
             let framing = ["content-length", "transfer-encoding"];
-            held && matches!(part, Part::Header(name) if framing.contains(&&**name))
+            held.iter().any(|kind| pair.subject.contains(kind))
+                && matches!(part, Part::Header(name) | Part::ReceivedHeader(name) if framing.contains(&&**name))
         },
     },
     Accepted {

@@ -127,7 +127,7 @@ async fn answer<S: AsyncRead + Unpin>(
         Some(length) => reader.exactly(length).await?,
         None => {
             closes = true;
-            reader.to_end().await?
+            reader.rest().await?
         }
     };
     let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -40,12 +40,12 @@ enum Process {
         _child: Child,
         log: PathBuf,
     },
-    Constellation(Node),
+    Constellation(Box<Node>),
     /// A Traefik, and the node that it polls.
     Provided {
         _child: Child,
         log: PathBuf,
-        node: Node,
+        node: Box<Node>,
     },
 }
 
@@ -168,10 +168,10 @@ impl Side {
     /// What it wrote last about errors.
     pub(super) fn complaint(&self) -> String {
         let log = self.log();
-        let errors = log
+        let mut errors = log
             .lines()
             .filter(|line| line.contains("ERR") || line.contains("ERROR"));
-        errors.last().unwrap_or("no error in its log").to_owned()
+        errors.next_back().unwrap_or("no error in its log").to_owned()
     }
 
     /// Everything it wrote.
@@ -217,14 +217,14 @@ fn start(
 }
 
 /// Starts a node of ours whose entry points are at `address`.
-async fn node(site: &Site, address: Ipv4Addr, providers: Providers<'_>, more: Value) -> Node {
+async fn node(site: &Site, address: Ipv4Addr, providers: Providers<'_>, more: Value) -> Box<Node> {
     let mut providers = providers.section();
     // A batch takes the place of the last one; what was removed must not answer in its name.
     providers["docker"]["removedGracePeriod"] = json!("0s");
     let mut entry_points = entry_points(site, address);
     entry_points.insert("web".into(), Value::Null);
     let builder = Node::builder().config(json!({ "entryPoints": entry_points, "providers": providers }));
-    builder.config(more).start().await
+    Box::new(builder.config(more).start().await)
 }
 
 fn port(place: u64, which: u8) -> u16 {

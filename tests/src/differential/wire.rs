@@ -107,7 +107,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     }
 
     /// Reads until the other side has no more.
-    pub(super) async fn to_end(&mut self) -> io::Result<Vec<u8>> {
+    pub(super) async fn rest(&mut self) -> io::Result<Vec<u8>> {
         while self.fill().await? > 0 {}
         Ok(std::mem::take(&mut self.buffer))
     }

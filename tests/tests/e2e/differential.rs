@@ -12,7 +12,7 @@ async fn traefik_and_this_binary_do_the_same() {
     let plan = Plan {
         pairs: if in_ci { 20_000 } else { 2_000 },
         seed: 1,
-        about: About::Routing,
+        about: About::All,
         with: Second::Constellation,
         case: None,
         shown: 5,
