@@ -33,8 +33,10 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "`Accept-Encoding: gzip` is added when the client sent none",
         meant: |pair, part| {
             *part == received_header("accept-encoding")
-                && pair.request.header("accept-encoding").is_none()
-                && received(pair.ours, "accept-encoding").is_empty()
+                && pair.request.header("accept-encoding").is_none_or(str::is_empty)
+                && received(pair.ours, "accept-encoding")
+                    .iter()
+                    .all(|line| line.is_empty())
         },
     },
     Accepted {
@@ -96,7 +98,13 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "x-forwarded-*",
         line: "a client's `X-Forwarded-User` and other unknown",
         // Rules may ask for it.
-        meant: |pair, _| {
+        meant: |pair, part| {
+            let certificate = "x-forwarded-tls-client-cert";
+            if let Part::ReceivedHeader(name) = part
+                && name.starts_with(certificate)
+            {
+                return received(pair.ours, name).is_empty();
+            }
             pair.request.header("x-forwarded-user").is_some()
                 && received(pair.ours, "x-forwarded-user").is_empty()
         },

@@ -218,13 +218,14 @@ mod tests {
             compare(&first, &outcome(404, "2", None)),
             [Part::Status, Part::Header("x-a".into()), Part::Backends]
         );
+        // What different back ends got is not compared.
         assert_eq!(
             compare(&first, &outcome(200, "2", Some(2))),
-            [
-                Part::Header("x-a".into()),
-                Part::Backends,
-                Part::ReceivedHeader("x-a".into())
-            ]
+            [Part::Header("x-a".into()), Part::Backends]
+        );
+        assert_eq!(
+            compare(&first, &outcome(200, "2", Some(1))),
+            [Part::Header("x-a".into()), Part::ReceivedHeader("x-a".into())]
         );
         let silent = Outcome {
             answer: Err("closed".into()),
