@@ -18,7 +18,7 @@ async fn an_invalid_file_is_told_with_every_error_at_once() {
     let path = file.display().to_string();
     let errors = format!(
         "{path}:3:5: entryPoints.web.adress: unknown key\n    \
-             expected: one of address, asDefault, forwardedHeaders, http, http2, limits, proxyProtocol, transport, udp\n    \
+             expected: one of address, asDefault, forwardedHeaders, http, http2, limits, proxyProtocol, reusePort, transport, udp\n    \
              hint: did you mean `address`?\n\
          {path}:4:14: entryPoints.web.address: has no valid port\n    \
              value: \"127.0.0.1:99999\"\n    \
@@ -65,7 +65,7 @@ async fn a_missing_file_a_bad_variable_and_a_bad_flag_are_told_apart() {
         flag.stderr,
         "constellation: flag for a.b: a: unknown key\n    \
          expected: one of accessLog, cluster, control, edge, entryPoints, log, node, providers, proxy, serversTransport, \
-         serviceDefaults, tcpServersTransport\n"
+         serviceDefaults, tcpServersTransport, traefikProvider\n"
     );
 }
 

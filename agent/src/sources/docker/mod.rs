@@ -34,7 +34,7 @@ use tracing::info;
 
 pub use constraint::{Constraint, ConstraintError};
 pub use policy::OptionError;
-pub use template::{Template, TemplateError};
+pub use template::{Model, Template, TemplateError};
 
 use super::publication::Publication;
 use super::{Reload, SourceHandle};
