@@ -59,7 +59,7 @@ async fn its_routes_outlive_restarts_upgrades_and_a_poisoned_neighbour() {
             "good": { "rule": "Host(`good.test`)", "service": "bad" },
         },
         "services": { "bad": { "loadBalancer": { "servers": [{ "url": backend.url() }, { "url": "nonsense" }] } } },
-        "middlewares": { "empty": { "stripPrefix": {} }, "unknown": { "headers": { "bogus": "x" } } },
+        "middlewares": { "empty": { "stripPrefix": {} }, "unknown": { "plugin": { "bogus": {} } } },
     } });
     node.write_dynamic("poison.json", &poison.to_string());
     traefik
