@@ -50,7 +50,8 @@ impl ReplacePathRegex {
             .map_err(|error| Unfit::new(error.to_string()))?;
         match replaced {
             None => Ok(Flow::Next),
-            Some(path) if !is_clean(path.as_bytes()) => Ok(refused()),
+            // An escape that is none is told before anything else of the path.
+            Some(path) if !is_clean(path.as_bytes()) && Path::parse(&path).is_ok() => Ok(refused()),
             Some(path) => put(request, &before, &path),
         }
     }
@@ -136,6 +137,7 @@ mod tests {
                 "500 invalid URL escape \"%zz\"",
                 false,
             ),
+            ("", "/x", "/%3B", "500 invalid URL escape \"%/x\"", false),
             ("foo", "", "/foo/a", "400 Bad Request", false),
             ("^/q", "/a/../b", "/q", "400 Bad Request", false),
             ("^/q", "/a/", "/q", "/a/", true),

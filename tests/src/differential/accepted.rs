@@ -264,6 +264,39 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
     Accepted {
+        name: "forwardAuth's accept-encoding",
+        line: "`forwardAuth` sends `User-Agent: Go-http-client/1.1` and `Accept-Encoding: gzip`",
+        meant: |pair, part| {
+            *part == received_header("accept-encoding")
+                && pair.subject.contains("forwardAuth")
+                && received(pair.theirs, "accept-encoding").contains(&"gzip")
+        },
+    },
+    Accepted {
+        name: "compress without a type",
+        line: "`compress` with a list of types guesses the type",
+        meant: |pair, part| {
+            let changed = ["content-encoding", "content-length", "transfer-encoding", "vary"];
+            pair.subject.contains("compress")
+                && matches!(part, Part::Header(name) if changed.contains(&&**name))
+                && pair.ours.header("content-type").is_none()
+        },
+    },
+    Accepted {
+        name: "te of headers",
+        line: "`headers.customRequestHeaders` leaves the client's `Te` beside its own",
+        meant: |pair, part| *part == received_header("te") && pair.subject.contains("headers"),
+    },
+    Accepted {
+        name: "empty path",
+        line: "`stripPrefix` may leave an empty path",
+        meant: |pair, part| {
+            *part == received_header("x-replaced-path")
+                && received(pair.theirs, "x-replaced-path").contains(&"")
+                && received(pair.ours, "x-replaced-path").contains(&"/")
+        },
+    },
+    Accepted {
         name: "chunked head",
         line: "`Transfer-Encoding` of an answer to `HEAD` is dropped",
         meant: |pair, part| {
