@@ -283,6 +283,16 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
     Accepted {
+        name: "broken by grpcWeb",
+        line: "`grpcWeb` with `compress` breaks the connection",
+        meant: |pair, _| {
+            pair.subject.contains("grpcWeb")
+                && pair.subject.contains("compress")
+                && pair.theirs.status().is_none()
+                && pair.ours.status().is_some()
+        },
+    },
+    Accepted {
         name: "te of headers",
         line: "`headers.customRequestHeaders` leaves the client's `Te` beside its own",
         meant: |pair, part| *part == received_header("te") && pair.subject.contains("headers"),

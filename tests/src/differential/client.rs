@@ -85,10 +85,11 @@ impl Client {
                 ),
             };
             // What was answered before everything was sent counts all the same.
-            let sent = reader.stream.write_all(bytes).await;
+            drop(reader.stream.write_all(bytes).await);
             let answer = match answer(&mut reader, bytes.starts_with(b"HEAD ")).await {
                 Ok(answer) => answer,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset && sent.is_err() => None,
+                // Traefik resets idle connections when an entry point gets its first router with TLS.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
                 Err(error) => return Err(format!("a broken answer: {error}")),
             };
             Ok(answer.map(|(answer, closes)| (answer, (!closes).then_some(reader))))

@@ -29,9 +29,39 @@ impl Middlewares {
 
 /// The options of a middleware, checked: what comes out is taken by Traefik.
 fn options(definition: &Middleware) -> Result<Map<String, Value>, String> {
-    let written = serde_json::to_value(definition).map_err(|error| error.to_string())?;
+    let mut written = serde_json::to_value(definition).map_err(|error| error.to_string())?;
+    if definition.kinds() == ["chain"]
+        && definition
+            .chain
+            .as_ref()
+            .is_some_and(|c| c.middlewares.is_empty())
+    {
+        // A chain of nothing does nothing, as a limit of nothing does.
+        written = serde_json::json!({"rateLimit": {"average": 0}});
+    }
+    for (kind, option, default) in SAYING_NOTHING {
+        // An object without options refuses the whole document; one with a default means the same.
+        if let Some(Value::Object(options)) = written.get_mut(kind)
+            && options.is_empty()
+        {
+            options.insert(option.to_owned(), default());
+        }
+    }
     labels::middleware(&written)
 }
+
+/// What a default of an option is.
+type Default = fn() -> Value;
+
+/// Kinds that mean something without options, and an option of each with its default.
+const SAYING_NOTHING: [(&str, &str, Default); 6] = [
+    ("buffering", "maxRequestBodyBytes", || 0.into()),
+    ("inFlightReq", "amount", || 0.into()),
+    ("passTLSClientCert", "pem", || false.into()),
+    ("rateLimit", "average", || 0.into()),
+    ("redirectRegex", "permanent", || false.into()),
+    ("replacePathRegex", "replacement", || "".into()),
+];
 
 /// Attempts at a connection, and the pause after the first that failed; it grows by half each time, to less than 4 s in all.
 fn retry() -> Object {

@@ -77,7 +77,7 @@ pub struct ForwardAuth {
     /// TLS with it.
     pub tls: Option<ClientTls>,
     /// Whether `X-Forwarded-*` of the client go on as they are.
-    pub trust_forward_header: bool,
+    pub trust_forward_header: Option<bool>,
     /// Headers of its answer that the request gets.
     pub auth_response_headers: Vec<String>,
     /// The same, by a regular expression of names.

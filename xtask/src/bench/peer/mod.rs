@@ -66,8 +66,7 @@ pub(super) struct Site<'a> {
 }
 
 /// Five middlewares that many sites have, none of which ends a request of the bench.
-const CHAIN: &str = "\
-  middlewares:
+const CHAIN: &str = "  middlewares:
     known: { ipAllowList: { sourceRange: [127.0.0.0/8] } }
     rate: { rateLimit: { average: 1000000000, burst: 1000000000 } }
     secure:
