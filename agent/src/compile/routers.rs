@@ -77,6 +77,14 @@ pub(super) trait References {
     fn tls_options(&self, name: &str, provider: &str) -> Result<Option<Arc<str>>, String>;
 }
 
+/// What compile finds out about a definition, served or not.
+#[derive(Debug, Default)]
+struct Notes {
+    warnings: Vec<String>,
+    /// Qualified names of the middlewares that it names.
+    middlewares: Vec<Arc<str>>,
+}
+
 /// Compiles router definitions of all providers.
 pub(super) struct RouterCompiler<'a> {
     statics: &'a Statics,
@@ -103,24 +111,15 @@ impl<'a> RouterCompiler<'a> {
         previous: Option<&RouterEntry>,
     ) -> RouterEntry {
         let qualified = previous.map_or_else(|| names::qualify(name, provider), |entry| entry.name.clone());
-        let mut warnings = Vec::new();
+        let mut notes = Notes::default();
         let old = previous.and_then(|entry| entry.outcome.as_ref().ok());
-        let mut middlewares = Vec::new();
-        let outcome = self.build(
-            provider,
-            name,
-            definition,
-            references,
-            &qualified,
-            &mut warnings,
-            &mut middlewares,
-        );
+        let outcome = self.build(provider, name, definition, references, &qualified, &mut notes);
         let outcome = outcome.map(|served| carry(served, old));
         RouterEntry {
             name: qualified,
             outcome,
-            warnings,
-            middlewares,
+            warnings: notes.warnings,
+            middlewares: notes.middlewares,
         }
     }
 
@@ -131,9 +130,12 @@ impl<'a> RouterCompiler<'a> {
         definition: &dynamic::Router,
         references: &impl References,
         qualified: &Arc<str>,
-        warnings: &mut Vec<String>,
-        named: &mut Vec<Arc<str>>,
+        notes: &mut Notes,
     ) -> Result<Vec<Served>, Disabled> {
+        let Notes {
+            warnings,
+            middlewares: named,
+        } = notes;
         if let Some(refusal) = names::http_refusal(name) {
             return Err(Disabled::by_definition(refusal));
         }

@@ -227,7 +227,7 @@ mod tests {
             (&binary, "no UTF-8"),
         ] {
             let raw = reading(json!({"basicAuth": {"usersFile": path, "users": ["a:1"]}}));
-            let out = &Inliner::default().lay(&[raw.clone()], false)[0];
+            let out = &Inliner::default().lay(std::slice::from_ref(&raw), false)[0];
             assert_eq!(out.dynamic, raw.dynamic);
             let [problem] = &out.problems[..] else {
                 panic!("one problem: {:?}", out.problems);
@@ -291,7 +291,7 @@ mod tests {
     fn readings_that_name_no_file_stay_what_they_are() {
         let raw = reading(json!({"basicAuth": {"users": ["a:1"]}}));
         assert!(Arc::ptr_eq(
-            &Inliner::default().lay(&[raw.clone()], false)[0],
+            &Inliner::default().lay(std::slice::from_ref(&raw), false)[0],
             &raw
         ));
     }
