@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use constellation_middleware::{
-    Ask, BasicAuth, CertificateInfo, ClientAddress, DigestAuth, Flow, Identity, IpAllowList, Kind, Middleware,
-    NameParts, PassClientCertificate, RateLimit, Seen, Source,
+    Ask, BasicAuth, CertificateInfo, ClientAddress, DigestAuth, Flow, Identity, IpAllowList, Kind,
+    Middleware, NameParts, PassClientCertificate, RateLimit, Seen, Source,
 };
 use http::HeaderValue;
 use libfuzzer_sys::fuzz_target;
@@ -71,7 +71,9 @@ fuzz_target!(|input: (Vec<u8>, Vec<u8>, Vec<u8>)| {
             request.append_header(name, value).expect("a header");
         }
     }
-    request.append_header("X-Forwarded-Tls-Client-Cert-Info", "evil").expect("a header");
+    request
+        .append_header("X-Forwarded-Tls-Client-Cert-Info", "evil")
+        .expect("a header");
     let certificates = [certificate.into_boxed_slice()];
     let seen = Seen {
         client: SocketAddr::from(([127, 0, 0, 1], 1)),

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use constellation_middleware::predicate::{Attempted, Predicate};
 use constellation_middleware::{
-    AddPrefix, Compress, CompressOptions, CorsOptions, Flow, GrpcWeb, Headers, HeadersOptions, Kind, Middleware,
-    RedirectRegex, RedirectScheme, ReplacePathRegex, Seen, StripPrefix, StripPrefixRegex,
+    AddPrefix, Compress, CompressOptions, CorsOptions, Flow, GrpcWeb, Headers, HeadersOptions, Kind,
+    Middleware, RedirectRegex, RedirectScheme, ReplacePathRegex, Seen, StripPrefix, StripPrefixRegex,
 };
 use libfuzzer_sys::fuzz_target;
 use pingora_http::RequestHeader;
@@ -66,8 +66,15 @@ fuzz_target!(|data: (String, Vec<(u8, Vec<u8>)>)| {
             return;
         }
         for (name, value) in &headers {
-            let names = ["Host", "Origin", "Access-Control-Request-Method", "Accept-Encoding", "Content-Type",
-                "Access-Control-Request-Headers", "X-Forwarded-Proto"];
+            let names = [
+                "Host",
+                "Origin",
+                "Access-Control-Request-Method",
+                "Accept-Encoding",
+                "Content-Type",
+                "Access-Control-Request-Headers",
+                "X-Forwarded-Proto",
+            ];
             let name = names[usize::from(*name) % names.len()];
             if let Ok(value) = http::HeaderValue::from_bytes(value) {
                 request.insert_header(name, value).expect("a header");
@@ -92,7 +99,10 @@ fuzz_target!(|data: (String, Vec<(u8, Vec<u8>)>)| {
         assert!(path.starts_with('/'), "{target} became {path}");
         let strips = matches!(middleware.kind, Kind::StripPrefix(_) | Kind::StripPrefixRegex(_));
         if strips && matches!(flow, Flow::Next) && request.headers.contains_key("x-forwarded-prefix") {
-            assert!(!path.split('/').any(|segment| matches!(segment, "." | "..")), "{target} became {path}");
+            assert!(
+                !path.split('/').any(|segment| matches!(segment, "." | "..")),
+                "{target} became {path}"
+            );
         }
     }
 });
