@@ -77,17 +77,10 @@ fn of_entrance(address: SocketAddr, position: usize) -> EntryPoint {
         },
         proxy_protocol: ProxyProtocolTrust::default(),
         limits: Limits {
-            read_timeout: None,
-            write_timeout: None,
             // Traefik takes headers of up to 1 MiB.
             max_header_bytes: 1 << 20,
             max_headers: 1000,
-            max_body_bytes: None,
-            max_connections_per_source: None,
-            min_body_rate: None,
-            min_send_rate: None,
-            max_requests_per_connection: None,
-            ..Limits::default()
+            ..Limits::of_a_proxy()
         },
         tcp: TcpSettings::default(),
         udp: UdpSettings::default(),

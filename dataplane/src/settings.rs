@@ -217,6 +217,22 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// For connections of another proxy, which keeps to the limits towards clients itself.
+    pub fn of_a_proxy() -> Self {
+        Self {
+            read_timeout: None,
+            write_timeout: None,
+            max_body_bytes: None,
+            max_connections_per_source: None,
+            min_body_rate: None,
+            min_send_rate: None,
+            max_requests_per_connection: None,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -176,9 +176,25 @@ impl Core {
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
             command,
         };
+        let outcome = self
+            .of_leader(until, |leader| self.attempt(leader, &request, until))
+            .await?;
+        if let Outcome::Stale(stale) = &outcome {
+            tracing::debug!(?stale, "a request was too old to be looked at");
+            return Err(ApplyError::Superseded);
+        }
+        Ok(outcome)
+    }
+
+    /// What `ask` gets of whoever leads, asked again until then.
+    pub(crate) async fn of_leader<T, A: Future<Output = Result<T, Missed>>>(
+        &self,
+        until: Instant,
+        ask: impl Fn(NodeId) -> A,
+    ) -> Result<T, ApplyError> {
         let mut view = self.raft.watch();
         let mut hint = None;
-        let mut last = late("nobody leads");
+        let mut last = ApplyError::Late("nobody leads".to_owned());
         while Instant::now() < until {
             let known = view.borrow_and_update().leader;
             let Some(leader) = hint.take().or(known) else {
@@ -186,12 +202,8 @@ impl Core {
                 drop(timeout_at(until.min(Instant::now() + PAUSE * 5), view.changed()).await);
                 continue;
             };
-            match self.attempt(leader, &request, until).await {
-                Ok(Outcome::Stale(stale)) => {
-                    tracing::debug!(?stale, "a request was too old to be looked at");
-                    return Err(ApplyError::Superseded);
-                }
-                Ok(outcome) => return Ok(outcome),
+            match ask(leader).await {
+                Ok(answer) => return Ok(answer),
                 Err(Missed::Stopped(reason)) => return Err(ApplyError::Stopped(reason)),
                 Err(Missed::Elsewhere(Some(other))) if other != leader => hint = Some(other),
                 Err(Missed::Elsewhere(_)) => tokio::time::sleep(PAUSE).await,

@@ -12,7 +12,7 @@ use constellation_link::LinkError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::ask::{Ask, NotApplied, Reply};
-use crate::core::{ATTEMPT, ApplyError, Core, Missed, PAUSE};
+use crate::core::{ATTEMPT, ApplyError, Core, Missed};
 use crate::node::Node;
 
 impl Node {
@@ -29,44 +29,21 @@ impl Node {
 impl Core {
     async fn catch_up(&self, within: Duration) -> Result<(), ApplyError> {
         let until = Instant::now() + within;
+        let index = self
+            .of_leader(until, |leader| self.ask_index(leader, until))
+            .await?;
         let mut view = self.raft.watch();
-        let mut hint = None;
-        let mut last = ApplyError::Late("nobody leads".to_owned());
-        while Instant::now() < until {
-            let known = view.borrow_and_update().leader;
-            let Some(leader) = hint.take().or(known) else {
-                // Whoever is elected tells at once.
-                drop(timeout_at(until.min(Instant::now() + PAUSE * 5), view.changed()).await);
-                continue;
-            };
-            match self.ask_index(leader, until).await {
-                Ok(index) => {
-                    let applied = view.wait_for(|view| view.applied >= Some(index) || view.stopped.is_some());
-                    return match timeout_at(until, applied).await {
-                        Ok(Ok(view)) => match &view.stopped {
-                            Some(reason) => Err(ApplyError::Stopped(reason.clone())),
-                            None => Ok(()),
-                        },
-                        Ok(Err(_)) => Err(ApplyError::Stopped("the node stops".to_owned())),
-                        Err(_) => Err(ApplyError::Late(
-                            "this node is behind what the others have agreed upon".to_owned(),
-                        )),
-                    };
-                }
-                Err(Missed::Stopped(reason)) => return Err(ApplyError::Stopped(reason)),
-                Err(Missed::Elsewhere(Some(other))) if other != leader => hint = Some(other),
-                Err(Missed::Elsewhere(_)) => tokio::time::sleep(PAUSE).await,
-                Err(Missed::Silent(detail)) => {
-                    last = ApplyError::Late(detail);
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Err(Missed::Refused(reason)) => {
-                    last = ApplyError::Refused(reason);
-                    tokio::time::sleep(PAUSE * 5).await;
-                }
-            }
+        let applied = view.wait_for(|view| view.applied >= Some(index) || view.stopped.is_some());
+        match timeout_at(until, applied).await {
+            Ok(Ok(view)) => match &view.stopped {
+                Some(reason) => Err(ApplyError::Stopped(reason.clone())),
+                None => Ok(()),
+            },
+            Ok(Err(_)) => Err(ApplyError::Stopped("the node stops".to_owned())),
+            Err(_) => Err(ApplyError::Late(
+                "this node is behind what the others have agreed upon".to_owned(),
+            )),
         }
-        Err(last)
     }
 
     async fn ask_index(&self, leader: NodeId, until: Instant) -> Result<u64, Missed> {

@@ -18,6 +18,7 @@ mod chain;
 mod circuit_breaker;
 mod client_certificate;
 mod compress;
+mod condition;
 mod content_type;
 mod digest_auth;
 mod encoded_characters;

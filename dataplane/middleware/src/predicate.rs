@@ -3,12 +3,8 @@
 //! `IsNetworkError()`, and comparisons of `Attempts()`, `ResponseCode()` and `RequestMethod()` with a literal, joined by
 //! `&&` and `||` with parentheses.
 
-use std::fmt;
-
-/// Longest expression, bytes.
-pub const MAX_BYTES: usize = 4096;
-/// Deepest nesting of parentheses.
-const MAX_DEPTH: usize = 32;
+use crate::condition::{Comparison, Condition, Cursor};
+pub use crate::condition::{Invalid, MAX_BYTES};
 
 /// What is known when an attempt is over.
 #[derive(Clone, Copy, Debug)]
@@ -23,61 +19,29 @@ pub struct Attempted<'a> {
 
 /// A compiled expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Predicate(Expression);
+pub struct Predicate(Condition<Term>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Expression {
+enum Term {
     NetworkError,
     Attempts(Comparison, i64),
     Status(Comparison, i64),
     Method { is: bool, text: Box<str> },
-    And(Vec<Expression>),
-    Or(Vec<Expression>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Comparison {
-    Equal,
-    Unequal,
-    Less,
-    AtMost,
-    More,
-    AtLeast,
-}
-
-/// Why an expression is none.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message} (at byte {at})")]
-pub struct Invalid {
-    message: String,
-    at: usize,
 }
 
 impl Predicate {
     /// Reads an expression.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        if text.len() > MAX_BYTES {
-            return Err(Invalid {
-                message: format!("it has more than {MAX_BYTES} bytes"),
-                at: MAX_BYTES,
-            });
-        }
-        let mut parser = Parser { text, at: 0 };
-        let expression = parser.either(0)?;
-        parser.blank();
-        if parser.at < text.len() {
-            return Err(parser.wrong("&& or || was expected"));
-        }
-        Ok(Self(expression))
+        Condition::parse(text, term).map(Self)
     }
 
     /// Whether another attempt follows.
     pub fn holds(&self, attempted: &Attempted<'_>) -> bool {
-        self.0.holds(attempted)
+        self.0.holds(&|term| term.holds(attempted))
     }
 }
 
-impl Expression {
+impl Term {
     fn holds(&self, attempted: &Attempted<'_>) -> bool {
         match self {
             Self::NetworkError => matches!(attempted.status, 502 | 504),
@@ -86,170 +50,59 @@ impl Expression {
             }
             Self::Status(comparison, number) => comparison.holds(i64::from(attempted.status), *number),
             Self::Method { is, text } => (**text == *attempted.method) == *is,
-            Self::And(parts) => parts.iter().all(|part| part.holds(attempted)),
-            Self::Or(parts) => parts.iter().any(|part| part.holds(attempted)),
         }
     }
 }
 
-impl Comparison {
-    fn holds(self, left: i64, right: i64) -> bool {
-        match self {
-            Self::Equal => left == right,
-            Self::Unequal => left != right,
-            Self::Less => left < right,
-            Self::AtMost => left <= right,
-            Self::More => left > right,
-            Self::AtLeast => left >= right,
+fn term(cursor: &mut Cursor<'_>) -> Result<Term, Invalid> {
+    if cursor.rest().starts_with('!') {
+        return Err(cursor.wrong("! is not supported: write the opposite comparison"));
+    }
+    let asks = |name: &str| {
+        let rest = cursor.rest().strip_prefix(name);
+        rest.is_some_and(|rest| !rest.starts_with(|letter: char| letter.is_ascii_alphanumeric()))
+    };
+    let names = ["IsNetworkError", "Attempts", "ResponseCode", "RequestMethod"];
+    let Some(name) = names.into_iter().find(|name| asks(name)) else {
+        return Err(cursor
+            .wrong("one of IsNetworkError(), Attempts(), ResponseCode() and RequestMethod() was expected"));
+    };
+    cursor.expects(name)?;
+    cursor.expects("(")?;
+    cursor.expects(")")?;
+    match name {
+        "IsNetworkError" => Ok(Term::NetworkError),
+        "Attempts" => Ok(Term::Attempts(cursor.comparison()?, number(cursor)?)),
+        "ResponseCode" => Ok(Term::Status(cursor.comparison()?, number(cursor)?)),
+        _ => {
+            let is = match cursor.comparison()? {
+                Comparison::Equal => true,
+                Comparison::Unequal => false,
+                _ => return Err(cursor.wrong("methods are compared by == and != only")),
+            };
+            let text = quoted(cursor)?.into();
+            Ok(Term::Method { is, text })
         }
     }
 }
 
-struct Parser<'t> {
-    text: &'t str,
-    at: usize,
+fn number(cursor: &mut Cursor<'_>) -> Result<i64, Invalid> {
+    cursor.blank();
+    let digits = cursor.while_first(|letter| letter.is_ascii_digit());
+    digits.parse().map_err(|_| cursor.wrong("a number was expected"))
 }
 
-impl<'t> Parser<'t> {
-    fn rest(&self) -> &'t str {
-        self.text.get(self.at..).unwrap_or_default()
-    }
-
-    fn wrong(&self, message: impl fmt::Display) -> Invalid {
-        Invalid {
-            message: message.to_string(),
-            at: self.at,
+fn quoted<'t>(cursor: &mut Cursor<'t>) -> Result<&'t str, Invalid> {
+    for quote in ['"', '`'] {
+        if cursor.takes(quote.encode_utf8(&mut [0; 4])) {
+            let text = cursor.while_first(|letter| letter != quote);
+            return match cursor.rest() {
+                "" => Err(cursor.wrong("the text has no end")),
+                _ => cursor.expects(quote.encode_utf8(&mut [0; 4])).map(|()| text),
+            };
         }
     }
-
-    fn blank(&mut self) {
-        let rest = self.rest();
-        self.at += rest.len() - rest.trim_start().len();
-    }
-
-    fn takes(&mut self, token: &str) -> bool {
-        self.blank();
-        let taken = self.rest().starts_with(token);
-        self.at += if taken { token.len() } else { 0 };
-        taken
-    }
-
-    fn expects(&mut self, token: &str) -> Result<(), Invalid> {
-        match self.takes(token) {
-            true => Ok(()),
-            false => Err(self.wrong(format_args!("{token} was expected"))),
-        }
-    }
-
-    fn either(&mut self, depth: usize) -> Result<Expression, Invalid> {
-        let mut parts = vec![self.both(depth)?];
-        while self.takes("||") {
-            parts.push(self.both(depth)?);
-        }
-        Ok(one_or(parts, Expression::Or))
-    }
-
-    fn both(&mut self, depth: usize) -> Result<Expression, Invalid> {
-        let mut parts = vec![self.term(depth)?];
-        while self.takes("&&") {
-            parts.push(self.term(depth)?);
-        }
-        Ok(one_or(parts, Expression::And))
-    }
-
-    fn term(&mut self, depth: usize) -> Result<Expression, Invalid> {
-        if self.takes("(") {
-            if depth >= MAX_DEPTH {
-                return Err(self.wrong("it is nested too deeply"));
-            }
-            let inner = self.either(depth + 1)?;
-            self.expects(")")?;
-            return Ok(inner);
-        }
-        if self.rest().starts_with('!') {
-            return Err(self.wrong("! is not supported: write the opposite comparison"));
-        }
-        let rest = self.rest();
-        let length = rest
-            .find(|c: char| !c.is_ascii_alphanumeric())
-            .unwrap_or(rest.len());
-        let name = rest.get(..length).unwrap_or_default();
-        if !matches!(
-            name,
-            "IsNetworkError" | "Attempts" | "ResponseCode" | "RequestMethod"
-        ) {
-            return Err(self.wrong(
-                "one of IsNetworkError(), Attempts(), ResponseCode() and RequestMethod() was expected",
-            ));
-        }
-        self.at += length;
-        self.expects("(")?;
-        self.expects(")")?;
-        match name {
-            "IsNetworkError" => Ok(Expression::NetworkError),
-            "Attempts" => Ok(Expression::Attempts(self.comparison()?, self.number()?)),
-            "ResponseCode" => Ok(Expression::Status(self.comparison()?, self.number()?)),
-            _ => {
-                let comparison = self.comparison()?;
-                let is = match comparison {
-                    Comparison::Equal => true,
-                    Comparison::Unequal => false,
-                    _ => return Err(self.wrong("methods are compared by == and != only")),
-                };
-                let text = self.quoted()?.into();
-                Ok(Expression::Method { is, text })
-            }
-        }
-    }
-
-    fn comparison(&mut self) -> Result<Comparison, Invalid> {
-        let all = [
-            ("==", Comparison::Equal),
-            ("!=", Comparison::Unequal),
-            ("<=", Comparison::AtMost),
-            (">=", Comparison::AtLeast),
-            ("<", Comparison::Less),
-            (">", Comparison::More),
-        ];
-        let found = all.into_iter().find(|(token, _)| self.takes(token));
-        found
-            .map(|(_, comparison)| comparison)
-            .ok_or_else(|| self.wrong("a comparison was expected: one of == != < <= > >="))
-    }
-
-    fn number(&mut self) -> Result<i64, Invalid> {
-        self.blank();
-        let rest = self.rest();
-        let length = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let number = rest.get(..length).and_then(|digits| digits.parse().ok());
-        let number = number.ok_or_else(|| self.wrong("a number was expected"))?;
-        self.at += length;
-        Ok(number)
-    }
-
-    fn quoted(&mut self) -> Result<&'t str, Invalid> {
-        for quote in ["\"", "`"] {
-            if self.takes(quote) {
-                let Some((text, _)) = self.rest().split_once(quote) else {
-                    return Err(self.wrong("the text has no end"));
-                };
-                self.at += text.len() + quote.len();
-                return Ok(text);
-            }
-        }
-        Err(self.wrong("a text such as \"GET\" was expected"))
-    }
-}
-
-fn one_or(mut parts: Vec<Expression>, all: impl FnOnce(Vec<Expression>) -> Expression) -> Expression {
-    match parts.pop() {
-        Some(only) if parts.is_empty() => only,
-        Some(last) => {
-            parts.push(last);
-            all(parts)
-        }
-        None => all(parts),
-    }
+    Err(cursor.wrong("a text such as \"GET\" was expected"))
 }
 
 #[cfg(test)]
@@ -311,7 +164,7 @@ mod tests {
             ("RequestMethod() == \"GET", "no end"),
             ("IsNetworkError() IsNetworkError()", "&&"),
             ("(IsNetworkError()", ") was expected"),
-            (&deep, "deeply"),
+            (&deep, "32 parentheses"),
             (&long, "4096"),
         ] {
             let error = Predicate::parse(text).unwrap_err().to_string();

@@ -19,8 +19,8 @@ use super::forwarded::{self, Upgrade};
 use super::meshed;
 use super::proxy::App;
 use super::refusal::Refusal;
-use super::retry::is_idempotent;
-use super::routing::{IDEMPOTENCY_KEY, Outcome, check_http2, retarget};
+use super::retry::Repeatable;
+use super::routing::{Outcome, check_http2, retarget};
 use crate::named;
 
 /// Who the client is, as the proxy in front says.
@@ -66,8 +66,7 @@ impl App {
             Some(query) => format!("{}?{query}", normal.clean),
             None => normal.clean.clone().into_owned(),
         };
-        let idempotent = is_idempotent(&request.method);
-        let keyed = !idempotent && request.headers.contains_key(IDEMPOTENCY_KEY);
+        let repeatable = Repeatable::of(request);
         let meta = RequestMeta {
             entry_point: connection.entry_point.id,
             tls: false,
@@ -77,7 +76,7 @@ impl App {
             query: query.unwrap_or_default(),
             headers: &request.headers,
             client: connection.client.ip(),
-            repeatable: idempotent || keyed,
+            repeatable: repeatable.is(),
             now: exchange.started,
             turn: Turn::Take,
         };
@@ -91,7 +90,7 @@ impl App {
                 answer::UNAVAILABLE.retry_after(service.retry_after),
             ));
         }
-        exchange.repeatable = idempotent || (keyed && service.policy.retry.idempotency_key);
+        exchange.repeatable = repeatable.by(&service.policy);
         exchange.add_leg(service, candidates, Way::default());
         exchange.target = Some(String::from_utf8_lossy(request.raw_path()).into());
         retarget(request, &target)?;

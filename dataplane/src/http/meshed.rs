@@ -21,8 +21,8 @@ use super::connection::Connection;
 use super::exchange::Exchange;
 use super::forwarded;
 use super::proxy::App;
-use super::retry::{Failure, is_idempotent};
-use super::routing::{IDEMPOTENCY_KEY, Outcome};
+use super::retry::{Failure, Repeatable};
+use super::routing::Outcome;
 use crate::mesh::Refused;
 use crate::mesh::head::{self, Kind, Refusal, StreamHead};
 use crate::metrics::{MeshDirection, MeshKind, MeshOutcome};
@@ -141,8 +141,7 @@ impl App {
         let upgrade = forwarded::asked_upgrade(session.req_header());
         session.set_read_timeout(None);
         let request = session.req_header();
-        let idempotent = is_idempotent(&request.method);
-        let keyed = !idempotent && request.headers.contains_key(IDEMPOTENCY_KEY);
+        let repeatable = Repeatable::of(request);
         let meta = RequestMeta {
             entry_point: connection.entry_point.id,
             tls: false,
@@ -152,7 +151,7 @@ impl App {
             query: request.uri.query().unwrap_or_default(),
             headers: &request.headers,
             client: connection.client.ip(),
-            repeatable: idempotent || keyed,
+            repeatable: repeatable.is(),
             now: exchange.started,
             turn: Turn::Take,
         };
@@ -166,7 +165,7 @@ impl App {
         count(MeshOutcome::Taken);
         exchange.connection = Some(connection);
         exchange.upgrade = upgrade;
-        exchange.repeatable = idempotent || (keyed && service.policy.retry.idempotency_key);
+        exchange.repeatable = repeatable.by(&service.policy);
         exchange.add_leg(service, candidates, Way::default());
         Ok(Outcome::Forward)
     }

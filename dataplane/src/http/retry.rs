@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use constellation_table::Policy;
 use constellation_table::policy::Retry;
 use http::Method;
+use pingora_http::RequestHeader;
 
 use crate::metrics::GaveUp;
 
@@ -91,8 +93,38 @@ pub(super) enum Verdict {
     GiveUp(u16, GaveUp),
 }
 
+/// A client that sends it vouches that repeating the request has the effect of doing it once.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Why doing a request twice may have the effect of doing it once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Repeatable {
+    idempotent: bool,
+    keyed: bool,
+}
+
+impl Repeatable {
+    pub(super) fn of(request: &RequestHeader) -> Self {
+        let idempotent = is_idempotent(&request.method);
+        Self {
+            idempotent,
+            keyed: !idempotent && request.headers.contains_key(IDEMPOTENCY_KEY),
+        }
+    }
+
+    /// Whether there is a reason.
+    pub(super) fn is(self) -> bool {
+        self.idempotent || self.keyed
+    }
+
+    /// Whether a service takes the reason.
+    pub(super) fn by(self, policy: &Policy) -> bool {
+        self.idempotent || (self.keyed && policy.retry.idempotency_key)
+    }
+}
+
 /// Methods whose repetition has the effect of doing them once (RFC 9110 section 9.2.2).
-pub(super) fn is_idempotent(method: &Method) -> bool {
+fn is_idempotent(method: &Method) -> bool {
     matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE

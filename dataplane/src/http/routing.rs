@@ -17,11 +17,8 @@ use super::meshed;
 use super::mirror::Copies;
 use super::proxy::App;
 use super::refusal::Refusal;
-use super::retry::is_idempotent;
+use super::retry::Repeatable;
 use crate::Generation;
-
-/// A client that sends it vouches that repeating the request has the effect of doing it once.
-pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// What is to be done with a request.
 pub(super) enum Outcome {
@@ -129,8 +126,7 @@ impl App {
         }
         let query = request.uri.query();
         let normal = path::normalise(raw).map_err(|_| Refusal::Path)?;
-        let idempotent = is_idempotent(&request.method);
-        let keyed = !idempotent && request.headers.contains_key(IDEMPOTENCY_KEY);
+        let repeatable = Repeatable::of(request);
         let meta = RequestMeta {
             entry_point: connection.entry_point.id,
             tls: connection.tls.is_some(),
@@ -140,7 +136,7 @@ impl App {
             query: query.unwrap_or_default(),
             headers: &request.headers,
             client: connection.client.ip(),
-            repeatable: idempotent || keyed,
+            repeatable: repeatable.is(),
             now: exchange.started,
             turn: Turn::Take,
         };
@@ -171,7 +167,7 @@ impl App {
                         exchange.copies = Copies::of(via.mirrors, &self.edge.copied);
                     }
                 }
-                exchange.repeatable = idempotent || (keyed && service.policy.retry.idempotency_key);
+                exchange.repeatable = repeatable.by(&service.policy);
                 exchange.route = route(router, Some(service));
                 Outcome::Forward
             }

@@ -50,16 +50,7 @@ pub(crate) fn entry_point() -> EntryPoint {
         key: "cluster.mesh".into(),
         forwarded: ForwardedHeaders::default(),
         proxy_protocol: ProxyProtocolTrust::default(),
-        limits: Limits {
-            read_timeout: None,
-            write_timeout: None,
-            max_body_bytes: None,
-            max_connections_per_source: None,
-            min_body_rate: None,
-            min_send_rate: None,
-            max_requests_per_connection: None,
-            ..Limits::default()
-        },
+        limits: Limits::of_a_proxy(),
         tcp: TcpSettings::default(),
         udp: UdpSettings::default(),
         exempt_sources: Vec::new(),

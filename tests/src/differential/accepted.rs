@@ -210,6 +210,20 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
     Accepted {
+        name: "frame of nothing",
+        line: "an empty body that comes in chunks gets `Content-Length: 0` or stays in chunks",
+        meant: |pair, part| {
+            let framing = ["content-length", "transfer-encoding"];
+            let empty =
+                |outcome: &Outcome| outcome.answer.as_ref().is_ok_and(|answer| answer.body.is_empty());
+            matches!(part, Part::Header(name) if framing.contains(&&**name))
+                && pair.ours.header("transfer-encoding") == Some("chunked")
+                && pair.theirs.header("content-length") == Some("0")
+                && empty(pair.ours)
+                && empty(pair.theirs)
+        },
+    },
+    Accepted {
         name: "disabled with a bad middleware",
         line: "a middleware whose options can't work fails each request",
         meant: |pair, _| {
@@ -295,7 +309,11 @@ pub(super) const ACCEPTED: &[Accepted] = &[
     Accepted {
         name: "te of headers",
         line: "`headers.customRequestHeaders` leaves the client's `Te` beside its own",
-        meant: |pair, part| *part == received_header("te") && pair.subject.contains("headers"),
+        meant: |pair, part| {
+            *part == received_header("te")
+                && pair.subject.contains("headers")
+                && received(pair.ours, "te").is_empty()
+        },
     },
     Accepted {
         name: "empty path",

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::site::{BACKENDS, PORTS, Site};
 use super::wire::{Head, Reader, text};
@@ -54,18 +57,52 @@ pub(super) struct Received {
 
 /// What all back ends received, by the value of [`PROBE`].
 #[derive(Clone, Debug, Default)]
-pub(super) struct Journal(Arc<Mutex<HashMap<String, Vec<Received>>>>);
+pub(super) struct Journal(Arc<Pages>);
+
+#[derive(Debug, Default)]
+struct Pages {
+    written: Mutex<HashMap<String, Vec<Received>>>,
+    /// Tells that something was written.
+    more: Notify,
+}
 
 impl Journal {
     /// Takes out what came for a request.
     pub(super) fn take(&self, probe: &str) -> Vec<Received> {
-        self.0.lock().unwrap().remove(probe).unwrap_or_default()
+        self.0.written.lock().unwrap().remove(probe).unwrap_or_default()
+    }
+
+    /// Takes out what came for a request, once it is so much or the time is over.
+    pub(super) async fn take_all(&self, probe: &str, count: usize, within: Duration) -> Vec<Received> {
+        let mut taken = Vec::new();
+        let taking = async {
+            loop {
+                let more = self.0.more.notified();
+                tokio::pin!(more);
+                more.as_mut().enable();
+                taken.extend(self.take(probe));
+                if taken.len() >= count {
+                    return;
+                }
+                more.await;
+            }
+        };
+        // Too few are a difference, which whoever compares finds.
+        drop(timeout(within, taking).await);
+        taken
     }
 
     fn write(&self, received: Received) {
         let probe = received.headers.get(&PROBE.to_ascii_lowercase());
         let probe = probe.map(|values| values.join(",")).unwrap_or_default();
-        self.0.lock().unwrap().entry(probe).or_default().push(received);
+        self.0
+            .written
+            .lock()
+            .unwrap()
+            .entry(probe)
+            .or_default()
+            .push(received);
+        self.0.more.notify_waiters();
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
@@ -223,14 +223,10 @@ impl Sender {
         let answer = client
             .send(&route, &request.bytes(&[(PROBE, probe.as_str())]))
             .await;
-        let mut received = self.journal.take(&probe);
-        if let Expect::Copies(copies) = self.expect {
-            let until = Instant::now() + COPIES_TAKE;
-            while received.len() < copies + 1 && Instant::now() < until {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-                received.extend(self.journal.take(&probe));
-            }
-        }
+        let received = match self.expect {
+            Expect::Copies(copies) => self.journal.take_all(&probe, copies + 1, COPIES_TAKE).await,
+            _ => self.journal.take(&probe),
+        };
         Outcome { answer, received }
     }
 }
