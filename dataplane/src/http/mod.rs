@@ -76,7 +76,7 @@ use crate::sources::{Counted, Sources};
 
 use connection::Connection;
 
-pub(crate) use retry::{MAX_ATTEMPTS, pause};
+pub(crate) use retry::{MAX_ATTEMPTS, is_idempotent, pause};
 pub(crate) use runtime::ServiceRuntime;
 pub(crate) use serve::{Closing, last_call, serve_connection, serve_relayed, serve_tunnelled};
 pub(crate) use upstream::{Addresses, IMPATIENT, Names, Trust, template};

@@ -124,7 +124,7 @@ impl Repeatable {
 }
 
 /// Methods whose repetition has the effect of doing them once (RFC 9110 section 9.2.2).
-fn is_idempotent(method: &Method) -> bool {
+pub(crate) fn is_idempotent(method: &Method) -> bool {
     matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE

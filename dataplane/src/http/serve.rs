@@ -75,16 +75,20 @@ pub(crate) async fn serve_connection(
     }
     let role = proxy.edge.settings.mesh.role();
     if *role != Role::Serve && !entry_point.settings.by_service {
-        let told = [ends.client, ends.local];
+        let arrived = mesh::Arrived {
+            socket,
+            first,
+            ends: [ends.client, ends.local],
+            idle: entry_point.settings.limits.idle_timeout,
+            stopping: stopping.clone(),
+        };
         // In a box: a node that serves has no use for its size.
         let relaying = Box::pin(mesh::relay(
             &proxy.edge.settings.mesh,
             proxy.links(),
             &proxy.edge.settings.node,
             &entry_point.settings.name,
-            socket,
-            first,
-            told,
+            arrived,
         ));
         match relaying.await {
             Some((back, read)) => (socket, first) = (back, read),

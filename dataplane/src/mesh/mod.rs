@@ -18,6 +18,7 @@ mod outlet;
 mod pair;
 mod relay;
 mod tunnel;
+pub mod unanswered;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -32,7 +33,7 @@ pub(crate) use datagrams::{bridge as bridge_datagrams, serve as serve_datagrams}
 pub(crate) use inlet::{ENTRY_POINT, Inlet, NAME, entry_point};
 pub(crate) use links::Links;
 pub(crate) use outlet::{Refused, request_stream, tcp_stream, upgrade_stream};
-pub(crate) use relay::relay;
+pub(crate) use relay::{Arrived, relay};
 
 /// The protocol between nodes, as TLS names it.
 pub const ALPN: &[u8] = b"constellation-mesh/1";

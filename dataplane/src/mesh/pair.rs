@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::l4::socket::reset_on_close;
 
 /// Bytes that are on their way in one direction of a tunnel, outside of the windows of its HTTP/2.
-const BUFFER: usize = 32 * 1024;
+pub(super) const BUFFER: usize = 32 * 1024;
 
 /// Two sockets that are connected to each other.
 pub(super) async fn pair() -> io::Result<(TcpStream, TcpStream)> {

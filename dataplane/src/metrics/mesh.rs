@@ -40,6 +40,7 @@ pub struct MeshMetrics {
     open_connections: Family<DirectionLabels, Gauge>,
     streams: Family<StreamLabels, Counter>,
     open_streams: Family<KindLabels, Gauge>,
+    resumed: Counter,
     received: Counter,
     sent: Counter,
 }
@@ -85,6 +86,11 @@ impl MeshMetrics {
             "Requests and tunnels between nodes that are open now",
             self.open_streams.clone(),
         );
+        registry.register(
+            "constellation_mesh_resumed_connections",
+            "Connections of clients that went on at another node after the holder of the edge was lost",
+            self.resumed.clone(),
+        );
         registry.register_with_unit(
             "constellation_mesh_received",
             "Bytes received from other nodes, inside of TLS",
@@ -118,6 +124,11 @@ impl MeshMetrics {
                 outcome,
             })
             .inc();
+    }
+
+    /// A client's connection goes on at another node than it began.
+    pub(crate) fn resumed(&self) {
+        self.resumed.inc();
     }
 
     /// Counts an open stream until it is dropped.

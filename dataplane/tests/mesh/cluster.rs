@@ -355,6 +355,11 @@ fn service(name: &str, scheme: Scheme, policy: &Policy, parts: &[At]) -> Service
     Service::new(spec, None)
 }
 
+/// A generation whose web service is this back end.
+pub(crate) fn serving(number: u64, address: SocketAddr) -> Generation {
+    generation(number, &Policy::default(), &[At::Here(address)], &[], &[])
+}
+
 /// A generation whose web service is this back end of HTTP/2.
 pub(crate) fn h2c(number: u64, address: SocketAddr) -> Generation {
     let web = service("app@test", Scheme::H2c, &Policy::default(), &[At::Here(address)]);

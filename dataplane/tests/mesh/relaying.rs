@@ -1,12 +1,14 @@
 //! Nodes that don't hold the edge carry connections to the one that does.
 
-use constellation_dataplane::mesh::{Role, View};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use super::cluster::{At, Cluster, Node};
-use super::support::{Backend, soon};
+use constellation_dataplane::mesh::{Role, View};
+use tokio::io::{AsyncReadExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::cluster::{At, Cluster, Node, serving};
+use super::support::{Act, Backend, ok, soon};
 
 #[tokio::test]
 async fn the_holder_serves_as_if_it_had_accepted_the_connection() {
@@ -64,6 +66,158 @@ async fn a_client_that_waits_for_the_holder_gets_the_next_one() {
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     near.mesh.set_role(Role::Relay { node: "c".into() });
     assert_eq!(client.response().await.text(), "new holder");
+}
+
+/// The way to a node, which can be cut.
+struct Wire {
+    address: SocketAddr,
+    carrying: JoinHandle<()>,
+}
+
+impl Wire {
+    async fn to(inlet: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let carrying = tokio::spawn(async move {
+            let mut open = JoinSet::new();
+            while let Ok((mut from, _)) = listener.accept().await {
+                open.spawn(async move {
+                    let mut to = TcpStream::connect(inlet).await.unwrap();
+                    let _ = copy_bidirectional(&mut from, &mut to).await;
+                });
+            }
+        });
+        Self { address, carrying }
+    }
+
+    /// As when the node is killed: what is open is closed, and nobody listens any more.
+    async fn cut(self) {
+        self.carrying.abort();
+        let _ = self.carrying.await;
+    }
+}
+
+/// Node a with the holder b at the end of a wire, and c, which is to be the next holder.
+async fn three(holder: &Backend, next: &Backend) -> (Cluster, [Node; 3], Wire) {
+    let mut cluster = Cluster::new(&["a", "b", "c"]);
+    let near = cluster.start("a", &[], &[], &[]);
+    let first = cluster.start("b", &[At::Here(holder.address)], &[], &[]);
+    let second = cluster.start("c", &[At::Here(next.address)], &[], &[]);
+    let mut view = cluster.view("a");
+    let node = view.nodes.get_mut("b").unwrap();
+    let wire = Wire::to(node.addresses[0].parse().unwrap()).await;
+    node.addresses = [wire.address.to_string()].into();
+    near.mesh.set_view(Some(view));
+    near.mesh.set_role(Role::Relay { node: "b".into() });
+    (cluster, [near, first, second], wire)
+}
+
+async fn asked(backend: &Backend, requests: usize) {
+    let asked = async {
+        while backend.seen().len() < requests {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the requests", asked).await;
+}
+
+/// What was not answered is asked again at the next holder, and who asks nothing keeps its connection for the next request.
+#[tokio::test]
+async fn a_holder_that_is_lost_fails_no_request_that_may_be_repeated() {
+    let hung = Backend::start(|_, seen| match seen.head.starts_with("GET /fast") {
+        true => Act::Send(ok(b"first")),
+        false => Act::Hang,
+    })
+    .await;
+    let next = Backend::fixed("second").await;
+    let (_cluster, [near, _first, second], wire) = three(&hung, &next).await;
+    let mut idle = near.connect().await;
+    assert_eq!(idle.get("/fast").await.text(), "first");
+    let mut silent = near.connect().await;
+    let requests = [
+        "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n",
+        "PUT /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody",
+    ];
+    let mut waiting = Vec::new();
+    for request in requests {
+        let mut client = near.connect().await;
+        assert_eq!(client.get("/fast").await.text(), "first");
+        client.send(request).await;
+        waiting.push(client);
+    }
+    let mut post = near.connect().await;
+    post.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody").await;
+    let mut half = near.connect().await;
+    half.send("POST / HTTP/1.1\r\nHost: a\r\n").await;
+    asked(&hung, 6).await;
+    wire.cut().await;
+    assert_eq!(
+        soon("the reset", post.0.read(&mut [0])).await.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset,
+        "nobody knows whether it was done"
+    );
+    near.mesh.set_role(Role::Relay { node: "c".into() });
+    for client in &mut waiting {
+        assert_eq!(client.response().await.text(), "second");
+        assert_eq!(client.get("/").await.text(), "second");
+    }
+    half.send("Content-Length: 4\r\n\r\nbody").await;
+    assert_eq!(half.response().await.text(), "second");
+    for client in [&mut idle, &mut silent] {
+        assert_eq!(client.get("/").await.text(), "second");
+    }
+    assert_eq!(near.metric("constellation_mesh_resumed_connections_total", &[]), 5);
+    assert_eq!(
+        second.metric("constellation_connections_total", &["entry_point=\"web\""]),
+        5
+    );
+    let seen = next.seen();
+    assert_eq!(seen.iter().filter(|seen| seen.head.starts_with("PUT")).count(), 1);
+}
+
+/// The node that carries may be the next holder itself.
+#[tokio::test]
+async fn who_becomes_the_holder_answers_what_the_lost_one_has_not() {
+    let hung = Backend::start(|_, _| Act::Hang).await;
+    let next = Backend::fixed("here").await;
+    let (_cluster, [near, _first, _second], wire) = three(&hung, &next).await;
+    near.published.publish(serving(2, next.address));
+    let mut client = near.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    asked(&hung, 1).await;
+    near.mesh.set_role(Role::Undecided);
+    wire.cut().await;
+    near.mesh.set_role(Role::Serve);
+    assert_eq!(client.response().await.text(), "here");
+}
+
+/// Half an answer is not followed by another one.
+#[tokio::test]
+async fn an_answer_that_has_begun_ends_with_the_holder() {
+    let half = Backend::start(|_, _| Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec())).await;
+    let next = Backend::fixed("second").await;
+    let (_cluster, [near, _first, _second], wire) = three(&half, &next).await;
+    let mut client = near.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.response_head().await.status, 200);
+    assert_eq!(client.exact(4).await, b"half");
+    near.mesh.set_role(Role::Relay { node: "c".into() });
+    wire.cut().await;
+    let end = soon("the reset", client.0.read(&mut [0])).await;
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(next.seen().is_empty());
+}
+
+#[tokio::test]
+async fn who_waits_for_nothing_does_not_hold_up_a_node_whose_holder_is_lost() {
+    let (hung, next) = (Backend::fixed("first").await, Backend::fixed("second").await);
+    let (_cluster, [mut near, _first, _second], wire) = three(&hung, &next).await;
+    let mut client = near.connect().await;
+    assert_eq!(client.get("/").await.text(), "first");
+    wire.cut().await;
+    let draining = tokio::spawn(near.drain());
+    assert!(client.rest().await.is_empty());
+    assert_eq!(soon("the drain", draining).await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -69,6 +69,8 @@ impl Race<'_> {
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.runtime.metrics.gave_up(GaveUp::Deadline);
+            // What runs may have reached a back end; and nobody has time left to ask another one.
+            exchange.reached = true;
             return Some(504);
         }
         if self.next.has_given_up(now) {
