@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::{ClientConfig, CommonState, ServerConfig};
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 
 pub(crate) use datagrams::{bridge as bridge_datagrams, serve as serve_datagrams};
 pub(crate) use inlet::{ENTRY_POINT, Inlet, NAME, entry_point};
@@ -95,6 +95,7 @@ pub struct Mesh(Arc<Shared>);
 struct Shared {
     view: ArcSwapOption<View>,
     role: ArcSwap<Role>,
+    role_changed: Notify,
     arrivals: mpsc::Sender<TcpStream>,
     /// Whether it is known who belongs here.
     admitting: watch::Sender<bool>,
@@ -108,6 +109,7 @@ impl Default for Mesh {
         Self(Arc::new(Shared {
             view: ArcSwapOption::empty(),
             role: ArcSwap::default(),
+            role_changed: Notify::new(),
             arrivals,
             admitting: watch::Sender::new(false),
             waiting: Mutex::new(waiting),
@@ -136,6 +138,7 @@ impl Mesh {
     /// Goes by this role from now on; connections that are open stay where they are.
     pub fn set_role(&self, role: Role) {
         self.0.role.store(Arc::new(role));
+        self.0.role_changed.notify_waiters();
     }
 
     /// Where connections of other nodes are handed in, before TLS. The workers take turns. A full queue means that none
@@ -151,6 +154,18 @@ impl Mesh {
     /// What connections at public entry points are for now.
     pub fn role(&self) -> Arc<Role> {
         self.0.role.load_full()
+    }
+
+    /// Waits until the role is another one. Cancel safe.
+    pub(crate) async fn role_other_than(&self, role: &Role) {
+        loop {
+            // What changes from here on wakes.
+            let changed = self.0.role_changed.notified();
+            if **self.0.role.load() != *role {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// The next connection of another node, for one of the workers, once it is known who belongs here. Cancel safe.

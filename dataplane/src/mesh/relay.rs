@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::head::Kind;
 use super::links::Links;
@@ -23,9 +24,7 @@ use crate::l4::socket::reset_on_close;
 /// A holder that can't be reached is about to be replaced: how long it, or the next one, is tried. Longer than it takes to
 /// elect who decides, and then to find a new holder.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at who serves, when that is not known yet.
-const GLANCE: Duration = Duration::from_millis(10);
-/// Between two tries.
+/// Between two tries of the same one.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection that came in at an entry point.
@@ -96,23 +95,28 @@ async fn holder(
 ) -> Option<Option<Open>> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let node = match &*mesh.role() {
+        let role = mesh.role();
+        let node = match &*role {
             Role::Serve => return Some(None),
             Role::Relay { node } if **node == *own => return Some(None),
-            Role::Relay { node } => node.clone(),
+            Role::Relay { node } => node,
             Role::Refuse => return None,
-            Role::Undecided if Instant::now() < until => {
-                sleep(GLANCE).await;
+            Role::Undecided => {
+                timeout_at(until, mesh.role_other_than(&role)).await.ok()?;
                 continue;
             }
-            Role::Undecided => return None,
         };
         let kind = Kind::EntryPoint(entry_point.into());
-        match open(links, &node, kind, ends[0], ends[1]).await {
+        let opened = tokio::select! {
+            opened = open(links, node, kind, ends[0], ends[1]) => opened,
+            // A node that is gone may take long to say nothing.
+            () = mesh.role_other_than(&role) => continue,
+        };
+        match opened {
             Ok(open) => return Some(Some(open)),
             Err(refused) if Instant::now() + PAUSE < until => {
                 tracing::debug!(%node, %refused, "the holder of the edge is tried again");
-                sleep(PAUSE).await;
+                let _: Result<(), Elapsed> = timeout(PAUSE, mesh.role_other_than(&role)).await;
             }
             Err(refused) => {
                 tracing::warn!(

@@ -269,7 +269,9 @@ impl AnswerHead {
                     return Self::Last;
                 }
             } else if is("content-length") {
-                let value = std::str::from_utf8(field.value).ok().and_then(|value| value.parse().ok());
+                let value = std::str::from_utf8(field.value)
+                    .ok()
+                    .and_then(|value| value.parse().ok());
                 let Some(value) = value.filter(|value| declared.is_none_or(|before| before == *value)) else {
                     return Self::Last;
                 };
@@ -368,11 +370,11 @@ mod tests {
     fn what_is_not_understood_is_not_sent_twice() {
         let both = [GET, GET].concat();
         assert_eq!(after(&[('>', &both)]).again(), None, "a pipeline");
-        assert_eq!(after(&[('>', GET), ('<', b"HTTP/1.1 2"), ('>', GET)]).again(), None);
         assert_eq!(
-            after(&[('>', b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")]).again(),
+            after(&[('>', GET), ('<', b"HTTP/1.1 2"), ('>', GET)]).again(),
             None
         );
+        assert_eq!(after(&[('>', b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")]).again(), None);
         assert_eq!(
             after(&[('>', b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n")]).again(),
             None
@@ -398,7 +400,13 @@ mod tests {
     #[test]
     fn no_more_is_kept_than_is_said() {
         let mut said = Unanswered::default();
-        said.asked(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 2 * MOST).as_bytes());
+        said.asked(
+            format!(
+                "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+                2 * MOST
+            )
+            .as_bytes(),
+        );
         said.asked(&vec![b'x'; MOST / 2]);
         assert!(said.again().is_some());
         said.asked(&vec![b'x'; MOST / 2]);

@@ -146,7 +146,8 @@ async fn a_holder_that_is_lost_fails_no_request_that_may_be_repeated() {
         waiting.push(client);
     }
     let mut post = near.connect().await;
-    post.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody").await;
+    post.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+        .await;
     let mut half = near.connect().await;
     half.send("POST / HTTP/1.1\r\nHost: a\r\n").await;
     asked(&hung, 6).await;
@@ -166,7 +167,10 @@ async fn a_holder_that_is_lost_fails_no_request_that_may_be_repeated() {
     for client in [&mut idle, &mut silent] {
         assert_eq!(client.get("/").await.text(), "second");
     }
-    assert_eq!(near.metric("constellation_mesh_resumed_connections_total", &[]), 5);
+    assert_eq!(
+        near.metric("constellation_mesh_resumed_connections_total", &[]),
+        5
+    );
     assert_eq!(
         second.metric("constellation_connections_total", &["entry_point=\"web\""]),
         5
@@ -194,7 +198,8 @@ async fn who_becomes_the_holder_answers_what_the_lost_one_has_not() {
 /// Half an answer is not followed by another one.
 #[tokio::test]
 async fn an_answer_that_has_begun_ends_with_the_holder() {
-    let half = Backend::start(|_, _| Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec())).await;
+    let half =
+        Backend::start(|_, _| Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec())).await;
     let next = Backend::fixed("second").await;
     let (_cluster, [near, _first, _second], wire) = three(&half, &next).await;
     let mut client = near.connect().await;

@@ -82,6 +82,30 @@ fn nothing_is_lost_when_a_node_dies_that_requests_are_at() {
     });
 }
 
+/// Clients of the others are carried to the holder by them: what it has not answered, the next holder does.
+#[test]
+fn nothing_is_lost_at_the_others_when_the_holder_of_the_edge_dies() {
+    require!(lab::possible());
+    let lab = cluster();
+    for _ in 0..3 {
+        let happens = || {
+            lab.node(1).kill().unwrap();
+            until("another one holds the edge", || {
+                let lease = lab.node(2).lease("lb_leader")?;
+                let holder = lease["holder"].as_str();
+                ensure!(matches!(holder, Some("n2" | "n3")), "{lease}");
+                Ok(())
+            })
+            .unwrap();
+        };
+        during(&lab, [2, 3], PAIR, happens).assert_clean();
+        lab.node(1).start().unwrap();
+        lab.formed(1..=3).unwrap();
+        lab.node(1).ok(&["lease", "transfer", "lb_leader", "n1"]).unwrap();
+        settled(&lab);
+    }
+}
+
 fn certificates(lab: &Lab) -> Vec<Vec<u8>> {
     let file = |node: LabNode<'_>| fs::read(node.data().join("cluster/node.pem")).unwrap();
     lab.nodes().map(file).collect()
