@@ -101,7 +101,7 @@ fn nothing_is_lost_at_the_others_when_the_holder_of_the_edge_dies() {
         during(&lab, [2, 3], PAIR, happens).assert_clean();
         lab.node(1).start().unwrap();
         lab.formed(1..=3).unwrap();
-        lab.node(1).ok(&["lease", "transfer", "lb_leader", "n1"]).unwrap();
+        lab.node(2).ok(&["lease", "transfer", "lb_leader", "n1"]).unwrap();
         settled(&lab);
     }
 }
