@@ -215,7 +215,19 @@ fn list(directory: &Path) -> Vec<(PathBuf, RunningNode)> {
 
 fn is_alive(pid: i32) -> bool {
     // EPERM: it lives and belongs to somebody else.
-    pid > 0 && matches!(signal::kill(Pid::from_raw(pid), None), Ok(()) | Err(Errno::EPERM))
+    let there = pid > 0 && matches!(signal::kill(Pid::from_raw(pid), None), Ok(()) | Err(Errno::EPERM));
+    there && !has_ended(pid)
+}
+
+/// Whether the process has ended and only its parent does not know yet.
+fn has_ended(pid: i32) -> bool {
+    let state = procfs::process::Process::new(pid)
+        .and_then(|process| process.stat())
+        .and_then(|stat| stat.state());
+    matches!(
+        state,
+        Ok(procfs::process::ProcState::Zombie | procfs::process::ProcState::Dead)
+    )
 }
 
 fn remove(path: &Path) {
@@ -229,6 +241,16 @@ fn remove(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_nobody_waits_for_does_not_run() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let ended = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
+        nix::sys::wait::waitid(nix::sys::wait::Id::Pid(Pid::from_raw(pid)), ended).unwrap();
+        assert!(!is_alive(pid));
+        child.wait().unwrap();
+    }
 
     fn node(pid: i32) -> RunningNode {
         RunningNode {
