@@ -33,26 +33,38 @@ pub(super) fn measure(lab: &Lab, times: usize, tell: &mut impl FnMut(Figure)) ->
         "kill -9 of the log's leader: another one leads",
         elected,
     ));
-    let (mut plain, mut both) = (Vec::new(), Vec::new());
-    for _ in 0..times * 4 {
-        if plain.len() >= times && both.len() >= times {
-            break;
+    for (leads, what) in [
+        (false, "kill -9 of the holder: another one answers at the address"),
+        (true, "kill -9 of the holder that leads the log, too: the same"),
+    ] {
+        let mut answered = Vec::new();
+        for _ in 0..times {
+            let holder = hold(lab, leads)?;
+            answered.push(crash(lab, holder)?);
+            back(lab, holder)?;
         }
-        let holder = until("somebody holds the edge", || holder(lab))?;
-        let led = leader(lab)? == holder;
-        let answered = crash(lab, holder)?;
-        if led { &mut both } else { &mut plain }.push(answered);
-        back(lab, holder)?;
+        tell(Figure::of(what, answered));
     }
-    tell(Figure::of(
-        "kill -9 of the holder: another one answers at the address",
-        plain,
-    ));
-    tell(Figure::of(
-        "kill -9 of the holder that leads the log, too: the same",
-        both,
-    ));
     Ok(())
+}
+
+/// Has the edge held by the node that leads the log, or by one that does not.
+fn hold(lab: &Lab, leads: bool) -> Result<usize> {
+    let name = |number: usize| lab.node(number).name();
+    until("the edge is where it is wanted", || {
+        let (leader, holder) = (leader(lab)?, holder(lab)?);
+        if (leader == holder) == leads {
+            return Ok(holder);
+        }
+        let to = match leads {
+            true => leader,
+            false => (1..=lab.size())
+                .find(|node| *node != leader)
+                .context("a cluster of one")?,
+        };
+        lab.node(to).ok(&["lease", "transfer", LEASE, &name(to)])?;
+        bail!("{} leads, and {} has the edge", name(leader), name(holder))
+    })
 }
 
 fn leader(lab: &Lab) -> Result<usize> {
