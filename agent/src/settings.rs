@@ -51,6 +51,12 @@ pub fn entrance(config: &Config) -> Option<SocketAddr> {
     (config.edge.mode != EdgeMode::ProviderOnly).then_some(provider.failover.address)
 }
 
+/// Its id.
+pub fn entrance_id(config: &Config) -> Option<EntryPointId> {
+    let position = u16::try_from(config.entry_points.len()).ok()?;
+    entrance(config).map(|_| EntryPointId(position))
+}
+
 /// The names of all that the data plane listens at, each at the position that is its id.
 pub fn entry_point_names(config: &Config) -> Vec<Arc<str>> {
     let names = config
@@ -75,7 +81,11 @@ fn of_entrance(address: SocketAddr, position: usize) -> EntryPoint {
             insecure: true,
             trusted_ips: Vec::new(),
         },
-        proxy_protocol: ProxyProtocolTrust::default(),
+        // It says who the client of a TCP connection is.
+        proxy_protocol: ProxyProtocolTrust {
+            insecure: true,
+            trusted_ips: Vec::new(),
+        },
         limits: Limits {
             // Traefik takes headers of up to 1 MiB.
             max_header_bytes: 1 << 20,

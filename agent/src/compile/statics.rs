@@ -18,6 +18,8 @@ pub(super) const INTERNAL: &str = "internal";
 pub struct Statics {
     /// One per entry point; the position is its [`EntryPointId`].
     pub entry_points: Vec<EntryPointRules>,
+    /// Where connections of a Traefik come in that name their service.
+    pub entrance: Option<EntryPointId>,
     /// The transport of services that name none.
     pub default_transport: Arc<Transport>,
     /// The transport of TCP services that name none.
@@ -82,6 +84,7 @@ impl Statics {
         });
         Ok(Self {
             entry_points: entry_points.collect(),
+            entrance: crate::settings::entrance_id(config),
             default_transport: Arc::new(default_transport(&config.servers_transport)?),
             default_stream_transport: Arc::new(default_stream_transport(&config.tcp_servers_transport)?),
             retry_after: u32::try_from(config.proxy.retry_after.as_secs()).unwrap_or(u32::MAX),

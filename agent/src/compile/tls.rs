@@ -5,7 +5,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use constellation_config::TraefikProvider;
 use constellation_config::dynamic::{CertificatePair, TlsOptions};
+use constellation_dataplane::named;
 use constellation_dataplane::tls::{
     CertificateSpec, ClientAuthSpec, HostOptions, OptionsSpec, PemSource, TlsSpec,
 };
@@ -13,7 +15,7 @@ use constellation_table::EntryPointId;
 
 use super::names;
 use super::routers::Served;
-use super::statics::Statics;
+use super::statics::{INTERNAL, Statics};
 use super::streams::TlsHosts;
 use crate::sources::{Contribution, Problem};
 
@@ -91,6 +93,16 @@ pub(super) fn gather(
     let routers = served.iter().map(|served| Ending::of(served));
     let routers: Vec<Ending<'_>> = routers.chain(streams.iter().map(Ending::of_stream)).collect();
     spec.hosts = hosts(&routers, statics, problems);
+    if let Some(entry_point) = statics.entrance {
+        // What users ask of their clients is not asked of a Traefik that hands over a connection.
+        let options: Arc<str> = names::qualify(TraefikProvider::ENTRANCE, INTERNAL);
+        spec.options.insert(options.clone(), OptionsSpec::default());
+        spec.hosts.push(HostOptions {
+            entry_point,
+            host: named::WILDCARD.into(),
+            options,
+        });
+    }
     spec
 }
 

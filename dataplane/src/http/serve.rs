@@ -183,7 +183,8 @@ async fn serve_entered(
         .iter()
         .any(|net| net.contains(&client.ip().to_canonical()));
     let connection = Connection::new(entry_point.settings.clone(), peer, client, local, tell, token);
-    if proxy.edge.published.load().table.has_tcp(entry_point.settings.id) {
+    let has_tcp = proxy.edge.published.load().table.has_tcp(entry_point.settings.id);
+    if has_tcp || entry_point.settings.by_service {
         let arrival = tcp::Arrival {
             socket,
             first,

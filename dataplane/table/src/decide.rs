@@ -146,7 +146,19 @@ pub fn decide_here<'s>(
     Some((service, candidates))
 }
 
-/// The same for a stream, of which only the client is known.
+/// [`decide_service`] for a stream, of which only the client is known.
+pub fn decide_stream<'s>(
+    snapshot: &'s Snapshot,
+    service: &str,
+    client: std::net::IpAddr,
+    now: std::time::Instant,
+) -> Option<(&'s Arc<Service>, Candidates<'s>)> {
+    let nowhere = crate::EntryPointId(u16::MAX);
+    let request = crate::stream::connection_request(nowhere, client, now, crate::Turn::Take);
+    decide_service(snapshot, service, &request)
+}
+
+/// [`decide_here`] for a stream, of which only the client is known.
 pub fn decide_stream_here<'s>(
     snapshot: &'s Snapshot,
     service: &str,

@@ -24,8 +24,8 @@ mod text;
 mod view;
 
 pub use decide::{
-    Candidate, Candidates, Choice, Decision, decide, decide_here, decide_service, decide_stream_here,
-    decide_target,
+    Candidate, Candidates, Choice, Decision, decide, decide_here, decide_service, decide_stream,
+    decide_stream_here, decide_target,
 };
 pub use explain::{
     AskedConnection, AskedRequest, Considered, EndpointLine, EntryPointLine, ExcludedLine, Explanation,

@@ -4,9 +4,11 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use constellation_dataplane::table::{Scheme, TcpTls, Transport};
+use constellation_dataplane::named;
+use constellation_dataplane::table::{ProxyProtocolVersion, Scheme, TcpTls, Transport};
 use constellation_dataplane::tls::{CertificateSpec, OptionsSpec, PemSource, TlsContext, TlsSpec, TlsView};
 use rustls::RootCertStore;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -402,4 +404,100 @@ async fn without_a_back_end_a_client_with_tls_learns_of_it() {
     let error = rest(&mut stream).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     until("the count", || node.ended("unreachable") == 1.0).await;
+}
+
+/// A proxy in front names the service to TLS, whatever the routers say, and tells who the client is.
+#[tokio::test]
+async fn a_connection_that_names_its_service_goes_there() {
+    let (first, second) = (Backend::echo("first:").await, Backend::greets("second:").await);
+    let web = Backend::http("web").await;
+    let mut told = Stream::to(&[first.address]);
+    told.transport.stream.proxy_protocol = Some(ProxyProtocolVersion::V1);
+    let node = Plan {
+        streams: vec![told, Stream::to(&[second.address]), Stream::to(&[])],
+        http: vec![("PathPrefix(`/`)", web.address, false)],
+        // What users ask of their clients.
+        tls: Identity::new(&["other.test"]).view(OptionsSpec::default()),
+        by_service: true,
+        ..Plan::default()
+    }
+    .start();
+    let connect = async |service: &str| {
+        let mut socket = node.connect().await;
+        let header = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 5432\r\n";
+        socket.write_all(header).await.unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(constellation_dataplane::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody))
+            .with_no_client_auth();
+        let name = ServerName::try_from(named::host(service).unwrap()).unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        soon("the handshake", connector.connect(name, socket)).await
+    };
+    let stream = connect("s0@test").await.unwrap();
+    let answer = ask(stream, b"hello").await.unwrap();
+    assert_eq!(answer, "first:PROXY TCP4 192.0.2.7 192.0.2.1 4711 5432\r\nhello");
+    // The server speaks first.
+    let mut stream = connect("s1@test").await.unwrap();
+    assert_eq!(exact(&mut stream, 7).await, b"second:");
+    // Without a back end, without a service.
+    for nobody in ["s2@test", "s3@test"] {
+        assert!(connect(nobody).await.is_err(), "{nobody}");
+    }
+    // What names no service to TLS may name it in its path; none does here.
+    let mut client = node.connect().await;
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let answer = rest(&mut client).await.unwrap();
+    assert!(
+        answer.starts_with(b"HTTP/1.1 404 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    assert_eq!(web.connections(), 0);
+}
+
+/// Does not look at certificates, as the proxy in front does not.
+#[derive(Debug)]
+struct Anybody;
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: rustls_pki_types::UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        constellation_dataplane::tls::provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
 }

@@ -90,6 +90,8 @@ pub(crate) struct Plan {
     pub(crate) drain: Duration,
     pub(crate) tls: TlsView,
     pub(crate) tenure: Tenure,
+    /// Connections name their service.
+    pub(crate) by_service: bool,
 }
 
 impl Default for Plan {
@@ -102,6 +104,7 @@ impl Default for Plan {
             drain: Duration::from_secs(10),
             tls: TlsView::default(),
             tenure: Tenure::default(),
+            by_service: false,
         }
     }
 }
@@ -144,14 +147,17 @@ impl Plan {
                 addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
                 key: "entryPoints.web.address".into(),
                 forwarded: ForwardedHeaders::default(),
-                proxy_protocol: ProxyProtocolTrust::default(),
+                proxy_protocol: ProxyProtocolTrust {
+                    insecure: self.by_service,
+                    trusted_ips: Vec::new(),
+                },
                 limits: self.limits,
                 tcp: self.tcp,
                 udp: UdpSettings::default(),
                 exempt_sources: Vec::new(),
                 default_tls_options: "default".into(),
                 tenure: self.tenure,
-                by_service: false,
+                by_service: self.by_service,
                 shared: false,
             }],
             node: "node-1".into(),

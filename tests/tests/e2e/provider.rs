@@ -245,6 +245,11 @@ async fn a_token_is_asked_for_and_sent() {
 
 /// A request to the Traefik of the first node, within its namespace.
 fn ask(lab: &Lab, host: &str, method: Method) -> anyhow::Result<(u16, String, Option<String>)> {
+    ask_at(lab, WEB, host, method)
+}
+
+/// The same, at one of its entry points.
+fn ask_at(lab: &Lab, at: &str, host: &str, method: Method) -> anyhow::Result<(u16, String, Option<String>)> {
     let place = lab.node(1).place()?;
     let answered = place.within(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -252,7 +257,7 @@ fn ask(lab: &Lab, host: &str, method: Method) -> anyhow::Result<(u16, String, Op
             .build()?;
         runtime.block_on(async {
             let asking = async {
-                let mut client = Client::h1(WEB.parse()?).await?;
+                let mut client = Client::h1(at.parse()?).await?;
                 anyhow::Ok(client.send(request(method, host, "/")).await?)
             };
             let answer = tokio::time::timeout(ANSWER, asking)
@@ -271,6 +276,8 @@ fn ask(lab: &Lab, host: &str, method: Method) -> anyhow::Result<(u16, String, Op
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
 const WEB: &str = "127.0.0.1:8000";
+/// Of TCP.
+const RAW: &str = "127.0.0.1:8001";
 const API: &str = "127.0.0.1:8090";
 
 #[test]
@@ -279,21 +286,31 @@ fn a_node_that_dies_costs_no_request_of_the_traefik_of_another() {
     require!(lab::possible());
     let plan = Plan::test(2).config(json!({
         "node": { "domain": "d.test" },
+        "entryPoints": { "web": { "address": ":80" }, "raw": { "address": ":8001" } },
         "edge": { "mode": "behind-traefik" },
         "traefikProvider": { "address": "127.0.0.1:8081" },
     }));
     let lab = Lab::up(&plan).unwrap();
-    let only = json!({ "http": {
-        "routers": { "only": { "rule": "Host(`only.d.test`)", "service": "only" } },
-        "services": { "only": { "loadBalancer": { "servers": [{ "url": "http://127.0.0.1:9000" }] } } },
-    } });
+    let only = json!({
+        "http": {
+            "routers": { "only": { "rule": "Host(`only.d.test`)", "service": "only" } },
+            "services": { "only": { "loadBalancer": { "servers": [{ "url": "http://127.0.0.1:9000" }] } } },
+        },
+        "tcp": {
+            "routers": { "raw": { "rule": "HostSNI(`*`)", "service": "raw", "entryPoints": ["raw"] } },
+            "services": { "raw": { "loadBalancer": { "servers": [{ "address": "127.0.0.1:9000" }] } } },
+        },
+        // Nothing that is asked of clients is asked of the Traefik that hands a connection over.
+        "tls": { "options": { "default": { "sniStrict": true } } },
+    });
+    // Where it would be refused, if it was asked.
+    let strict = json!({ "tls": { "options": { "default": { "sniStrict": true } } } });
+    lab.node(1).write_dynamic("strict.json", &strict).unwrap();
     lab.node(2).write_dynamic("only.json", &only).unwrap();
     let place = lab.node(1).place().unwrap();
-    let arguments = traefik::arguments(
-        WEB.parse().unwrap(),
-        API.parse().unwrap(),
-        &traefik::polling("http://127.0.0.1:8081/api/dynamic"),
-    );
+    let mut polling = traefik::polling("http://127.0.0.1:8081/api/dynamic");
+    polling.push(format!("--entryPoints.raw.address={RAW}"));
+    let arguments = traefik::arguments(WEB.parse().unwrap(), API.parse().unwrap(), &polling);
     let log = lab.base().join("traefik.log");
     let file = std::fs::File::create(&log).unwrap();
     // It ends with the lab, whose mark it carries.
@@ -314,6 +331,12 @@ fn a_node_that_dies_costs_no_request_of_the_traefik_of_another() {
     until("n2 is reached from n1", || by_n2("only.d.test", Method::GET)).unwrap();
     by_n2("only.d.test", Method::POST).unwrap();
     by_n2("only.n2.d.test", Method::GET).unwrap();
+    until("a TCP service of n2 is reached from n1", || {
+        let (status, text, _) = ask_at(&lab, RAW, "any.test", Method::GET)?;
+        ensure!(status == 200 && text.contains("n2"), "{status}: {text}");
+        Ok(())
+    })
+    .unwrap();
 
     let load = place.within(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,6 +1,8 @@
-//! The sections `tcp` and `udp`. Their services have this node's own instances: a connection can't say which service it is
-//! for, so there is no way through this node to those of others.
+//! The sections `tcp` and `udp`. Their services have this node's own instances. A TCP service that has none here and some
+//! elsewhere has this node as its server, which learns the service from the name that Traefik asks for in TLS. Datagrams say
+//! nothing of the kind, so there is no way through this node to those of others.
 
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 
 use constellation_config::dynamic::{
@@ -66,8 +68,8 @@ impl<'n> Known<'n> {
 }
 
 pub(super) fn tcp(draft: &mut Draft<'_>, options: &Options) -> Tcp {
-    let transports = transports::tcp(draft);
-    let (service_names, services) = tcp_services(draft, &transports);
+    let mut transports = transports::tcp(draft);
+    let (service_names, services) = tcp_services(draft, &mut transports);
     let (middleware_names, middlewares) = tcp_middlewares(draft);
     let context = TcpContext {
         services: Known {
@@ -190,7 +192,7 @@ impl TcpContext<'_> {
     }
 }
 
-fn tcp_services(draft: &mut Draft<'_>, transports: &Transports) -> (Names, Objects) {
+fn tcp_services(draft: &mut Draft<'_>, transports: &mut Transports) -> (Names, Objects) {
     let all = draft.each(|reading| &reading.dynamic.tcp.services);
     let names = names_of(&all);
     let mut objects = Objects::new();
@@ -205,8 +207,11 @@ fn tcp_services(draft: &mut Draft<'_>, transports: &Transports) -> (Names, Objec
         }
         let whereabouts = Whereabouts::of(draft, provider, Section::Tcp, name);
         match check_key(name).and_then(|()| tcp_service(provider, service, &whereabouts, transports)) {
-            Ok(object) => {
-                objects.insert(bare.to_owned(), object);
+            Ok((object, has_servers)) => {
+                let through = (!has_servers && whereabouts.elsewhere)
+                    .then(|| through_this_node(draft, (provider, name), bare, transports))
+                    .flatten();
+                objects.insert(bare.to_owned(), through.unwrap_or(object));
             }
             Err(reason) => draft.leave_out("service tcp/", provider, name, reason),
         }
@@ -215,12 +220,47 @@ fn tcp_services(draft: &mut Draft<'_>, transports: &Transports) -> (Names, Objec
     (names, objects)
 }
 
+/// A service whose only server is this node. `None`: Traefik does not reach it, or the name is too long.
+fn through_this_node(
+    draft: &Draft<'_>,
+    (provider, name): (&str, &str),
+    bare: &str,
+    transports: &mut Transports,
+) -> Option<Object> {
+    let address = draft.terms.failover.as_deref()?;
+    let service = format!("{name}@{provider}");
+    let host = constellation_dataplane::named::host(&service)?;
+    let transport = format!("constellation-{bare}");
+    check_key(&transport).ok()?;
+    let tls = Object::default()
+        .text("serverName", Some(&host))
+        // Between two processes of one machine; the name is no address but says which service is meant.
+        .on("insecureSkipVerify", true);
+    let object = Object::default()
+        .object(
+            "proxyProtocol",
+            Some(Object::default().number("version", Some(2))),
+        )
+        .object("tls", Some(tls));
+    match transports.objects.entry(transport.clone()) {
+        Entry::Vacant(place) => place.insert(object),
+        // Somebody else's.
+        Entry::Occupied(_) => return None,
+    };
+    let server = Object::default().text("address", Some(address)).on("tls", true);
+    let balancer = Object::default()
+        .list("servers", vec![server.into()])
+        .text("serversTransport", Some(&transport));
+    Some(Object::default().object("loadBalancer", Some(balancer)))
+}
+
+/// The service with the servers of this node, and whether it has any.
 fn tcp_service(
     provider: &str,
     service: &TcpService,
     whereabouts: &Whereabouts<'_>,
     transports: &Transports,
-) -> Result<Object, String> {
+) -> Result<(Object, bool), String> {
     let balancer = match (&service.load_balancer, &service.weighted) {
         (Some(balancer), None) => balancer,
         (Some(_), Some(_)) => return Err("it has several kinds: keep one".to_owned()),
@@ -242,8 +282,10 @@ fn tcp_service(
     };
     let check = balancer.health_check.as_ref().map(tcp_check).transpose()?;
     let version = balancer.proxy_protocol.as_ref().map(|p| p.version.unwrap_or(2));
+    let servers = tcp_servers(balancer, whereabouts);
+    let has_servers = !servers.is_empty();
     let object = Object::default()
-        .list("servers", tcp_servers(balancer, whereabouts))
+        .list("servers", servers)
         .text("serversTransport", transport)
         .object(
             "proxyProtocol",
@@ -251,7 +293,10 @@ fn tcp_service(
         )
         .number("terminationDelay", balancer.termination_delay)
         .object("healthCheck", check);
-    Ok(Object::default().object("loadBalancer", Some(object)))
+    Ok((
+        Object::default().object("loadBalancer", Some(object)),
+        has_servers,
+    ))
 }
 
 fn tcp_servers(balancer: &TcpLoadBalancer, whereabouts: &Whereabouts<'_>) -> Vec<Value> {

@@ -19,6 +19,7 @@ mod account;
 mod backend;
 mod connect;
 mod guard;
+mod handed;
 mod opening;
 mod session;
 
@@ -36,8 +37,10 @@ use tokio::time::Instant;
 use super::hello::ClientHello;
 use super::proxy_protocol::{self, Addresses, ProxyHeader, Tlvs};
 use crate::http::{Edge, EntryPointState, Names, Proxy, last_call};
+use crate::l4::socket::reset_on_close;
 use crate::mesh::Links;
 use crate::metrics::StreamEnd;
+use crate::named;
 use account::Account;
 pub(crate) use connect::Line;
 use connect::Preface;
@@ -133,14 +136,15 @@ enum Verdict {
     Refused,
 }
 
-/// Decides about a connection of an entry point that has TCP routers.
+/// Decides about a connection of an entry point that has TCP routers, or gets connections with the names of their services.
 pub(crate) async fn enter(
     proxy: &Proxy,
     entry_point: &Arc<EntryPointState>,
     mut arrival: Arrival,
 ) -> Entered {
     let scene = Scene::new(proxy, entry_point);
-    if let Some((router, verdict)) = scene.decide_unheard(&arrival) {
+    let by_service = entry_point.settings.by_service;
+    if !by_service && let Some((router, verdict)) = scene.decide_unheard(&arrival) {
         return Entered::Stream(Box::new(Stream {
             router,
             verdict,
@@ -166,7 +170,25 @@ pub(crate) async fn enter(
             return Entered::Over;
         }
     };
-    match scene.decide(&arrival, opening.hello.as_ref()) {
+    let name = opening
+        .hello
+        .as_ref()
+        .and_then(|hello| hello.server_name.as_deref());
+    let decided = match name.filter(|_| by_service).and_then(named::from_host) {
+        Some(service) => {
+            let decided = handed::decide(&scene, &service, arrival.client);
+            if decided.is_none() {
+                // The proxy in front knows a service that is gone here, or not there yet.
+                tracing::debug!(service, "nobody serves a connection that names its service");
+                reset_on_close(&arrival.socket);
+                return Entered::Over;
+            }
+            decided
+        }
+        None if by_service => None,
+        None => scene.decide(&arrival, opening.hello.as_ref()),
+    };
+    match decided {
         Some((router, verdict)) => Entered::Stream(Box::new(Stream {
             router,
             verdict,

@@ -1,8 +1,9 @@
 //! The sections `tcp` and `udp`.
 
+use constellation_table::Condition;
 use serde_json::json;
 
-use super::{at, is_left_out, made, reading, stopped};
+use super::{at, at_peer, is_left_out, made, reading, stopped};
 
 #[test]
 fn streams_are_written_with_their_own_instances() {
@@ -86,4 +87,70 @@ tcp:
         &json!({"loadBalancer": {"servers": []}})
     );
     assert_eq!(at(&document, "/tcp/routers/db/service"), "db");
+}
+
+const DB: &str = "
+tcp:
+  routers: {db: {rule: 'HostSNI(`*`)', service: db}}
+  services: {db: {loadBalancer: {serversTransport: mine, servers: [{address: '10.0.0.1:5432'}]}}}
+  serversTransports: {mine: {dialTimeout: 1s}}
+";
+
+#[test]
+fn a_tcp_service_of_another_node_alone_is_reached_through_this_one_by_its_name() {
+    let there = at_peer(
+        stopped(reading("file", DB), "tcp/db", "10.0.0.1:5432"),
+        "tcp/db",
+        Condition::Ready,
+    );
+    let document = made([there]);
+    assert_eq!(
+        at(&document, "/tcp/services/db"),
+        &json!({"loadBalancer": {
+            "servers": [{"address": "127.0.0.1:8082", "tls": true}],
+            "serversTransport": "constellation-db",
+        }})
+    );
+    assert_eq!(
+        at(&document, "/tcp/serversTransports/constellation-db"),
+        &json!({
+            "proxyProtocol": {"version": 2},
+            "tls": {"serverName": "db_40file.tcp.constellation.internal", "insecureSkipVerify": true},
+        })
+    );
+}
+
+#[test]
+fn a_tcp_service_that_has_an_instance_here_is_served_by_it() {
+    for condition in [Condition::Ready, Condition::Unavailable("it is gone".into())] {
+        let mut both = at_peer(reading("file", DB), "tcp/db", condition.clone());
+        let here = json!({"loadBalancer": {
+            "servers": [{"address": "10.0.0.1:5432"}],
+            "serversTransport": "mine",
+        }});
+        assert_eq!(at(&made([both.clone()]), "/tcp/services/db"), &here);
+        both = stopped(both, "tcp/db", "10.0.0.1:5432");
+        let servers = at(&made([both]), "/tcp/services/db/loadBalancer/servers").clone();
+        let through_this_node = servers[0]["address"] == "127.0.0.1:8082";
+        assert_eq!(through_this_node, condition == Condition::Ready, "{servers}");
+    }
+}
+
+#[test]
+fn a_transport_that_has_the_name_already_stays_what_it_is() {
+    let text = DB.replace(
+        "serversTransports: {",
+        "serversTransports: {constellation-db: {dialTimeout: 2s}, ",
+    );
+    let there = at_peer(
+        stopped(reading("file", &text), "tcp/db", "10.0.0.1:5432"),
+        "tcp/db",
+        Condition::Ready,
+    );
+    let document = made([there]);
+    assert_eq!(
+        at(&document, "/tcp/serversTransports/constellation-db"),
+        &json!({"dialTimeout": "2s"})
+    );
+    assert_eq!(at(&document, "/tcp/services/db/loadBalancer/servers"), &json!([]));
 }
