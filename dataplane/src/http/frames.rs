@@ -5,22 +5,20 @@
 //! says who sends its body or takes its response too slowly. What it may keep is bounded: a fixed number of buckets, and
 //! one entry per stream that is open.
 
+mod buckets;
+mod reader;
+
 use std::time::{Duration, Instant};
+
+use buckets::Buckets;
+pub use reader::{Event, Frames};
 
 use super::pace::{Least, Pace, TICK};
 use super::refusal::Refusal;
 use crate::metrics::Refusal as Label;
 
-/// Length of what a client sends before its first frame (RFC 9113 section 3.4).
-const PREFACE: usize = 24;
-/// Length of a frame header (RFC 9113 section 4.1).
-const HEADER: usize = 9;
 /// Windows before anybody said otherwise (RFC 9113 section 6.9.2).
 const INITIAL_WINDOW: i64 = 65_535;
-/// Length of a setting.
-const ONE_SETTING: usize = 6;
-/// Length of the longest payload piece that is looked at: the fixed part of GOAWAY.
-const PIECE: usize = 8;
 /// The longest frame both sides accept: the default of RFC 9113, which we do not raise.
 const MAX_FRAME: u32 = 16_384;
 
@@ -55,176 +53,6 @@ const CANCEL: u8 = 0x8;
 /// The reason in a GOAWAY of ours.
 const ENHANCE_YOUR_CALM: u8 = 0xb;
 
-/// What [`Frames`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The header of a frame.
-    Frame {
-        /// Its type.
-        kind: u8,
-        /// Its flags.
-        flags: u8,
-        /// Its stream.
-        stream: u32,
-        /// Length of its payload.
-        length: u32,
-    },
-    /// One setting of a SETTINGS frame.
-    Setting {
-        /// Which.
-        id: u16,
-        /// Its value.
-        value: u32,
-    },
-    /// A WINDOW_UPDATE frame.
-    Window {
-        /// Of this stream, 0 for the connection.
-        stream: u32,
-        /// So many bytes more.
-        increment: u32,
-    },
-    /// A GOAWAY frame.
-    GoAway {
-        /// Its reason; 0 is none.
-        code: u32,
-    },
-    /// The last byte of a frame.
-    End {
-        /// Its type.
-        kind: u8,
-        /// Its flags.
-        flags: u8,
-    },
-}
-
-/// Cuts bytes into frames, wherever they were cut before.
-#[derive(Debug)]
-pub struct Frames {
-    preface: usize,
-    header: [u8; HEADER],
-    header_len: usize,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    /// Payload bytes to come.
-    left: u32,
-    piece: [u8; PIECE],
-    piece_len: usize,
-}
-
-impl Frames {
-    /// Starts before the first frame; a client's first bytes are the preface.
-    pub fn new(of_client: bool) -> Self {
-        Self {
-            preface: if of_client { PREFACE } else { 0 },
-            header: [0; HEADER],
-            header_len: 0,
-            kind: 0,
-            flags: 0,
-            stream: 0,
-            left: 0,
-            piece: [0; PIECE],
-            piece_len: 0,
-        }
-    }
-
-    /// Whether the last byte was the last one of a frame or of the preface.
-    pub fn at_boundary(&self) -> bool {
-        self.header_len == 0 && self.preface == 0
-    }
-
-    /// Looks at the next bytes; the first error ends it.
-    pub fn feed<E>(&mut self, bytes: &[u8], mut on: impl FnMut(Event) -> Result<(), E>) -> Result<(), E> {
-        let skipped = self.preface.min(bytes.len());
-        self.preface -= skipped;
-        let mut rest = bytes.get(skipped..).unwrap_or_default();
-        while !rest.is_empty() {
-            if self.header_len < HEADER {
-                let Some(after) = self.take_header(rest) else {
-                    return Ok(());
-                };
-                rest = after;
-                on(Event::Frame {
-                    kind: self.kind,
-                    flags: self.flags,
-                    stream: self.stream,
-                    length: self.left,
-                })?;
-            } else if matches!(self.kind, SETTINGS | WINDOW_UPDATE | GOAWAY) {
-                rest = self.take_piece(rest, &mut on)?;
-            } else {
-                let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(rest.len());
-                self.left -= u32::try_from(count).unwrap_or(self.left);
-                rest = rest.get(count..).unwrap_or_default();
-            }
-            if self.left == 0 {
-                self.header_len = 0;
-                self.piece_len = 0;
-                on(Event::End {
-                    kind: self.kind,
-                    flags: self.flags,
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes bytes of a frame header; returns what follows it once it is whole.
-    fn take_header<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let count = (HEADER - self.header_len).min(bytes.len());
-        let (now, rest) = bytes.split_at_checked(count)?;
-        self.header
-            .get_mut(self.header_len..self.header_len + count)?
-            .copy_from_slice(now);
-        self.header_len += count;
-        if self.header_len < HEADER {
-            return None;
-        }
-        let [a, b, c, kind, flags, s0, s1, s2, s3] = self.header;
-        self.left = u32::from_be_bytes([0, a, b, c]);
-        self.kind = kind;
-        self.flags = flags;
-        self.stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
-        Some(rest)
-    }
-
-    /// Takes payload bytes of a frame whose payload is looked at.
-    fn take_piece<'a, E>(
-        &mut self,
-        bytes: &'a [u8],
-        on: &mut impl FnMut(Event) -> Result<(), E>,
-    ) -> Result<&'a [u8], E> {
-        let Some((first, rest)) = bytes.split_first() else {
-            return Ok(bytes);
-        };
-        self.left -= 1;
-        if let Some(slot) = self.piece.get_mut(self.piece_len) {
-            *slot = *first;
-        }
-        // What follows the piece is of no interest.
-        self.piece_len = (self.piece_len + 1).min(PIECE + 1);
-        let [a, b, c, d, e, f, g, h] = self.piece;
-        match (self.kind, self.piece_len) {
-            (SETTINGS, ONE_SETTING) => {
-                self.piece_len = 0;
-                on(Event::Setting {
-                    id: u16::from_be_bytes([a, b]),
-                    value: u32::from_be_bytes([c, d, e, f]),
-                })?;
-            }
-            (WINDOW_UPDATE, 4) => on(Event::Window {
-                stream: self.stream,
-                increment: u32::from_be_bytes([a & 0x7f, b, c, d]),
-            })?,
-            (GOAWAY, PIECE) => on(Event::GoAway {
-                code: u32::from_be_bytes([e, f, g, h]),
-            })?,
-            _ => {}
-        }
-        Ok(rest)
-    }
-}
-
 /// What a client may do.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameLimits {
@@ -236,87 +64,6 @@ pub struct FrameLimits {
     pub body: Option<Least>,
     /// The slowest reader.
     pub send: Option<Least>,
-}
-
-/// Tokens for frames of one type.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    tokens: u32,
-    burst: u32,
-    per_second: u32,
-    label: Label,
-}
-
-impl Bucket {
-    const fn new(burst: u32, per_second: u32, label: Label) -> Self {
-        Self {
-            tokens: burst,
-            burst,
-            per_second,
-            label,
-        }
-    }
-
-    fn take(&mut self) -> Result<(), Refusal> {
-        self.tokens = self.tokens.checked_sub(1).ok_or(Refusal::Calm(self.label))?;
-        Ok(())
-    }
-
-    fn add(&mut self, tokens: u32) {
-        self.tokens = self.tokens.saturating_add(tokens).min(self.burst);
-    }
-}
-
-/// The buckets of a connection: bursts and refills are several times what clients were seen to send.
-#[derive(Debug)]
-struct Buckets {
-    /// A browser that leaves a page resets every stream it has; each response that ends earns another one.
-    resets: Bucket,
-    /// gRPC measures its bandwidth with a ping for each round trip that brings data; each DATA frame earns one.
-    pings: Bucket,
-    settings: Bucket,
-    /// Each request earns two.
-    priority: Bucket,
-    /// Each DATA frame of ours earns four: one for the stream, one for the connection, and as many to spare.
-    windows: Bucket,
-    empty: Bucket,
-    unknown: Bucket,
-    filled: Option<Instant>,
-}
-
-impl Buckets {
-    const fn new() -> Self {
-        Self {
-            resets: Bucket::new(500, 50, Label::H2Resets),
-            pings: Bucket::new(500, 50, Label::H2Pings),
-            settings: Bucket::new(50, 5, Label::H2Settings),
-            priority: Bucket::new(1000, 50, Label::H2Priority),
-            windows: Bucket::new(2000, 500, Label::H2WindowUpdates),
-            empty: Bucket::new(64, 10, Label::H2EmptyData),
-            unknown: Bucket::new(100, 10, Label::H2Unknown),
-            filled: None,
-        }
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let filled = *self.filled.get_or_insert(now);
-        let seconds = now.saturating_duration_since(filled).as_secs();
-        let Ok(seconds @ 1..) = u32::try_from(seconds) else {
-            return;
-        };
-        self.filled = Some(now);
-        for bucket in [
-            &mut self.resets,
-            &mut self.pings,
-            &mut self.settings,
-            &mut self.priority,
-            &mut self.windows,
-            &mut self.empty,
-            &mut self.unknown,
-        ] {
-            bucket.add(bucket.per_second.saturating_mul(seconds));
-        }
-    }
 }
 
 /// An open stream.

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use super::reader::PREFACE;
 use super::*;
 
 /// The n-th frame of a flood.
