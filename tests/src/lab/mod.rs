@@ -115,15 +115,23 @@ impl Lab {
     /// In words, when the machine or a node refuses something.
     pub fn up(plan: &Plan) -> Result<Self> {
         let lab = Self::prepare(plan)?;
-        let first = lab.node(1);
+        lab.form()?;
+        Ok(lab)
+    }
+
+    /// The rest of [`Lab::up`] after [`Lab::prepare`].
+    ///
+    /// # Errors
+    /// In words, when a node refuses something.
+    pub fn form(&self) -> Result<()> {
+        let first = self.node(1);
         first.init()?;
         first.start()?;
-        for node in lab.nodes().skip(1) {
+        for node in self.nodes().skip(1) {
             node.join(&Joining::by(first.token()?))?;
             node.start()?;
         }
-        lab.formed(1..=plan.nodes)?;
-        Ok(lab)
+        self.formed(1..=self.size())
     }
 
     /// Waits until each of these nodes hears of all of them and knows a majority.

@@ -12,6 +12,7 @@ mod cluster_checker;
 mod cluster_faults;
 mod cluster_losses;
 mod cluster_members;
+mod cluster_middlewares;
 mod cluster_serving;
 mod command_line;
 mod cpu_affinity;
