@@ -158,11 +158,18 @@ pub struct CompressResponse {
 }
 
 impl CompressResponse {
+    /// Says that the response differs by `Accept-Encoding`, before others change what it says of that.
+    pub(crate) fn announce(response: &mut ResponseHeader) -> Result<(), Unfit> {
+        match response.status.as_u16() {
+            101 => Ok(()),
+            _ => say_vary(response),
+        }
+    }
+
     pub(crate) fn leave(&self, response: &mut ResponseHeader, bodiless: bool) -> Result<After, Unfit> {
         if response.status.as_u16() == 101 {
             return Ok(After::Next);
         }
-        say_vary(response)?;
         let Some(encoding) = self.encoding.filter(|_| !bodiless && self.is_worth_it(response)) else {
             return Ok(After::Next);
         };

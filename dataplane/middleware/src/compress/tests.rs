@@ -29,6 +29,7 @@ fn served(
     }
     let mut transformed = false;
     if let Flow::Later(Later::Compress(later)) = middleware.enter(request) {
+        CompressResponse::announce(&mut response).unwrap();
         transformed = matches!(later.leave(&mut response, false).unwrap(), After::Transform(_));
     }
     let lines = response.headers.iter();
