@@ -110,7 +110,7 @@ impl Compress {
         }
         let types = |option: &str, texts: &[String]| {
             let read = |text: &String| {
-                media_type(text.as_bytes())
+                listed_type(text)
                     .map(Into::into)
                     .ok_or_else(|| format!("{option} has {text:?}: write a media type such as text/html"))
             };
@@ -249,6 +249,16 @@ fn media_type(value: &[u8]) -> Option<String> {
     let plain =
         |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
     (plain(kind_of) && plain(subtype)).then_some(kind)
+}
+
+/// What stands in a list of types. A single word is no media type, and no response is of that type; but nothing is wrong
+/// with the others.
+fn listed_type(text: &str) -> Option<String> {
+    media_type(text.as_bytes()).or_else(|| {
+        let word = text.split(';').next()?.trim().to_ascii_lowercase();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        (!word.is_empty() && word.bytes().all(plain)).then_some(word)
+    })
 }
 
 fn is_grpc(kind: &str) -> bool {
