@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::signals::{Signal, Signals};
+use self::signals::{Reloads, Signal, Signals};
 use self::succession::{Inheritance, engage, outcome_of, serve_on};
 use crate::chase::{self, Chase};
 use crate::cli::{Exit, Failure, RunArgs, VERSION, print};
@@ -78,12 +78,19 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::System, format!("cannot start the control threads: {error}")))?;
     let inheritance = Inheritance::find()?;
     let outcome = runtime.block_on(async {
+        let reloads = Reloads::install().map_err(no_signals)?;
         let node = Node::start(loaded, args.demo, inheritance).await?;
-        node.serve(args, &program).await
+        let signals = Signals::install(reloads).map_err(no_signals)?;
+        node.serve(args, &program, signals).await
     });
     // Everything awaited has ended; what a library left behind must not hold up the exit.
     runtime.shutdown_background();
     outcome
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+fn no_signals(error: std::io::Error) -> Failure {
+    Failure::new(Exit::System, format!("cannot receive signals: {error}"))
 }
 
 /// Asks for as many open files as this process may have: each proxied request takes two.
@@ -340,9 +347,7 @@ impl Node {
     }
 
     /// Serves until a signal asks to stop or a successor serves, then drains.
-    async fn serve(mut self, args: &RunArgs, program: &Program) -> Result<(), Failure> {
-        let mut signals = Signals::install()
-            .map_err(|error| Failure::new(Exit::System, format!("cannot receive signals: {error}")))?;
+    async fn serve(mut self, args: &RunArgs, program: &Program, mut signals: Signals) -> Result<(), Failure> {
         let mut report = self.report.clone();
         let mut said_ready = false;
         let mut patience = Box::pin(tokio::time::sleep(FIRST_ROUTES));

@@ -21,12 +21,24 @@ pub(super) struct Signals {
     hangup: Stream,
 }
 
-impl Signals {
+/// Signals that ask for a reload, from now on.
+#[derive(Debug)]
+pub(super) struct Reloads(Stream);
+
+impl Reloads {
+    /// To be called before anything listens: whoever sees a node listen may ask it to reload, and must not end it by that.
     pub(super) fn install() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+}
+
+impl Signals {
+    /// A reload that was asked for meanwhile comes first.
+    pub(super) fn install(Reloads(hangup): Reloads) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup,
         })
     }
 

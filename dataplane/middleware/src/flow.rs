@@ -88,6 +88,15 @@ impl Later {
         }
     }
 
+    /// What it says of any response, before the middlewares inside of it have their turn: Traefik has written that before it
+    /// knows the response, so that they may change it.
+    pub fn announce(&self, response: &mut ResponseHeader) -> Result<(), Unfit> {
+        match self {
+            Self::Compress(_) => CompressResponse::announce(response),
+            _ => Ok(()),
+        }
+    }
+
     /// Changes the head of a response, and says what is to become of its body. `first`: how the body begins, as far as
     /// that is known. `bodiless`: none follows, whatever the head says.
     pub fn leave(

@@ -150,6 +150,14 @@ pub(super) enum Chunk<'u> {
 }
 
 impl Chunk<'_> {
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Buffered(data) => data.len(),
+            Self::Owned(data) => data.len(),
+        }
+    }
+
     /// The bytes on their own.
     pub(super) fn into_bytes(self) -> Bytes {
         match self {

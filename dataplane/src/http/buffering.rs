@@ -83,6 +83,21 @@ impl App {
     }
 }
 
+/// A response of our own, or what takes its place where it is longer than a middleware around it lets pass.
+pub(super) fn fitting(exchange: &Exchange, own: Own) -> Result<Own> {
+    let limit = exchange
+        .buffers
+        .as_ref()
+        .map(|buffers| buffers.most_of_response());
+    match limit {
+        Some((most, true)) if own.body.len() as u64 > most => Ok(Own {
+            close: own.close,
+            ..Own::of_middleware(Buffers::too_long_response())?
+        }),
+        _ => Ok(own),
+    }
+}
+
 /// What came of reading a whole body.
 pub(super) enum Gathered {
     /// It is kept, or there is none.

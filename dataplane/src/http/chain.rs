@@ -84,6 +84,13 @@ impl Transforms {
     }
 }
 
+/// What these say of any response.
+fn announce(all: &[Later], head: &mut ResponseHeader) -> Result<()> {
+    all.iter()
+        .try_for_each(|later| later.announce(head))
+        .map_err(unfit)
+}
+
 fn joined(before: Bytes, after: Bytes) -> Bytes {
     match (before.is_empty(), after.is_empty()) {
         (true, _) => after,
@@ -242,7 +249,10 @@ impl App {
         let method = session.req_header().method.clone();
         let mut transforms = Transforms::default();
         let mut instead: Option<Own> = None;
-        for later in all.iter_mut().rev() {
+        announce(all, head)?;
+        for index in (0..all.len()).rev() {
+            let (outer, inner) = all.split_at_mut(index);
+            let Some(later) = inner.first_mut() else { continue };
             let after = match &mut instead {
                 None => later.leave(head, &method, first, bodiless),
                 Some(own) => {
@@ -254,7 +264,9 @@ impl App {
                 After::Next => {}
                 After::Transform(transform) => transforms.add(transform),
                 After::Page(page) => {
-                    instead = Some(self.fetch(session, exchange, &page).await?);
+                    let mut own = self.fetch(session, exchange, &page).await?;
+                    announce(outer, &mut own.head)?;
+                    instead = Some(own);
                     transforms = Transforms::default();
                 }
             }

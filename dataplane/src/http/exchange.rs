@@ -237,6 +237,14 @@ impl Exchange {
         Ok(end)
     }
 
+    /// The last piece of the response is about to go out: whoever gets it may come again at once, and finds the places free
+    /// that middlewares gave to this request.
+    pub(super) fn give_places_back(&mut self) {
+        if !self.later.is_empty() {
+            self.later.retain(|later| !matches!(later, Later::Place(_)));
+        }
+    }
+
     /// Whether the request announces a body that its service doesn't take. The wire checks ask for the entry point.
     pub(super) fn announces_too_much(&self, request: &RequestHeader) -> bool {
         let limit = self.service().and_then(|s| s.policy.limits.max_body_bytes);

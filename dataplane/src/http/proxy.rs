@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Edge;
 use super::answer::{self, Answer, Own};
+use super::buffering::fitting;
 use super::chain::Left;
 use super::connection::Connection;
 use super::downstream::has_begun;
@@ -308,11 +309,13 @@ impl App {
             return End::Cut;
         }
         session.set_keepalive(None);
+        // Why it has failed is said, however short responses have to be.
+        exchange.buffers = None;
         self.send(session, exchange, Answer::failure(status)).await
     }
 
     async fn send(&self, session: &mut ServerSession, exchange: &mut Exchange, answer: Answer) -> End {
-        let sent = match answer.into_own() {
+        let sent = match answer.into_own().and_then(|own| fitting(exchange, own)) {
             Ok(own) => self.send_own(session, exchange, own).await,
             Err(error) => Err(error),
         };
@@ -326,7 +329,7 @@ impl App {
         exchange: &mut Exchange,
         answer: middleware::Answer,
     ) -> End {
-        let sent = match Own::of_middleware(answer) {
+        let sent = match Own::of_middleware(answer).and_then(|own| fitting(exchange, own)) {
             Ok(own) => self.send_own(session, exchange, own).await,
             Err(error) => Err(error),
         };
@@ -359,6 +362,7 @@ impl App {
             own.head.insert_header(name, value)?;
         }
         self.tell_served_by(exchange, &mut own.head)?;
+        exchange.give_places_back();
         own.send(session).await
     }
 

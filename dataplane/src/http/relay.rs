@@ -51,7 +51,10 @@ impl App {
         exchange.origin_bytes = upstream.received();
         let idle_for = exchange.endpoint().map(|(_, state)| state.idle_for());
         match relayed? {
-            Passed::Whole => session.finish_body().await.map_err(Error::into_down)?,
+            Passed::Whole => {
+                exchange.give_places_back();
+                session.finish_body().await.map_err(Error::into_down)?;
+            }
             Passed::Replaced => {
                 drop(busy);
                 self.discard(upstream);
@@ -112,6 +115,10 @@ impl App {
             }
         }
         self.frame(session, exchange, &mut head, end)?;
+        let mut awaited = Awaited::of(&head);
+        if end || begin.over {
+            exchange.give_places_back();
+        }
         send_head(session, head, end).await?;
         if upgraded {
             upstream.reopen();
@@ -120,6 +127,9 @@ impl App {
             return Ok(Passed::Whole);
         }
         if !begin.data.is_empty() {
+            if awaited.ends_with(begin.data.len()) {
+                exchange.give_places_back();
+            }
             let data = transforms.push(begin.data)?;
             send_data(session, data, false).await?;
         }
@@ -138,6 +148,7 @@ impl App {
                     let data = transforms.push(chunk.into_bytes())?;
                     send_data(session, data, false).await?;
                     if upstream.look_for_end()? {
+                        exchange.give_places_back();
                         let rest = transforms.finish(&mut None)?;
                         send_data(session, rest, session.is_http2()).await?;
                         return Ok(Passed::Whole);
@@ -151,18 +162,25 @@ impl App {
                 Event::Response(Some(chunk)) if session.is_http2() => {
                     let data = chunk.into_bytes();
                     let end = upstream.look_for_end()?;
+                    if end {
+                        exchange.give_places_back();
+                    }
                     send_data(session, data, end).await?;
                     if end {
                         return Ok(Passed::Whole);
                     }
                 }
                 Event::Response(Some(chunk)) => {
+                    if awaited.ends_with(chunk.len()) {
+                        exchange.give_places_back();
+                    }
                     send_chunk(session, chunk).await?;
                     if upstream.look_for_end()? {
                         return Ok(Passed::Whole);
                     }
                 }
                 Event::Response(None) => {
+                    exchange.give_places_back();
                     finish(session, upstream, &mut transforms).await?;
                     return Ok(Passed::Whole);
                 }
@@ -213,7 +231,7 @@ impl App {
     async fn tell_and_send(
         &self,
         session: &mut ServerSession,
-        exchange: &Exchange,
+        exchange: &mut Exchange,
         mut own: Own,
         body_done: bool,
     ) -> Result<()> {
@@ -221,6 +239,7 @@ impl App {
             session.set_keepalive(None);
         }
         self.tell_served_by(exchange, &mut own.head)?;
+        exchange.give_places_back();
         own.send(session).await.map_err(Error::into_down)
     }
 
@@ -291,6 +310,22 @@ enum Passed {
     Whole,
     /// Another one went instead, and the rest of this is of no use.
     Replaced,
+}
+
+/// What is left of a body whose length the client knows; `None`: it does not.
+struct Awaited(Option<u64>);
+
+impl Awaited {
+    fn of(head: &ResponseHeader) -> Self {
+        let length = head.headers.get(header::CONTENT_LENGTH);
+        Self(length.and_then(|length| length.to_str().ok()?.parse().ok()))
+    }
+
+    /// Counts a piece. Whether the client knows that it is the last one.
+    fn ends_with(&mut self, bytes: usize) -> bool {
+        self.0 = self.0.map(|left| left.saturating_sub(bytes as u64));
+        self.0 == Some(0)
+    }
 }
 
 enum Event<'u> {
@@ -450,4 +485,22 @@ async fn finish(
     }
     upstream.end();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_knows_the_last_piece_by_the_length() {
+        let mut head = ResponseHeader::build(200, None).unwrap();
+        assert!(!Awaited::of(&head).ends_with(5));
+        head.insert_header("Content-Length", "5").unwrap();
+        let mut awaited = Awaited::of(&head);
+        assert_eq!(
+            [2, 2, 1].map(|bytes| awaited.ends_with(bytes)),
+            [false, false, true]
+        );
+        assert!(Awaited::of(&head).ends_with(7));
+    }
 }

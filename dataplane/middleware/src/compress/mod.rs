@@ -110,7 +110,7 @@ impl Compress {
         }
         let types = |option: &str, texts: &[String]| {
             let read = |text: &String| {
-                media_type(text.as_bytes())
+                listed_type(text)
                     .map(Into::into)
                     .ok_or_else(|| format!("{option} has {text:?}: write a media type such as text/html"))
             };
@@ -158,11 +158,18 @@ pub struct CompressResponse {
 }
 
 impl CompressResponse {
+    /// Says that the response differs by `Accept-Encoding`, before others change what it says of that.
+    pub(crate) fn announce(response: &mut ResponseHeader) -> Result<(), Unfit> {
+        match response.status.as_u16() {
+            101 => Ok(()),
+            _ => say_vary(response),
+        }
+    }
+
     pub(crate) fn leave(&self, response: &mut ResponseHeader, bodiless: bool) -> Result<After, Unfit> {
         if response.status.as_u16() == 101 {
             return Ok(After::Next);
         }
-        say_vary(response)?;
         let Some(encoding) = self.encoding.filter(|_| !bodiless && self.is_worth_it(response)) else {
             return Ok(After::Next);
         };
@@ -242,6 +249,16 @@ fn media_type(value: &[u8]) -> Option<String> {
     let plain =
         |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
     (plain(kind_of) && plain(subtype)).then_some(kind)
+}
+
+/// What stands in a list of types. A single word is no media type, and no response is of that type; but nothing is wrong
+/// with the others.
+fn listed_type(text: &str) -> Option<String> {
+    media_type(text.as_bytes()).or_else(|| {
+        let word = text.split(';').next()?.trim().to_ascii_lowercase();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        (!word.is_empty() && word.bytes().all(plain)).then_some(word)
+    })
 }
 
 fn is_grpc(kind: &str) -> bool {

@@ -19,7 +19,7 @@ pub(super) enum Choice {
 enum Wish {
     /// `*`.
     Any,
-    /// One of ours, by its place in the options.
+    /// One of ours, by its place in the options; the last one, where it stands there twice.
     Ours(usize),
     Identity,
 }
@@ -35,7 +35,7 @@ pub(super) fn choose(headers: &HeaderMap, encodings: &[Encoding], default: Optio
             "identity" => Some(Wish::Identity),
             name => encodings
                 .iter()
-                .position(|encoding| encoding.name() == name)
+                .rposition(|encoding| encoding.name() == name)
                 .map(Wish::Ours),
         };
         let Some(wish) = wish.filter(|_| weight > 0.0) else {
@@ -88,6 +88,7 @@ mod tests {
     fn the_client_prefers_and_the_options_decide_between_equals() {
         let all = [Gzip, Brotli, Zstd];
         let (zg, bg, gz) = ([Zstd, Gzip], [Brotli, Gzip], [Gzip, Zstd]);
+        let zbz = [Zstd, Brotli, Zstd];
         // Accept-Encoding, encodings, default, choice
         type Case<'a> = (
             Option<&'a str>,
@@ -119,6 +120,9 @@ mod tests {
             (Some("*, gzip"), &gz, Some(Zstd), Some(Zstd)),
             (Some("br;q=1, *;q=0.5"), &all, None, Some(Brotli)),
             (Some("*;q=0"), &all, None, None),
+            (Some("zstd, br"), &zbz, None, Some(Brotli)),
+            (Some("zstd"), &zbz, None, Some(Zstd)),
+            (Some("*"), &zbz, None, Some(Zstd)),
         ];
         for (accept, encodings, default, expected) in cases {
             let mut headers = HeaderMap::new();

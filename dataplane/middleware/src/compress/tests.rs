@@ -29,6 +29,7 @@ fn served(
     }
     let mut transformed = false;
     if let Flow::Later(Later::Compress(later)) = middleware.enter(request) {
+        CompressResponse::announce(&mut response).unwrap();
         transformed = matches!(later.leave(&mut response, false).unwrap(), After::Transform(_));
     }
     let lines = response.headers.iter();
@@ -133,6 +134,31 @@ fn what_is_worth_compressing() {
 }
 
 #[test]
+fn a_word_that_is_no_media_type_is_on_a_list_in_vain() {
+    let (words, request) = (
+        texts(&["x", "text/html"]),
+        asked("GET", &[("Accept-Encoding", "br")]),
+    );
+    let only = compress(&CompressOptions {
+        included: &words,
+        ..CompressOptions::default()
+    });
+    let but = compress(&CompressOptions {
+        excluded: &words,
+        ..CompressOptions::default()
+    });
+    for (kind, expected) in [
+        ("text/html", [true, false]),
+        ("text/css", [false, true]),
+        ("x", [false, false]),
+    ] {
+        let got =
+            [&only, &but].map(|middleware| served(middleware, &request, 200, &[("Content-Type", kind)]).1);
+        assert_eq!(got, expected, "{kind}");
+    }
+}
+
+#[test]
 fn limits_below_one_mean_the_default() {
     for (min_body, length, expected) in [
         (0, "1023", false),
@@ -153,6 +179,7 @@ fn limits_below_one_mean_the_default() {
 #[test]
 fn options_that_contradict_each_other_are_refused() {
     let (types, foo, gzip) = (texts(&["text/css"]), texts(&["foo"]), texts(&["gzip"]));
+    let half = texts(&["text/"]);
     let default = CompressOptions::default;
     for (options, word) in [
         (
@@ -187,7 +214,7 @@ fn options_that_contradict_each_other_are_refused() {
         ),
         (
             CompressOptions {
-                included: &foo,
+                included: &half,
                 ..default()
             },
             "media type",

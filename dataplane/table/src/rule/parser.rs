@@ -134,7 +134,7 @@ impl<'t, M, C: Fn(&Call<'_>) -> Result<M, RuleError>> Parser<'t, M, C> {
         }
     }
 
-    /// `NAME "(" (TEXT ("," TEXT)* ","?)? ")"`
+    /// `NAME "(" (TEXT ("," TEXT)* "..."? ","?)? ")"`
     fn call(&mut self, name: &'t str, offset: usize) -> Result<Tree, RuleError> {
         if self.token != Token::Open {
             return Err(RuleError::new(self.offset, hint::no_arguments(name, &self.token)));
@@ -159,6 +159,10 @@ impl<'t, M, C: Fn(&Call<'_>) -> Result<M, RuleError>> Parser<'t, M, C> {
                 }),
                 token => return Err(RuleError::new(offset, hint::no_string(name, &token))),
             }
+            let last = self.token == Token::Ellipsis;
+            if last {
+                self.advance()?;
+            }
             match self.token {
                 Token::Comma => drop(self.advance()?),
                 Token::Close => {}
@@ -171,6 +175,15 @@ impl<'t, M, C: Fn(&Call<'_>) -> Result<M, RuleError>> Parser<'t, M, C> {
                         ),
                     ));
                 }
+            }
+            if last && self.token != Token::Close {
+                return Err(RuleError::new(
+                    self.offset,
+                    format!(
+                        "expected `)` after the `...` of `{name}`, found {}",
+                        self.token.describe()
+                    ),
+                ));
             }
         }
         self.advance()?;

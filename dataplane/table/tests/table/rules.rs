@@ -542,6 +542,8 @@ fn spelling() {
         ("!\nHost(`a`)", &["GET b /"], &[]),
         ("Host(\n`a`,\n)", &["GET a /"], &[]),
         ("Header(`A`,`b`,)", &["GET a / | A: b"], &[]),
+        ("Host(`a`...)", &["GET a /"], &["GET b /"]),
+        ("Header(`A`, `b` ... ,)", &["GET a / | A: b"], &["GET a / | A: c"]),
         ("Host(`a`) // the apex", &["GET a /"], &[]),
         ("Host(`a`) /* and */ && Path(`/`)", &["GET a /"], &[]),
         ("\u{feff}Host(`a`)", &["GET a /"], &[]),

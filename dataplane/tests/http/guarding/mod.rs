@@ -153,6 +153,26 @@ async fn a_place_is_taken_until_the_request_is_over() {
     .await;
 }
 
+/// Whoever has the whole answer may come again at once.
+#[tokio::test]
+async fn a_place_is_free_when_the_answer_is_there() {
+    let backend = Backend::start(|number, _| match number % 3 {
+        0 => Act::Send(ok(b"ok")),
+        1 => Act::Send(ok(&[b'x'; 100_000])),
+        _ => Act::Close,
+    })
+    .await;
+    let node = node(
+        &backend,
+        vec![Kind::InFlightReq(InFlightReq::new(1, by_address()))],
+    );
+    let mut clients = [node.connect().await, node.connect().await];
+    for number in 0..400 {
+        let status = clients[number % 2].get("/").await.status;
+        assert_ne!(status, 429, "request {number}");
+    }
+}
+
 #[tokio::test]
 async fn an_open_breaker_spares_the_back_end() {
     let backend = Backend::start(|_, _| {

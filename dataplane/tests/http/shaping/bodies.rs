@@ -3,7 +3,9 @@
 use std::io::Read;
 
 use constellation_dataplane::table::Scheme;
-use constellation_middleware::{Buffering, Compress, CompressOptions, GrpcWeb, Kind};
+use constellation_middleware::{
+    Buffering, Compress, CompressOptions, GrpcWeb, HeadersOptions, Kind, RedirectScheme,
+};
 use http::{HeaderMap, Request};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -357,4 +359,57 @@ async fn a_refused_response_is_compressed_by_nobody() {
     assert_eq!((response.status, response.text()), (500, "Internal Server Error"));
     assert_eq!(response.header("content-encoding"), None);
     assert_eq!(response.header("vary"), Some("Accept-Encoding"));
+}
+
+/// What is said of a response before it is there may be changed by the middlewares inside.
+#[tokio::test]
+async fn headers_decide_on_vary_wherever_compression_stands() {
+    let backend = Backend::start(|_, _| Act::Send(ok(&[b'x'; 4000]))).await;
+    let vary = |value| {
+        let options = HeadersOptions {
+            response: vec![("Vary", value)],
+            ..HeadersOptions::default()
+        };
+        super::headers(&options)
+    };
+    for (chain, expected) in [
+        (vec![compress(), vary("one")], vec!["vary: one"]),
+        (vec![vary("one"), compress()], vec!["vary: one"]),
+        (vec![compress(), vary("")], vec![]),
+        (vec![compress()], vec!["vary: Accept-Encoding"]),
+    ] {
+        let node = node(&backend, chain);
+        let mut client = node.connect().await;
+        client
+            .send("GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n")
+            .await;
+        let response = client.response().await;
+        assert_eq!(response.header("content-encoding"), Some("gzip"));
+        let lines = response.head.lines().map(|line| line.replace("Vary", "vary"));
+        let lines: Vec<String> = lines.filter(|line| line.starts_with("vary")).collect();
+        assert_eq!(lines, expected);
+    }
+}
+
+#[tokio::test]
+async fn answers_of_inner_middlewares_are_held_to_the_limit_too() {
+    let backend = Backend::start(|_, _| Act::Close).await;
+    let redirect = || Kind::RedirectScheme(RedirectScheme::new("https", "", false).unwrap());
+    for (chain, expected) in [
+        (vec![buffering(0, 17), redirect()], (500, "Internal Server Error")),
+        (vec![buffering(0, 18), redirect()], (307, "Temporary Redirect")),
+        (vec![redirect(), buffering(0, 17)], (307, "Temporary Redirect")),
+        (vec![buffering(0, 4)], (500, "Internal Server Error")),
+        (vec![buffering(0, 11)], (502, "Bad Gateway")),
+        // What the middleware itself answers goes to the client as it is.
+        (vec![buffering(1, 4)], (413, "Request Entity Too Large")),
+    ] {
+        let node = node(&backend, chain);
+        let mut client = node.connect().await;
+        client
+            .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nxx")
+            .await;
+        let response = client.response().await;
+        assert_eq!((response.status, response.text()), expected);
+    }
 }
