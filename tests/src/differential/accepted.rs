@@ -3,13 +3,15 @@
 //! A predicate is as narrow as it can be: what it does not recognise is a difference that fails the run.
 
 use super::backend::{AUTH_REPLY, REPLY, Reply};
-use super::case::{Body, Request};
+use super::case::{Body, Case, Request};
 use super::client::Answered;
 use super::compare::{Outcome, Part};
+use super::side::Special;
 
 /// What a predicate looks at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pair<'a> {
+    pub(super) case: &'a Case,
     /// What the case is about.
     pub(super) subject: &'a str,
     pub(super) request: &'a Request,
@@ -242,23 +244,38 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "a middleware whose options can't work fails each request",
         meant: |pair, _| {
             let kinds = ["errors", "replacePath", "redirectScheme"];
-            pair.ours.status() == Some(404)
-                && pair.ours.received.is_empty()
-                && kinds.iter().any(|kind| pair.subject.contains(kind))
+            // There, whatever no router takes goes to HTTPS.
+            let redirecting =
+                Special::of(pair.case.place()) == Special::Redirecting && pair.request.entry == 0;
+            let gone = match pair.ours.status() {
+                Some(301 | 308) => redirecting,
+                status => status == Some(404),
+            };
+            gone && pair.ours.received.is_empty() && kinds.iter().any(|kind| pair.subject.contains(kind))
         },
     },
     Accepted {
         name: "scheme in upper case",
         line: "`redirectScheme.scheme` in upper case redirects",
         meant: |pair, _| {
-            let (request, location) = (pair.request, pair.theirs.header("location"));
+            let label = |(name, value): &(String, String)| {
+                let name = name.to_ascii_lowercase();
+                name.ends_with(".redirectscheme.scheme") && value == "HTTPS"
+            };
+            let labels = pair
+                .case
+                .containers
+                .iter()
+                .flat_map(|container| &container.labels);
+            let asked =
+                labels.into_iter().any(label) || pair.case.to_string().contains(r#""scheme": "HTTPS""#);
+            let request = pair.request;
             let secure = request.tls.is_some() || request.header("x-forwarded-proto") == Some("https");
-            let host = request.header("host").unwrap_or_default();
-            let itself = format!("https://{}/", host.strip_suffix(":443").unwrap_or(host));
-            pair.subject.contains("redirectScheme")
-                && secure
-                && location.is_some_and(|place| place.starts_with(&itself))
-                && pair.ours.header("location") != location
+            let [theirs, ours] = [pair.theirs, pair.ours].map(|outcome| outcome.header("location"));
+            let port = |place: &str| place.replacen(":443/", "/", 1);
+            let redirected = theirs.is_some_and(|place| place.starts_with("https://"));
+            // The default port stays in what Traefik writes, as that is not the one of `HTTPS`.
+            asked && redirected && (secure || theirs.map(port) == ours.map(str::to_owned))
         },
     },
     Accepted {
@@ -338,10 +355,22 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
     Accepted {
+        name: "type in vain",
+        line: "`contentType` has no effect inside of",
+        meant: |pair, part| {
+            let around = ["errors", "retry", "buffering"];
+            *part == Part::Header("content-type".into())
+                && pair.subject.contains("contentType")
+                && around.iter().any(|kind| pair.subject.contains(kind))
+                && pair.theirs.header("content-type").is_none()
+                && pair.ours.header("content-type").is_some()
+        },
+    },
+    Accepted {
         name: "type for gzip",
         line: "`compress` guesses the type of a response that names none",
         meant: |pair, part| {
-            let around = ["errors", "retry", "buffering"];
+            let around = ["errors", "retry", "buffering", "contentType"];
             *part == Part::Header("content-type".into())
                 && pair.subject.contains("compress")
                 && around.iter().any(|kind| pair.subject.contains(kind))

@@ -241,9 +241,9 @@ fn asked_for(failure: Failure, status: u16, exchange: &Exchange) -> usize {
         method: exchange.method.as_str(),
     };
     let expression = exchange
-        .buffers
+        .held
         .as_ref()
-        .and_then(|buffers| buffers.retry.as_ref());
+        .and_then(|held| held.buffers.retry.as_ref());
     let by_expression = expression.filter(|expression| expression.holds(&attempted));
     let attempts = retrying.map_or(0, |retrying| retrying.attempts);
     attempts.max(by_expression.map_or(0, |_| MOST_BY_EXPRESSION))
