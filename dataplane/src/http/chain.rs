@@ -198,7 +198,7 @@ impl App {
             }
             Ask::Retry(retrying) => {
                 exchange.repeatable |= retrying.non_idempotent;
-                exchange.retrying = Some(retrying.clone());
+                exchange.retrying.push(retrying.clone());
                 Ok(Flow::Next)
             }
             Ask::Verify(verify) => match self.edge.verifying.run(verify.work()).await {

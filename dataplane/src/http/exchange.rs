@@ -69,8 +69,8 @@ pub(crate) struct Exchange {
     pub(super) method: Method,
     /// The request's body, once it was taken whole.
     pub(super) gathered: Option<Body>,
-    /// Middlewares ask for more attempts.
-    pub(super) retrying: Option<Arc<Retrying>>,
+    /// Middlewares that ask for more attempts, the outermost first.
+    pub(super) retrying: SmallVec<[Arc<Retrying>; 1]>,
 }
 
 /// A service that may take the request.
@@ -160,7 +160,7 @@ impl Exchange {
             held: None,
             method: Method::GET,
             gathered: None,
-            retrying: None,
+            retrying: SmallVec::new(),
         }
     }
 
@@ -202,7 +202,11 @@ impl Exchange {
         let kept = self
             .service()
             .map_or(0, |service| service.policy.retry.replay_bytes);
-        let by_middleware = self.retrying.as_ref().and_then(|retrying| retrying.max_body);
+        let by_middleware = self
+            .retrying
+            .iter()
+            .filter_map(|retrying| retrying.max_body)
+            .max();
         asked.chain([by_middleware.unwrap_or(kept)]).max().unwrap_or(0)
     }
 

@@ -175,12 +175,12 @@ pub(super) const ACCEPTED: &[Accepted] = &[
     },
     Accepted {
         name: "type of chunks",
-        line: "`contentType` looks at no chunked answer",
+        line: "`contentType` looks at a chunked answer or not",
         meant: |pair, part| {
             pair.subject.contains("contentType")
                 && *part == Part::Header("content-type".into())
                 && pair.theirs.header("transfer-encoding").is_some()
-                && pair.theirs.header("content-type").is_none()
+                && pair.theirs.header("content-type").is_none() != pair.ours.header("content-type").is_none()
         },
     },
     Accepted {
@@ -283,8 +283,11 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "an answer that says `Content-Encoding: gzip` and is none",
         meant: |pair, part| {
             // The harness asks again when a connection that was used before breaks.
-            [Part::Answer, Part::Backends].contains(part)
-                && pair.theirs.answer.is_err()
+            let broken = match &pair.theirs.answer {
+                Err(_) => [Part::Answer, Part::Backends].contains(part),
+                Ok(answer) => answer.status == 500 && pair.subject.contains("buffering"),
+            };
+            broken
                 && pair.request.header("accept-encoding").is_none_or(str::is_empty)
                 && received(pair.theirs, "accept-encoding").contains(&"gzip")
                 && pair.ours.header("content-encoding") == Some("gzip")
@@ -352,6 +355,28 @@ pub(super) const ACCEPTED: &[Accepted] = &[
             pair.subject.contains("compress")
                 && matches!(part, Part::Header(name) if changed.contains(&&**name))
                 && pair.ours.header("content-type").is_none()
+        },
+    },
+    Accepted {
+        name: "too long and refused",
+        line: "`buffering` refuses a request that is too long before",
+        meant: |pair, _| {
+            pair.subject.contains("buffering")
+                && pair.theirs.status() == Some(413)
+                && pair.request.body != Body::None
+                && pair.ours.received.is_empty()
+                && pair.ours.status().is_some_and(|status| status != 413)
+        },
+    },
+    Accepted {
+        name: "too long and again",
+        line: "`retry` outside of `buffering` tries again",
+        meant: |pair, part| {
+            pair.subject.contains("retry")
+                && pair.subject.contains("buffering")
+                && both(pair, 500)
+                && *part == Part::Backends
+                && pair.ours.received.len() == 1
         },
     },
     Accepted {
