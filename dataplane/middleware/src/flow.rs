@@ -97,6 +97,13 @@ impl Later {
         }
     }
 
+    /// The response does not go on as it is: who only takes in what it was does so.
+    pub fn discard(self, response: &ResponseHeader) {
+        if let Self::Watch(watch) = self {
+            watch.leave(response);
+        }
+    }
+
     /// Changes the head of a response, and says what is to become of its body. `first`: how the body begins, as far as
     /// that is known. `bodiless`: none follows, whatever the head says.
     pub fn leave(

@@ -71,7 +71,7 @@ pub use ip_allow_list::IpAllowList;
 pub use rate_limit::RateLimit;
 pub use redirect::{RedirectRegex, RedirectScheme};
 pub use replace_path::{ReplacePath, ReplacePathRegex};
-pub use retry::{Retry, Retrying};
+pub use retry::{MAX_ATTEMPTS, Retry, Retrying};
 pub use seen::Seen;
 pub use source::{MAX_SOURCES, Source};
 pub use statuses::Statuses;

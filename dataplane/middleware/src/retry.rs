@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::statuses::Statuses;
 
-/// Most attempts that are made.
-const MAX_ATTEMPTS: usize = 16;
+/// Most attempts that are made at one request, whoever asks for them.
+pub const MAX_ATTEMPTS: usize = 16;
 
 /// Asks for more attempts.
 #[derive(Debug)]

@@ -3,16 +3,57 @@
 //! A request's body is read to its end before an endpoint is chosen, and goes on with its length. What all requests keep
 //! together is bounded; who finds no room is told to come again.
 
+use std::sync::Arc;
+
 use constellation_middleware::Buffers;
 use http::header;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, Result};
+use pingora_http::ResponseHeader;
 
 use super::answer::{self, Own};
 use super::body::Body;
 use super::exchange::Exchange;
 use super::forwarded::Upgrade;
 use super::proxy::App;
+
+/// What middlewares ask about bodies, and where in the chain they stand.
+pub(super) struct Held {
+    pub(super) buffers: Arc<Buffers>,
+    /// How many of those that wait for the response stand around the middleware whose limit holds for requests.
+    around_request: usize,
+    /// The same for responses.
+    around_response: usize,
+}
+
+impl Held {
+    /// `around`: how many of those that wait for the response stand around it.
+    pub(super) fn new(buffers: &Arc<Buffers>, around: usize) -> Self {
+        Self {
+            buffers: buffers.clone(),
+            around_request: around,
+            around_response: around,
+        }
+    }
+
+    /// With another one inside: the tighter limits hold.
+    pub(super) fn and(&self, inner: &Buffers, around: usize) -> Self {
+        let both = self.buffers.and(inner);
+        let outer = &self.buffers;
+        let at = |same: bool, outer: usize| if same { outer } else { around };
+        Self {
+            around_request: at(
+                both.most_of_request() == outer.most_of_request(),
+                self.around_request,
+            ),
+            around_response: at(
+                both.most_of_response() == outer.most_of_response(),
+                self.around_response,
+            ),
+            buffers: Arc::new(both),
+        }
+    }
+}
 
 impl App {
     /// Reads the whole body of a request that is to be buffered. An answer when it can't be.
@@ -21,19 +62,20 @@ impl App {
         session: &mut ServerSession,
         exchange: &mut Exchange,
     ) -> Result<Option<Own>> {
-        let Some(buffers) = exchange
-            .buffers
-            .clone()
-            .filter(|_| exchange.upgrade == Upgrade::None)
+        let held = exchange
+            .held
+            .as_ref()
+            .filter(|_| exchange.upgrade == Upgrade::None);
+        let Some((most, around)) = held.map(|held| (held.buffers.most_of_request(), held.around_request))
         else {
             return Ok(None);
         };
-        match self
-            .gather_body(session, exchange, buffers.most_of_request())
-            .await?
-        {
+        match self.gather_body(session, exchange, most).await? {
             Gathered::Whole => Ok(None),
-            Gathered::TooLong => too_long().map(Some),
+            Gathered::TooLong => {
+                exchange.later.truncate(around);
+                too_long().map(Some)
+            }
             Gathered::NoRoom => {
                 let retry_after = exchange.service().map_or(1, |service| service.retry_after);
                 let own = answer::BUSY.clone().retry_after(retry_after).into_own();
@@ -83,16 +125,23 @@ impl App {
     }
 }
 
+/// What goes to the client in the place of a response that is longer than a middleware lets pass. Those inside of it see no
+/// more of that.
+pub(super) fn replacing(exchange: &mut Exchange, head: &ResponseHeader) -> Result<Own> {
+    let around = exchange.held.as_ref().map_or(0, |held| held.around_response);
+    for inner in exchange.later.drain(around.min(exchange.later.len())..) {
+        inner.discard(head);
+    }
+    Own::of_middleware(Buffers::too_long_response())
+}
+
 /// A response of our own, or what takes its place where it is longer than a middleware around it lets pass.
-pub(super) fn fitting(exchange: &Exchange, own: Own) -> Result<Own> {
-    let limit = exchange
-        .buffers
-        .as_ref()
-        .map(|buffers| buffers.most_of_response());
+pub(super) fn fitting(exchange: &mut Exchange, own: Own) -> Result<Own> {
+    let limit = exchange.held.as_ref().map(|held| held.buffers.most_of_response());
     match limit {
         Some((most, true)) if own.body.len() as u64 > most => Ok(Own {
             close: own.close,
-            ..Own::of_middleware(Buffers::too_long_response())?
+            ..replacing(exchange, &own.head)?
         }),
         _ => Ok(own),
     }

@@ -4,8 +4,6 @@
 //! in the life of a request they have their turn: after the decision, before anything is sent; and when a response, a back
 //! end's or one of our own, is about to go to the client.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use constellation_middleware::{After, Answer, Ask, Chain, Flow, Later, Seen, Transform, Unfit};
 use http::header::RETRY_AFTER;
@@ -16,6 +14,7 @@ use pingora_http::ResponseHeader;
 use smallvec::SmallVec;
 
 use super::answer::Own;
+use super::buffering::Held;
 use super::exchange::Exchange;
 use super::proxy::App;
 use super::verifying::Crowded;
@@ -190,15 +189,16 @@ impl App {
             Ask::Buffer(buffers) => {
                 exchange.method = session.req_header().method.clone();
                 // The limits of an outer one hold for what goes through both.
-                exchange.buffers = Some(match &exchange.buffers {
-                    Some(outer) => Arc::new(outer.and(buffers)),
-                    None => buffers.clone(),
+                let around = exchange.later.len();
+                exchange.held = Some(match &exchange.held {
+                    Some(outer) => outer.and(buffers, around),
+                    None => Held::new(buffers, around),
                 });
                 Ok(Flow::Next)
             }
             Ask::Retry(retrying) => {
                 exchange.repeatable |= retrying.non_idempotent;
-                exchange.retrying = Some(retrying.clone());
+                exchange.retrying.push(retrying.clone());
                 Ok(Flow::Next)
             }
             Ask::Verify(verify) => match self.edge.verifying.run(verify.work()).await {

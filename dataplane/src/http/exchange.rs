@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use constellation_middleware::{Buffers, Later, Retrying};
+use constellation_middleware::{Later, Retrying};
 use constellation_table::Failover;
 use constellation_table::{Carried, Endpoint, EntryPointId, Probe, Router, Service};
 use http::{HeaderValue, Method, header};
@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use super::Edge;
 use super::body::Body;
+use super::buffering::Held;
 use super::chain::Transforms;
 use super::connection::Connection;
 use super::forwarded::{self, Upgrade};
@@ -63,13 +64,13 @@ pub(crate) struct Exchange {
     /// What the request's body goes through on its way to the service.
     pub(super) incoming: Transforms,
     /// Bodies are taken whole before they go on.
-    pub(super) buffers: Option<Arc<Buffers>>,
+    pub(super) held: Option<Held>,
     /// The method of the request, where that is asked for when an attempt is over.
     pub(super) method: Method,
     /// The request's body, once it was taken whole.
     pub(super) gathered: Option<Body>,
-    /// Middlewares ask for more attempts.
-    pub(super) retrying: Option<Arc<Retrying>>,
+    /// Middlewares that ask for more attempts, the outermost first.
+    pub(super) retrying: SmallVec<[Arc<Retrying>; 1]>,
 }
 
 /// A service that may take the request.
@@ -156,10 +157,10 @@ impl Exchange {
             user: None,
             later: Vec::new(),
             incoming: Transforms::default(),
-            buffers: None,
+            held: None,
             method: Method::GET,
             gathered: None,
-            retrying: None,
+            retrying: SmallVec::new(),
         }
     }
 
@@ -201,7 +202,11 @@ impl Exchange {
         let kept = self
             .service()
             .map_or(0, |service| service.policy.retry.replay_bytes);
-        let by_middleware = self.retrying.as_ref().and_then(|retrying| retrying.max_body);
+        let by_middleware = self
+            .retrying
+            .iter()
+            .filter_map(|retrying| retrying.max_body)
+            .max();
         asked.chain([by_middleware.unwrap_or(kept)]).max().unwrap_or(0)
     }
 

@@ -310,7 +310,7 @@ impl App {
         }
         session.set_keepalive(None);
         // Why it has failed is said, however short responses have to be.
-        exchange.buffers = None;
+        exchange.held = None;
         self.send(session, exchange, Answer::failure(status)).await
     }
 

@@ -1,7 +1,6 @@
 //! A response on its way to the client, while the rest of the request is on its way to the back end.
 
 use bytes::{Bytes, BytesMut};
-use constellation_middleware::Buffers;
 use constellation_table::Live;
 use http::{Method, Version, header};
 use pingora_core::protocols::http::ServerSession;
@@ -12,6 +11,7 @@ use tokio::time::sleep;
 use super::answer::Own;
 use super::attempt::{Chunk, Upstream};
 use super::body::{Body, Share};
+use super::buffering::replacing;
 use super::chain::{Left, Transforms};
 use super::downstream::{send_chunk, send_data, send_head};
 use super::exchange::Exchange;
@@ -95,10 +95,10 @@ impl App {
             let room = Share::of(&self.edge.kept);
             begin = gather(session, exchange, upstream, body, &mut body_done, wanted, room).await?;
             if begin.too_long {
-                let own = Own::of_middleware(Buffers::too_long_response())?;
+                let own = replacing(exchange, &head)?;
                 return self.replace(session, exchange, own, body_done).await;
             }
-            if begin.over && exchange.buffers.is_some() {
+            if begin.over && exchange.held.is_some() {
                 head.remove_header(&header::TRANSFER_ENCODING);
                 head.set_content_length(begin.data.len())?;
             }
@@ -348,8 +348,8 @@ enum Wanted {
 
 /// What of the body has to be there before the head goes on; `None`: nothing.
 fn wanted_first(exchange: &Exchange, head: &ResponseHeader) -> Option<Wanted> {
-    if let Some(buffers) = &exchange.buffers {
-        let (most, refused) = buffers.most_of_response();
+    if let Some(held) = &exchange.held {
+        let (most, refused) = held.buffers.most_of_response();
         return Some(Wanted::Whole { most, refused });
     }
     let looks = exchange.later.iter().any(|later| later.looks_at_body(head));

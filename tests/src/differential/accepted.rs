@@ -3,13 +3,15 @@
 //! A predicate is as narrow as it can be: what it does not recognise is a difference that fails the run.
 
 use super::backend::{AUTH_REPLY, REPLY, Reply};
-use super::case::{Body, Request};
+use super::case::{Body, Case, Request};
 use super::client::Answered;
 use super::compare::{Outcome, Part};
+use super::side::Special;
 
 /// What a predicate looks at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pair<'a> {
+    pub(super) case: &'a Case,
     /// What the case is about.
     pub(super) subject: &'a str,
     pub(super) request: &'a Request,
@@ -173,12 +175,12 @@ pub(super) const ACCEPTED: &[Accepted] = &[
     },
     Accepted {
         name: "type of chunks",
-        line: "`contentType` looks at no chunked answer",
+        line: "`contentType` looks at a chunked answer or not",
         meant: |pair, part| {
             pair.subject.contains("contentType")
                 && *part == Part::Header("content-type".into())
                 && pair.theirs.header("transfer-encoding").is_some()
-                && pair.theirs.header("content-type").is_none()
+                && pair.theirs.header("content-type").is_none() != pair.ours.header("content-type").is_none()
         },
     },
     Accepted {
@@ -242,23 +244,38 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "a middleware whose options can't work fails each request",
         meant: |pair, _| {
             let kinds = ["errors", "replacePath", "redirectScheme"];
-            pair.ours.status() == Some(404)
-                && pair.ours.received.is_empty()
-                && kinds.iter().any(|kind| pair.subject.contains(kind))
+            // There, whatever no router takes goes to HTTPS.
+            let redirecting =
+                Special::of(pair.case.place()) == Special::Redirecting && pair.request.entry == 0;
+            let gone = match pair.ours.status() {
+                Some(301 | 308) => redirecting,
+                status => status == Some(404),
+            };
+            gone && pair.ours.received.is_empty() && kinds.iter().any(|kind| pair.subject.contains(kind))
         },
     },
     Accepted {
         name: "scheme in upper case",
         line: "`redirectScheme.scheme` in upper case redirects",
         meant: |pair, _| {
-            let (request, location) = (pair.request, pair.theirs.header("location"));
+            let label = |(name, value): &(String, String)| {
+                let name = name.to_ascii_lowercase();
+                name.ends_with(".redirectscheme.scheme") && value == "HTTPS"
+            };
+            let labels = pair
+                .case
+                .containers
+                .iter()
+                .flat_map(|container| &container.labels);
+            let asked =
+                labels.into_iter().any(label) || pair.case.to_string().contains(r#""scheme": "HTTPS""#);
+            let request = pair.request;
             let secure = request.tls.is_some() || request.header("x-forwarded-proto") == Some("https");
-            let host = request.header("host").unwrap_or_default();
-            let itself = format!("https://{}/", host.strip_suffix(":443").unwrap_or(host));
-            pair.subject.contains("redirectScheme")
-                && secure
-                && location.is_some_and(|place| place.starts_with(&itself))
-                && pair.ours.header("location") != location
+            let [theirs, ours] = [pair.theirs, pair.ours].map(|outcome| outcome.header("location"));
+            let port = |place: &str| place.replacen(":443/", "/", 1);
+            let redirected = theirs.is_some_and(|place| place.starts_with("https://"));
+            // The default port stays in what Traefik writes, as that is not the one of `HTTPS`.
+            asked && redirected && (secure || theirs.map(port) == ours.map(str::to_owned))
         },
     },
     Accepted {
@@ -266,8 +283,11 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "an answer that says `Content-Encoding: gzip` and is none",
         meant: |pair, part| {
             // The harness asks again when a connection that was used before breaks.
-            [Part::Answer, Part::Backends].contains(part)
-                && pair.theirs.answer.is_err()
+            let broken = match &pair.theirs.answer {
+                Err(_) => [Part::Answer, Part::Backends].contains(part),
+                Ok(answer) => answer.status == 500 && pair.subject.contains("buffering"),
+            };
+            broken
                 && pair.request.header("accept-encoding").is_none_or(str::is_empty)
                 && received(pair.theirs, "accept-encoding").contains(&"gzip")
                 && pair.ours.header("content-encoding") == Some("gzip")
@@ -338,10 +358,44 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
     Accepted {
+        name: "too long and refused",
+        line: "`buffering` refuses a request that is too long before",
+        meant: |pair, _| {
+            pair.subject.contains("buffering")
+                && pair.theirs.status() == Some(413)
+                && pair.request.body != Body::None
+                && pair.ours.received.is_empty()
+                && pair.ours.status().is_some_and(|status| status != 413)
+        },
+    },
+    Accepted {
+        name: "too long and again",
+        line: "`retry` outside of `buffering` tries again",
+        meant: |pair, part| {
+            pair.subject.contains("retry")
+                && pair.subject.contains("buffering")
+                && both(pair, 500)
+                && *part == Part::Backends
+                && pair.ours.received.len() == 1
+        },
+    },
+    Accepted {
+        name: "type in vain",
+        line: "`contentType` has no effect inside of",
+        meant: |pair, part| {
+            let around = ["errors", "retry", "buffering"];
+            *part == Part::Header("content-type".into())
+                && pair.subject.contains("contentType")
+                && around.iter().any(|kind| pair.subject.contains(kind))
+                && pair.theirs.header("content-type").is_none()
+                && pair.ours.header("content-type").is_some()
+        },
+    },
+    Accepted {
         name: "type for gzip",
         line: "`compress` guesses the type of a response that names none",
         meant: |pair, part| {
-            let around = ["errors", "retry", "buffering"];
+            let around = ["errors", "retry", "buffering", "contentType"];
             *part == Part::Header("content-type".into())
                 && pair.subject.contains("compress")
                 && around.iter().any(|kind| pair.subject.contains(kind))

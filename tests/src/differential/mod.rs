@@ -111,6 +111,7 @@ impl Report {
                 *self.statuses.entry(answer.status).or_default() += 1;
             }
             let pair = Pair {
+                case,
                 subject: &case.subject,
                 request,
                 theirs: &theirs,

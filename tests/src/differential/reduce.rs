@@ -49,6 +49,7 @@ async fn fails(bench: &Bench, case: &Case, difference: &mut Difference) -> bool 
         return false;
     };
     let pair = Pair {
+        case,
         subject: &case.subject,
         request: &case.requests[0],
         theirs: &theirs,

@@ -223,7 +223,10 @@ async fn node(site: &Site, address: Ipv4Addr, providers: Providers<'_>, more: Va
     providers["docker"]["removedGracePeriod"] = json!("0s");
     let mut entry_points = entry_points(site, address);
     entry_points.insert("web".into(), Value::Null);
-    let builder = Node::builder().config(json!({ "entryPoints": entry_points, "providers": providers }));
+    // Traefik has no budget of retries.
+    let defaults = json!({ "retry": { "budgetMin": 1000 } });
+    let builder = Node::builder()
+        .config(json!({ "entryPoints": entry_points, "providers": providers, "serviceDefaults": defaults }));
     Box::new(builder.config(more).start().await)
 }
 

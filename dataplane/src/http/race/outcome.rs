@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use constellation_middleware::Retrying;
 use constellation_middleware::predicate::Attempted;
+use constellation_middleware::{MAX_ATTEMPTS, Retrying};
 use constellation_table::AttemptOutcome;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType};
@@ -194,7 +194,7 @@ impl Race<'_> {
                 let pause = |retrying: &Arc<Retrying>| {
                     Instant::now() + retrying.pause(exchange.attempts, retry::random_share())
                 };
-                at = exchange.retrying.as_ref().map(pause);
+                at = exchange.retrying.last().map(pause);
                 ((candidate + 1) % exchange.candidates.len().max(1), paid, true)
             }
             (Verdict::Next { .. } | Verdict::Again, _) => (candidate, false, true),
@@ -234,18 +234,22 @@ fn asked_for(failure: Failure, status: u16, exchange: &Exchange) -> usize {
         }
         _ => retrying.statuses.contains(status),
     };
-    let retrying = exchange.retrying.as_ref().filter(in_time).filter(asks);
+    let asking = exchange.retrying.iter().filter(in_time).filter(asks);
     let attempted = Attempted {
         attempts: exchange.attempts,
         status,
         method: exchange.method.as_str(),
     };
     let expression = exchange
-        .buffers
+        .held
         .as_ref()
-        .and_then(|buffers| buffers.retry.as_ref());
+        .and_then(|held| held.buffers.retry.as_ref());
     let by_expression = expression.filter(|expression| expression.holds(&attempted));
-    let attempts = retrying.map_or(0, |retrying| retrying.attempts);
+    // Each makes its attempts in each of those around it.
+    let attempts = asking
+        .map(|retrying| retrying.attempts)
+        .reduce(|all, attempts| (all * attempts).min(MAX_ATTEMPTS))
+        .unwrap_or(0);
     attempts.max(by_expression.map_or(0, |_| MOST_BY_EXPRESSION))
 }
 

@@ -158,3 +158,21 @@ async fn an_expression_asks_for_attempts_of_what_may_be_repeated() {
         assert_eq!(backend.seen().len(), seen, "{request} {text}");
     }
 }
+
+/// Each makes its attempts in each of those around it, where it has to do with the failure at all.
+#[tokio::test]
+async fn attempts_of_several_multiply() {
+    let statuses = || retry(2, retrying(&["500-599"], false));
+    let network = || retry(3, retrying(&[], false));
+    for (chain, expected) in [
+        (vec![statuses(), statuses()], 4),
+        (vec![statuses(), network()], 2),
+        (vec![network(), statuses()], 2),
+        (vec![network()], 1),
+    ] {
+        let backend = failing(usize::MAX).await;
+        let node = node(&backend, chain);
+        let status = node.connect().await.get("/").await.status;
+        assert_eq!((status, backend.seen().len()), (500, expected));
+    }
+}

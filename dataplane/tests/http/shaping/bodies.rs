@@ -413,3 +413,29 @@ async fn answers_of_inner_middlewares_are_held_to_the_limit_too() {
         assert_eq!((response.status, response.text()), expected);
     }
 }
+
+/// Who stands inside of the middleware that refuses has nothing to do with what it says.
+#[tokio::test]
+async fn a_refusal_passes_only_the_middlewares_around() {
+    let backend = Backend::start(|_, _| Act::Send(ok(&[b'x'; 100]))).await;
+    let say = |name| {
+        let options = HeadersOptions {
+            response: vec![(name, "1")],
+            ..HeadersOptions::default()
+        };
+        super::headers(&options)
+    };
+    for (limits, status) in [(buffering(1, 0), 413), (buffering(0, 10), 500)] {
+        let node = node(&backend, vec![say("X-Outer"), limits, say("X-Inner")]);
+        let mut client = node.connect().await;
+        client
+            .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nxx")
+            .await;
+        let response = client.response().await;
+        assert_eq!(response.status, status);
+        assert_eq!(
+            [response.header("x-outer"), response.header("x-inner")],
+            [Some("1"), None]
+        );
+    }
+}
