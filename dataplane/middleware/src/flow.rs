@@ -104,6 +104,14 @@ impl Later {
         }
     }
 
+    /// Whether services get no `X-Forwarded-For`, as long as no other middleware sets it.
+    pub fn hides_client(&self) -> bool {
+        match self {
+            Self::ChangeHeaders(later) => later.hides_client(),
+            _ => false,
+        }
+    }
+
     /// Changes the head of a response, and says what is to become of its body. `first`: how the body begins, as far as
     /// that is known. `bodiless`: none follows, whatever the head says.
     pub fn leave(

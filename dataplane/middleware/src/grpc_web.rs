@@ -41,29 +41,32 @@ impl GrpcWeb {
     }
 
     pub(crate) fn enter(&self, request: &mut RequestHeader) -> Result<Flow<'static>, Unfit> {
+        let preflight = asked_headers(request);
         if let Some(method) = asked_method(request)
-            && let Some(names) = asked_headers(request)
+            && let Some(names) = preflight
         {
-            let answer = self.answer_preflight(request, method, &names)?;
+            let answer = self.answer_preflight(request, method, names)?;
             return Ok(Flow::Answer(Box::new(answer)));
         }
+        // What asks for gRPC-Web and no method is a call, whatever it is a call of.
+        let any = request.method == Method::OPTIONS && preflight.is_some();
         let kind = request
             .headers
             .get(CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok());
-        let Some(of_web) = kind.filter(|_| request.method == Method::POST) else {
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or_default();
+        let of_web = kind.starts_with(GRPC_WEB) && request.method == Method::POST;
+        if !of_web && !any {
             return Ok(Flow::Next);
-        };
-        let (text, rest) = match (of_web.strip_prefix(GRPC_WEB_TEXT), of_web.strip_prefix(GRPC_WEB)) {
-            (Some(rest), _) => (true, rest),
-            (None, Some(rest)) => (false, rest),
-            (None, None) => return Ok(Flow::Next),
-        };
-        let kind = format!("{GRPC}{rest}");
+        }
+        let text = kind.starts_with(GRPC_WEB_TEXT);
+        let kind = kind.replacen(if text { GRPC_WEB_TEXT } else { GRPC_WEB }, GRPC, 1);
         request.insert_header("Content-Type", kind)?;
         request.remove_header(&CONTENT_LENGTH);
-        // Back ends refuse clients that take no trailers, and this one does as far as they can see.
-        request.insert_header("Te", "trailers")?;
+        if of_web {
+            // Back ends refuse clients that take no trailers, and this one does as far as they can see.
+            request.insert_header("Te", "trailers")?;
+        }
         let origin = request
             .headers
             .get(header::ORIGIN)
@@ -96,17 +99,11 @@ impl GrpcWeb {
         if !METHODS.iter().any(|known| known == method) {
             return Ok(answer);
         }
-        let written = |name: &str| FieldName::parse(name.trim()).map(|field| field.written);
         let names: Vec<Bytes> = names
-            .split(',')
-            .filter(|name| !name.trim().is_empty())
-            .map(|name| written(name).ok_or_else(|| Unfit::new("a name that no header has")))
-            .collect::<Result<_, _>>()?;
-        let names = names
-            .iter()
-            .map(|name| &**name)
-            .collect::<Vec<_>>()
-            .join(b", ".as_slice());
+            .split([',', ' '])
+            .filter_map(|name| FieldName::parse(&plain(name)).map(|field| field.written))
+            .collect();
+        let names = names.join(b", ".as_slice());
         let names = HeaderValue::from_bytes(&names).map_err(|_| Unfit::new("names that no headers have"))?;
         Ok(answer
             .with(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())
@@ -126,17 +123,21 @@ fn asked_method(request: &RequestHeader) -> Option<&HeaderValue> {
     (request.method == Method::OPTIONS && !asked.is_empty()).then_some(asked)
 }
 
-/// The headers that a preflight asks for, where that of gRPC-Web is among them.
-fn asked_headers(request: &RequestHeader) -> Option<String> {
+/// The headers that a request of another origin asks for, where that of gRPC-Web is among them, as a part of a name as well.
+fn asked_headers(request: &RequestHeader) -> Option<&str> {
     let asked = request
         .headers
         .get(header::ACCESS_CONTROL_REQUEST_HEADERS)?
         .to_str()
         .ok()?;
-    let of_web = asked
-        .split(',')
-        .any(|name| name.trim().eq_ignore_ascii_case("x-grpc-web"));
-    of_web.then(|| asked.to_owned())
+    asked.to_ascii_lowercase().contains("x-grpc-web").then_some(asked)
+}
+
+/// A name without what is in no name that is asked for.
+fn plain(name: &str) -> String {
+    name.chars()
+        .filter(|char| char.is_ascii_alphanumeric() || ['-', '_', '.'].contains(char))
+        .collect()
 }
 
 /// Makes gRPC-Web of one response.
@@ -174,9 +175,13 @@ impl GrpcWebResponse {
         if transformed {
             response.remove_header(&CONTENT_LENGTH);
         }
-        let mut exposed: Vec<Bytes> = Vec::new();
+        // The type is named also where there is none.
+        let mut exposed = vec![Bytes::from_static(b"Content-Type")];
         for name in response.headers.keys() {
-            let hidden = matches!(name.as_str(), "transfer-encoding" | "connection" | "date");
+            let hidden = matches!(
+                name.as_str(),
+                "transfer-encoding" | "connection" | "date" | "content-type"
+            );
             if !hidden && let Some(field) = FieldName::parse(name.as_str()) {
                 exposed.push(field.written);
             }
@@ -415,7 +420,8 @@ mod tests {
         assert_eq!(
             lines(&response.headers),
             [
-                "access-control-expose-headers: Content-Length, Vary, grpc-status, grpc-message",
+                "access-control-expose-headers: Content-Length, Content-Type, Vary, grpc-status, \
+                 grpc-message",
                 "content-length: 3",
                 "vary: Origin",
             ]
@@ -491,6 +497,40 @@ mod tests {
                 "{origin} {method}"
             );
         }
+        for (asked, allowed) in [
+            ("x-grpc-web b/c,,d_e", "X-Grpc-Web, Bc, D_e"),
+            ("a, xx-grpc-webx", "A, Xx-Grpc-Webx"),
+        ] {
+            let got = asks("https://a.test", "POST", asked).unwrap().1;
+            let line = format!("access-control-allow-headers: {allowed}");
+            assert!(got.contains(&line), "{asked}: {got:?}");
+        }
         assert!(asks("https://a.test", "POST", "x-a").is_none());
+    }
+
+    #[test]
+    fn who_asks_for_grpc_web_and_no_method_calls() {
+        // type, type after
+        let cases = [
+            ("", ""),
+            ("text/plain", "text/plain"),
+            ("application/grpc-web-text+x", "application/grpc+x"),
+            ("xapplication/grpc-web", "xapplication/grpc"),
+            ("x/application/grpc-web-text", "x/application/grpc-text"),
+        ];
+        for (kind, after) in cases {
+            let mut headers = vec![("Access-Control-Request-Headers", "A, X-Grpc-Web")];
+            headers.extend((!kind.is_empty()).then_some(("Content-Type", kind)));
+            let mut request = asked("OPTIONS", &headers);
+            let flow = middleware(&["*"]).enter(&mut request).unwrap();
+            let Flow::Later(Later::GrpcWeb(later)) = flow else {
+                panic!("{kind}: {flow:?}");
+            };
+            assert_eq!(request.headers[CONTENT_TYPE], after);
+            assert!(!request.headers.contains_key("te"), "{kind}");
+            assert_eq!(later.text, kind.starts_with(GRPC_WEB_TEXT), "{kind}");
+            let mut get = asked("GET", &headers);
+            assert!(matches!(middleware(&["*"]).enter(&mut get).unwrap(), Flow::Next));
+        }
     }
 }

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use constellation_table::regexp::{Regexp, Template};
+use http::HeaderValue;
 use pingora_http::RequestHeader;
 
-use crate::escape::BadEscape;
+use crate::escape::{BadEscape, decode};
 use crate::path::{Path, is_clean, refused};
-use crate::{Answer, Flow, Unfit, target};
+use crate::{Answer, Flow, Unfit};
 
 /// Gives every request the same path.
 #[derive(Debug)]
@@ -15,15 +16,15 @@ pub struct ReplacePath(Box<str>);
 impl ReplacePath {
     /// The path, with escapes where it needs them.
     pub fn new(path: &str) -> Result<Self, String> {
-        Path::parse(path).map_err(|BadEscape(escape)| {
+        Path::written(path.to_owned()).map_err(|BadEscape(escape)| {
             format!("path {path:?} has {escape:?}, which is no escape: write % as %25")
         })?;
         Ok(Self(path.into()))
     }
 
     pub(crate) fn enter(&self, request: &mut RequestHeader) -> Result<Flow<'static>, Unfit> {
-        let before = target::path(request).to_owned();
-        put(request, &before, &self.0)
+        let before = Path::of(request)?.raw();
+        put(request, &before, self.0.to_string())
     }
 }
 
@@ -43,7 +44,7 @@ impl ReplacePathRegex {
     }
 
     pub(crate) fn enter(&self, request: &mut RequestHeader) -> Result<Flow<'static>, Unfit> {
-        let before = target::path(request).to_owned();
+        let before = Path::of(request)?.raw();
         let replaced = self
             .pattern
             .replace_all(&before, &self.replacement)
@@ -51,15 +52,17 @@ impl ReplacePathRegex {
         match replaced {
             None => Ok(Flow::Next),
             // An escape that is none is told before anything else of the path.
-            Some(path) if !is_clean(path.as_bytes()) && Path::parse(&path).is_ok() => Ok(refused()),
-            Some(path) => put(request, &before, &path),
+            Some(path) if !is_clean(path.as_bytes()) && decode(&path).is_ok() => Ok(refused()),
+            Some(path) => put(request, &before, path),
         }
     }
 }
 
-/// Puts an escaped path in the place of another one. A `/` at its begin is added: without it it would be no target.
-fn put(request: &mut RequestHeader, before: &str, path: &str) -> Result<Flow<'static>, Unfit> {
-    match Path::parse(path) {
+/// Puts an escaped path in the place of another one.
+fn put(request: &mut RequestHeader, before: &str, path: String) -> Result<Flow<'static>, Unfit> {
+    let before = HeaderValue::from_bytes(before.as_bytes())
+        .map_err(|_| Unfit::new(format!("the path {before:?} is no value of a header")))?;
+    match Path::written(path) {
         Ok(path) => path.put(request)?,
         Err(BadEscape(escape)) => {
             let mut answer = Answer::error(500, "");
@@ -74,6 +77,7 @@ fn put(request: &mut RequestHeader, before: &str, path: &str) -> Result<Flow<'st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::AddPrefix;
 
     fn after(
         target: &str,
@@ -153,5 +157,24 @@ mod tests {
             let path = target.split('?').next().map(str::to_owned);
             assert_eq!(before, path.filter(|_| replaced), "{pattern} {target}");
         }
+    }
+
+    #[test]
+    fn what_is_replaced_is_told_as_it_was_written() {
+        let mut request = RequestHeader::build("GET", b"/api%2Fv1", None).unwrap();
+        AddPrefix::new("/a b").unwrap().enter(&mut request).unwrap();
+        assert_eq!(request.raw_path(), b"/a%20b/api/v1");
+        let next = [
+            ReplacePath::new("/\u{e9}#(x)").unwrap(),
+            ReplacePath::new("").unwrap(),
+            ReplacePath::new("x").unwrap(),
+            ReplacePath::new("/end").unwrap(),
+        ];
+        for middleware in next {
+            middleware.enter(&mut request).unwrap();
+        }
+        assert_eq!(request.raw_path(), b"/end");
+        let told: Vec<_> = request.headers.get_all("x-replaced-path").iter().collect();
+        assert_eq!(told, ["/a b/api%2Fv1", "/\u{e9}#(x)", "", "x"]);
     }
 }

@@ -75,6 +75,7 @@ fn strip(request: &mut RequestHeader, path: &Path, prefix: &str) -> Result<Flow<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{AddPrefix, ReplacePath};
 
     /// The target and the prefixes after the middleware; `None` when it refuses.
     fn after(
@@ -126,6 +127,25 @@ mod tests {
             });
             assert_eq!(got, expected, "{target}");
         }
+    }
+
+    #[test]
+    fn a_path_that_another_middleware_has_made_is_stripped_as_it_is() {
+        let strip = |request: &mut RequestHeader, prefix: &str| {
+            StripPrefix::new(&[prefix.to_owned()]).enter(request).unwrap();
+            String::from_utf8_lossy(request.raw_path()).into_owned()
+        };
+        let mut request = RequestHeader::build("GET", b"/api%2Fv1?q", None).unwrap();
+        AddPrefix::new("/a b").unwrap().enter(&mut request).unwrap();
+        // What was escaped in another way stays so.
+        assert_eq!(strip(&mut request, "/a b"), "/api%2Fv1?q");
+        ReplacePath::new("x").unwrap().enter(&mut request).unwrap();
+        assert_eq!(strip(&mut request, "/"), "/x?q");
+        assert_eq!(request.headers.get_all("x-forwarded-prefix").iter().count(), 1);
+        // Nothing is left, not even a slash.
+        assert_eq!(strip(&mut request, "x"), "/?q");
+        AddPrefix::new("/end").unwrap().enter(&mut request).unwrap();
+        assert_eq!(request.raw_path(), b"/end?q");
     }
 
     #[test]

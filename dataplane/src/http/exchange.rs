@@ -177,13 +177,17 @@ impl Exchange {
             .or_else(|| self.route.as_ref()?.service.as_ref())
     }
 
-    /// Adds the client to `X-Forwarded-For`, where the client itself has sent the request, and takes away an upgrade that is
-    /// none. Neither rules nor middlewares see that.
+    /// Adds the client to `X-Forwarded-For`, where the client itself has sent the request and no middleware hides it, and takes
+    /// away an upgrade that is none. Neither rules nor middlewares see that.
     pub(super) fn settle_headers(&self, request: &mut RequestHeader) -> Result<()> {
         forwarded::keep_upgrade(request, self.upgrade);
+        let hidden = self.later.iter().any(Later::hides_client);
         match &self.connection {
             // Whoever has handed it over has done that.
             Some(connection) if connection.node.is_none() && !connection.entry_point.by_service => {
+                if hidden && !forwarded::tells_of_client(request) {
+                    return Ok(());
+                }
                 forwarded::append_for(request, connection)
             }
             _ => Ok(()),

@@ -85,6 +85,11 @@ fn port(host: Option<&HeaderValue>, request: &RequestHeader, tls: bool) -> Heade
     })
 }
 
+/// Whether there is a `X-Forwarded-For`.
+pub(super) fn tells_of_client(request: &RequestHeader) -> bool {
+    request.headers.contains_key(X_FORWARDED_FOR)
+}
+
 /// Appends the client's address to `X-Forwarded-For`. Rules have been asked by then: they never see it.
 pub(super) fn append_for(request: &mut RequestHeader, connection: &Connection) -> Result<(), Error> {
     let mut before = request.headers.get_all(X_FORWARDED_FOR).iter().peekable();

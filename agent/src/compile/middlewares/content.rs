@@ -60,6 +60,9 @@ fn errors(options: &dynamic::ErrorPages, service: &Target) -> Result<Kind, Strin
 }
 
 fn headers(options: &dynamic::Headers, warnings: &mut Vec<String>) -> Result<Kind, String> {
+    if says_nothing(options) {
+        return Err("it changes nothing: set one of its options, or take it off the routers".to_owned());
+    }
     let deprecated = [
         (
             "featurePolicy",
@@ -104,7 +107,7 @@ fn headers(options: &dynamic::Headers, warnings: &mut Vec<String>) -> Result<Kin
             ssl_proxy_headers: ssl_proxy_headers
                 .map(|(name, value)| (name.as_str(), value.as_str()))
                 .collect(),
-            sts_seconds: options.sts_seconds,
+            sts_seconds: options.sts_seconds.unwrap_or_default(),
             sts_include_subdomains: options.sts_include_subdomains,
             sts_preload: options.sts_preload,
             force_sts_header: options.force_sts_header,
@@ -122,6 +125,20 @@ fn headers(options: &dynamic::Headers, warnings: &mut Vec<String>) -> Result<Kin
         },
     };
     Headers::new(&options, warnings).map(Kind::Headers)
+}
+
+/// Whether no option has a value that means something.
+fn says_nothing(options: &dynamic::Headers) -> bool {
+    let text = |option: &Option<String>| option.clone().filter(|text| !text.is_empty());
+    let meant = dynamic::Headers {
+        feature_policy: text(&options.feature_policy),
+        ssl_redirect: options.ssl_redirect.filter(|on| *on),
+        ssl_temporary_redirect: options.ssl_temporary_redirect.filter(|on| *on),
+        ssl_host: text(&options.ssl_host),
+        ssl_force_host: options.ssl_force_host.filter(|on| *on),
+        ..options.clone()
+    };
+    meant == dynamic::Headers::default()
 }
 
 const REDIRECTION: &str = "use entryPoints.NAME.http.redirections, or a redirectScheme";

@@ -16,7 +16,7 @@ pub(super) fn build(name: &Arc<str>, options: &dynamic::ForwardAuth) -> Result<K
     let address = AuthAddress::parse(options.address.as_str())?;
     let service = service(name, &address, options.tls.as_ref())?;
     let options = ForwardAuthOptions {
-        trust_forward_header: options.trust_forward_header.unwrap_or_default(),
+        trust_forward_header: options.trust_forward_header,
         auth_response_headers: &options.auth_response_headers,
         auth_response_headers_regex: &options.auth_response_headers_regex,
         auth_request_headers: &options.auth_request_headers,

@@ -40,6 +40,7 @@ fn every_kind_is_served_with_all_its_options() {
             "stsIncludeSubdomains": true, "stsPreload": true, "forceSTSHeader": true, "frameDeny": true,
             "contentTypeNosniff": true, "browserXssFilter": true, "contentSecurityPolicy": "x",
             "publicKey": "x", "referrerPolicy": "x", "permissionsPolicy": "x", "isDevelopment": true}}),
+        json!({"headers": {"stsSeconds": 0}}),
         json!({"redirectRegex": {"regex": "^http://(.*)", "replacement": "https://$1", "permanent": true}}),
         json!({"redirectScheme": {"scheme": "https", "port": "8443", "permanent": true,
             "forcePermanentRedirect": true}}),
@@ -89,6 +90,10 @@ fn what_can_not_be_served_is_said_with_option_and_value() {
         (
             json!({"headers": {"accessControlAllowOriginListRegex": ["("]}}),
             ["accessControlAllowOriginListRegex", "\"(\""],
+        ),
+        (
+            json!({"headers": {"stsPreload": false, "sslRedirect": false, "publicKey": ""}}),
+            ["changes nothing", "set one"],
         ),
         (
             json!({"redirectRegex": {"regex": "(", "replacement": ""}}),

@@ -76,7 +76,7 @@ pub struct ForwardAuth {
     pub address: Confidential,
     /// TLS with it.
     pub tls: Option<ClientTls>,
-    /// Whether `X-Forwarded-*` of the client go on as they are.
+    /// Whether forwarding headers of the request go along as they are, or none; absent: those that mean something are set anew.
     pub trust_forward_header: Option<bool>,
     /// Headers of its answer that the request gets.
     pub auth_response_headers: Vec<String>,

@@ -33,8 +33,8 @@ pub struct Headers {
     pub hosts_proxy_headers: Vec<String>,
     /// Headers that tell that the client used TLS.
     pub ssl_proxy_headers: BTreeMap<String, String>,
-    /// `max-age` of `Strict-Transport-Security`; 0: without it.
-    pub sts_seconds: i64,
+    /// `max-age` of `Strict-Transport-Security`; absent or 0: without it.
+    pub sts_seconds: Option<i64>,
     /// `includeSubDomains` of it.
     pub sts_include_subdomains: bool,
     /// `preload` of it.

@@ -40,11 +40,26 @@ const NOT_PASSED: [HeaderName; 11] = [
     UPGRADE,
 ];
 
+/// The forwarding headers that `trustForwardHeader` is about.
+const FORWARDING: [&str; 11] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-method",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-forwarded-tls-client-cert",
+    "x-forwarded-tls-client-cert-info",
+    "x-forwarded-uri",
+    "x-real-ip",
+];
+
 /// Asks another service who may pass.
 pub struct ForwardAuth {
     service: Arc<Service>,
     address: AuthAddress,
-    trust: bool,
+    trust: Option<bool>,
     response_headers: Vec<FieldName>,
     response_pattern: Option<Regexp>,
     /// Empty: all.
@@ -69,8 +84,9 @@ impl fmt::Debug for ForwardAuth {
 /// The options of [`ForwardAuth`], as written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ForwardAuthOptions<'o> {
-    /// Whether `X-Forwarded-*` of the client go on as they are.
-    pub trust_forward_header: bool,
+    /// Whether forwarding headers of the request go along as they are, or none of them does. `None`: those that have a meaning
+    /// here are set anew, others go along as every header does.
+    pub trust_forward_header: Option<bool>,
     /// Headers of the answer that the request gets.
     pub auth_response_headers: &'o [String],
     /// The same, by a pattern of names; empty: none.
@@ -169,7 +185,11 @@ impl ForwardAuth {
             question.set_method(Method::GET);
         }
         let stays = |name: &HeaderName| {
-            let goes_along = self.request_headers.is_empty() || self.request_headers.contains(name);
+            let goes_along = match self.trust {
+                Some(false) if is_forwarding(name) => false,
+                Some(true) if FORWARDING.contains(&name.as_str()) => true,
+                _ => self.request_headers.is_empty() || self.request_headers.contains(name),
+            };
             goes_along && *name != http::header::HOST && !NOT_PASSED.contains(name)
         };
         let left_out: Vec<HeaderName> = request
@@ -196,16 +216,10 @@ impl ForwardAuth {
         request: &RequestHeader,
         seen: &Seen<'_>,
     ) -> Result<(), Unfit> {
-        let told = |name: &str| {
-            let value = request
-                .headers
-                .get(name)
-                .filter(|value| self.trust && !value.is_empty());
-            value.cloned()
-        };
+        let trusted = self.trust == Some(true);
         let unfit = |_| Unfit::new("a request that can't be told of in headers");
         let client = seen.client.ip().to_string();
-        let before: Vec<&[u8]> = match self.trust {
+        let before: Vec<&[u8]> = match trusted {
             true => request
                 .headers
                 .get_all("x-forwarded-for")
@@ -226,44 +240,33 @@ impl ForwardAuth {
             .get(http::header::HOST)
             .map(HeaderValue::as_bytes)
             .or(authority);
-        let values = [
-            (
-                "X-Forwarded-For",
-                Some(HeaderValue::from_bytes(&addresses).map_err(unfit)?),
-            ),
-            (
-                "X-Forwarded-Method",
-                told("x-forwarded-method").or(Some(
-                    HeaderValue::from_str(request.method.as_str()).map_err(unfit)?,
-                )),
-            ),
-            (
-                "X-Forwarded-Proto",
-                told("x-forwarded-proto").or(Some(HeaderValue::from_static(if seen.tls {
-                    "https"
-                } else {
-                    "http"
-                }))),
-            ),
-            (
-                "X-Forwarded-Host",
-                match (told("x-forwarded-host"), host) {
-                    (Some(told), _) => Some(told),
-                    (None, Some(host)) => Some(HeaderValue::from_bytes(host).map_err(unfit)?),
-                    (None, None) => None,
-                },
-            ),
-            (
-                "X-Forwarded-Uri",
-                match told("x-forwarded-uri") {
-                    Some(told) => Some(told),
-                    None => Some(HeaderValue::from_bytes(request.raw_path()).map_err(unfit)?),
-                },
-            ),
-        ];
-        for (name, value) in values {
-            set_trusted(question, &Bytes::from_static(name.as_bytes()), value.iter())?;
+        let set = |question: &mut RequestHeader, name: &'static str, value: HeaderValue| {
+            let told = question.headers.get_all(name).iter().filter(|_| trusted);
+            let told: Vec<HeaderValue> = told.cloned().collect();
+            let values = if told.is_empty() { &[value][..] } else { &told };
+            set_trusted(question, &Bytes::from_static(name.as_bytes()), values.iter())
+        };
+        let name = Bytes::from_static(b"X-Forwarded-For");
+        let addresses = HeaderValue::from_bytes(&addresses).map_err(unfit)?;
+        set_trusted(question, &name, [addresses].iter())?;
+        let method = HeaderValue::from_str(request.method.as_str()).map_err(unfit)?;
+        set(question, "X-Forwarded-Method", method)?;
+        let scheme = if seen.tls { "https" } else { "http" };
+        set(question, "X-Forwarded-Proto", HeaderValue::from_static(scheme))?;
+        if self.trust.is_some() {
+            let port = port(question, host.unwrap_or_default(), seen.tls);
+            set(
+                question,
+                "X-Forwarded-Port",
+                HeaderValue::from_bytes(port).map_err(unfit)?,
+            )?;
         }
+        if let Some(host) = host {
+            let host = HeaderValue::from_bytes(host).map_err(unfit)?;
+            set(question, "X-Forwarded-Host", host)?;
+        }
+        let target = HeaderValue::from_bytes(request.raw_path()).map_err(unfit)?;
+        set(question, "X-Forwarded-Uri", target)?;
         Ok(())
     }
 
@@ -394,6 +397,33 @@ impl AuthCookies {
             response.append_header("Set-Cookie", cookie.clone())?;
         }
         Ok(())
+    }
+}
+
+/// Whether this is a forwarding header, also with underscores in its name.
+fn is_forwarding(name: &HeaderName) -> bool {
+    let written = name.as_str().bytes();
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    FORWARDING
+        .iter()
+        .any(|known| known.bytes().eq(written.clone().map(plain)))
+}
+
+/// The port that the client has come to, as the question tells of it.
+fn port<'h>(question: &RequestHeader, host: &'h [u8], tls: bool) -> &'h [u8] {
+    let named = host.iter().rposition(|byte| *byte == b':');
+    let digits = named.and_then(|colon| host.get(colon + 1..)).unwrap_or_default();
+    // In `[::1]` the last colon belongs to the address.
+    if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) {
+        return digits;
+    }
+    let scheme = question
+        .headers
+        .get("x-forwarded-proto")
+        .map(HeaderValue::as_bytes);
+    match tls || matches!(scheme, Some(b"https" | b"wss")) {
+        true => b"443",
+        false => b"80",
     }
 }
 

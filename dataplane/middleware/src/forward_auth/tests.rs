@@ -100,7 +100,7 @@ fn what_the_service_is_asked() {
     ];
     assert_eq!(all, own);
     let (line, trusted) = asked(ForwardAuthOptions {
-        trust_forward_header: true,
+        trust_forward_header: Some(true),
         preserve_request_method: true,
         ..plain
     });
@@ -118,6 +118,15 @@ fn what_the_service_is_asked() {
         "x-forwarded-uri: /evil",
     ];
     assert_eq!(trusted, told);
+    let (_, untrusted) = asked(ForwardAuthOptions {
+        trust_forward_header: Some(false),
+        ..plain
+    });
+    let none_of_the_client: Vec<_> = own
+        .iter()
+        .map(|line| line.replace("-port: 99", "-port: 80"))
+        .collect();
+    assert_eq!(untrusted, none_of_the_client);
     let names = list(&["x-a", "Accept"]);
     let (_, few) = asked(ForwardAuthOptions {
         auth_request_headers: &names,
@@ -127,6 +136,116 @@ fn what_the_service_is_asked() {
         line.starts_with("x-a") || (line.starts_with("x-forwarded-") && !line.contains("-port"))
     });
     assert_eq!(few, of_these.copied().collect::<Vec<_>>());
+}
+
+#[test]
+fn forwarding_headers_of_trust_go_along_all_or_none() {
+    let headers = [
+        ("Host", "f.test:8443"),
+        ("X-A", "1"),
+        ("X-Real-Ip", "9.9.9.9"),
+        ("X-Forwarded-Prefix", "/p"),
+        ("X-Forwarded-Server", "edge"),
+        ("X-Forwarded-Tls-Client-Cert-Info", "info"),
+        ("X_Forwarded_Prefix", "/q"),
+        ("X-Forwarded-Method", "PUT"),
+        ("X-Forwarded-Method", "DELETE"),
+        ("X-Forwarded-Uri", ""),
+        ("X-Forwarded-User", "u"),
+    ];
+    let request = request("POST", "/p", &headers);
+    let asked = |trust_forward_header, names: &[&str]| {
+        let names = list(names);
+        let options = ForwardAuthOptions {
+            trust_forward_header,
+            auth_request_headers: &names,
+            ..ForwardAuthOptions::default()
+        };
+        let question = auth("http://auth/", options).question(&request, &seen_from("10.0.0.9:1"));
+        written(&question.unwrap().headers)
+    };
+    let set = |port: &'static str| {
+        [
+            "x-forwarded-for: 10.0.0.9",
+            "x-forwarded-host: f.test:8443",
+            "x-forwarded-method: POST",
+            port,
+            "x-forwarded-proto: http",
+            "x-forwarded-uri: /p",
+        ]
+    };
+    let sorted = |mut lines: Vec<&'static str>| {
+        lines.sort_unstable();
+        lines
+    };
+    let untrusted = sorted(
+        [
+            &set("x-forwarded-port: 8443")[..],
+            &["x-a: 1", "x-forwarded-user: u"],
+        ]
+        .concat(),
+    );
+    assert_eq!(asked(Some(false), &[]), untrusted);
+    let few = set("x-forwarded-port: 8443");
+    assert_eq!(asked(Some(false), &["X-Real-Ip", "X_Forwarded_Prefix"]), few);
+    let trusted = [
+        "x-forwarded-for: 10.0.0.9",
+        "x-forwarded-host: f.test:8443",
+        "x-forwarded-method: DELETE",
+        "x-forwarded-method: PUT",
+        "x-forwarded-port: 8443",
+        "x-forwarded-prefix: /p",
+        "x-forwarded-proto: http",
+        "x-forwarded-server: edge",
+        "x-forwarded-tls-client-cert-info: info",
+        "x-forwarded-uri: ",
+        "x-real-ip: 9.9.9.9",
+    ];
+    assert_eq!(asked(Some(true), &["X-B"]), trusted);
+    // Where nothing is said, all go along that have no meaning here.
+    let unsaid = asked(None, &[]);
+    for line in [
+        "x-forwarded-prefix: /p",
+        "x_forwarded_prefix: /q",
+        "x-real-ip: 9.9.9.9",
+        "x-forwarded-method: POST",
+        "x-forwarded-uri: /p",
+    ] {
+        assert!(unsaid.iter().any(|there| there == line), "{line}: {unsaid:?}");
+    }
+    assert!(unsaid.iter().all(|line| !line.contains("-port")), "{unsaid:?}");
+}
+
+#[test]
+fn the_port_of_a_question_is_that_of_the_host_or_of_the_scheme() {
+    // host, TLS, what a trusted proxy says of the scheme, port
+    let cases = [
+        ("a", false, None, "80"),
+        ("a", true, None, "443"),
+        ("[::1]", false, None, "80"),
+        ("[::1]:81", true, None, "81"),
+        ("a", false, Some("https"), "443"),
+        ("a", false, Some("wss"), "443"),
+    ];
+    for (host, tls, scheme, expected) in cases {
+        let mut request = request("GET", "/", &[("Host", host)]);
+        if let Some(scheme) = scheme {
+            request.insert_header("X-Forwarded-Proto", scheme).unwrap();
+        }
+        let options = ForwardAuthOptions {
+            trust_forward_header: Some(true),
+            ..ForwardAuthOptions::default()
+        };
+        let seen = Seen {
+            tls,
+            ..seen_from("10.0.0.9:1")
+        };
+        let question = auth("http://auth/", options).question(&request, &seen).unwrap();
+        assert_eq!(
+            question.headers["x-forwarded-port"], expected,
+            "{host} {tls} {scheme:?}"
+        );
+    }
 }
 
 #[test]

@@ -24,13 +24,22 @@ pub struct CorsOptions<'o> {
 #[derive(Debug)]
 pub(super) struct Cors {
     credentials: bool,
-    headers: Option<HeaderValue>,
-    methods: Option<HeaderValue>,
-    expose: Option<HeaderValue>,
+    headers: Option<Allowed>,
+    methods: Option<Allowed>,
+    expose: Option<Allowed>,
     max_age: Option<HeaderValue>,
     origins: Box<[HeaderValue]>,
     patterns: Box<[Regexp]>,
     vary: bool,
+}
+
+/// What a list allows.
+#[derive(Debug)]
+enum Allowed {
+    /// This.
+    These(HeaderValue),
+    /// Whatever is asked for: with credentials, browsers take `*` for a name like others.
+    Asked,
 }
 
 /// The origin of a preflight; `None` for any other request.
@@ -46,13 +55,16 @@ pub(super) fn preflight(request: &RequestHeader) -> Option<HeaderValue> {
 impl Cors {
     /// `None` when no option is about it.
     pub(super) fn new(options: &CorsOptions<'_>) -> Result<Option<Self>, String> {
-        let list = |option: &str, values: &[String]| -> Result<Option<HeaderValue>, String> {
+        let list = |option: &str, values: &[String]| -> Result<Option<Allowed>, String> {
             if values.is_empty() {
                 return Ok(None);
             }
+            if options.allow_credentials && values.iter().any(|value| value == "*") {
+                return Ok(Some(Allowed::Asked));
+            }
             let value = HeaderValue::from_str(&values.join(","));
             value
-                .map(Some)
+                .map(|value| Some(Allowed::These(value)))
                 .map_err(|_| format!("{option} can't be a header: {values:?}"))
         };
         let origin = |value: &String| {
@@ -91,19 +103,35 @@ impl Cors {
 
     pub(super) fn answer_preflight(
         &self,
+        request: &RequestHeader,
         origin: &HeaderValue,
         response: &mut ResponseHeader,
     ) -> Result<(), Unfit> {
         self.allow(origin, response)?;
         let lists = [
-            ("Access-Control-Allow-Headers", &self.headers),
-            ("Access-Control-Allow-Methods", &self.methods),
-            ("Access-Control-Max-Age", &self.max_age),
+            (
+                "Access-Control-Allow-Headers",
+                &self.headers,
+                header::ACCESS_CONTROL_REQUEST_HEADERS,
+            ),
+            (
+                "Access-Control-Allow-Methods",
+                &self.methods,
+                header::ACCESS_CONTROL_REQUEST_METHOD,
+            ),
         ];
-        for (name, value) in lists {
+        for (name, allowed, asked) in lists {
+            let value = match allowed {
+                Some(Allowed::These(value)) => Some(value),
+                Some(Allowed::Asked) => request.headers.get(asked).filter(|asked| !asked.is_empty()),
+                None => None,
+            };
             if let Some(value) = value {
                 response.insert_header(name, value.clone())?;
             }
+        }
+        if let Some(seconds) = &self.max_age {
+            response.insert_header("Access-Control-Max-Age", seconds.clone())?;
         }
         self.tell_more(response)
     }
@@ -126,7 +154,8 @@ impl Cors {
         if self.credentials {
             response.insert_header("Access-Control-Allow-Credentials", "true")?;
         }
-        if let Some(expose) = &self.expose {
+        // Nobody has asked which ones to expose.
+        if let Some(Allowed::These(expose)) = &self.expose {
             response.insert_header("Access-Control-Expose-Headers", expose.clone())?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! `customRequestHeaders` and `customResponseHeaders`: headers that are set or removed.
 
 use http::HeaderValue;
-use http::header::HOST;
+use http::header::{HOST, TE};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::field::FieldName;
@@ -46,7 +46,7 @@ impl RequestChanges {
             }
             if field.name == HOST {
                 host = value;
-            } else if OF_THE_PROXY.contains(&field.name.as_str()) {
+            } else if field.name != TE && OF_THE_PROXY.contains(&field.name.as_str()) {
                 warnings.push(format!(
                     "customRequestHeaders.{name} has no effect: it concerns one connection only, and the proxy sets \
                      it itself"
@@ -59,6 +59,13 @@ impl RequestChanges {
             host,
             fields: changes.into(),
         })
+    }
+
+    /// Whether `X-Forwarded-For` is taken out, which hides the client from services.
+    pub(super) fn hide_client(&self) -> bool {
+        self.fields
+            .iter()
+            .any(|(field, value)| value.is_none() && field.name == "x-forwarded-for")
     }
 
     pub(super) fn apply(&self, request: &mut RequestHeader) -> Result<(), Unfit> {

@@ -69,7 +69,7 @@ impl Headers {
             && let Some(origin) = preflight(request)
         {
             let mut response = ResponseHeader::build(200, None)?;
-            cors.answer_preflight(&origin, &mut response)?;
+            cors.answer_preflight(request, &origin, &mut response)?;
             return Ok(Flow::Answer(Box::new(Answer::empty(200).with_all(&response))));
         }
         self.request.apply(request)?;
@@ -80,6 +80,7 @@ impl Headers {
                 .as_ref()
                 .and_then(|_| request.headers.get(http::header::ORIGIN).cloned()),
             secure: way.security.is_secure(request, seen),
+            hides_client: self.request.hide_client(),
         };
         if way.security.knows_host(request) {
             return Ok(Flow::Later(Later::ChangeHeaders(later)));
@@ -100,9 +101,14 @@ pub struct ChangeHeaders {
     origin: Option<HeaderValue>,
     /// The client came over TLS, here or at a proxy in front.
     secure: bool,
+    hides_client: bool,
 }
 
 impl ChangeHeaders {
+    pub(crate) fn hides_client(&self) -> bool {
+        self.hides_client
+    }
+
     pub(crate) fn leave(&self, response: &mut ResponseHeader) -> Result<(), Unfit> {
         // What follows 101 is not HTTP any more.
         if response.status.as_u16() == 101 {

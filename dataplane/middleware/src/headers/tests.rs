@@ -54,6 +54,8 @@ fn headers_of_requests_are_set_and_removed() {
             ("Host", "other.test"),
             ("Connection", "x"),
             ("Content-Length", "9"),
+            // What of it concerns services is decided where the request leaves.
+            ("Te", "other"),
         ],
         ..HeadersOptions::default()
     };
@@ -67,7 +69,7 @@ fn headers_of_requests_are_set_and_removed() {
     served(&middleware, &mut request, false, &[]);
     assert_eq!(
         lines(&request.headers),
-        ["host: other.test", "x-a: 1", "x-c: kept"]
+        ["host: other.test", "te: other", "x-a: 1", "x-c: kept"]
     );
     // Over HTTP/2 the host is in the target.
     let mut request = RequestHeader::build("GET", b"/", None).unwrap();
@@ -335,6 +337,46 @@ fn preflights_are_answered_and_nothing_else() {
         let (_, got) = served(&middleware, &mut asked(method, headers), false, &[]);
         assert!(got.contains(&"x-r: 1".to_owned()), "{method} {headers:?}");
     }
+}
+
+#[test]
+fn with_credentials_a_star_is_what_is_asked_for() {
+    let allows = |allow_credentials: bool, list: &[&str], headers: &[(&'static str, &str)]| {
+        let list = texts(list);
+        let options = HeadersOptions {
+            cors: CorsOptions {
+                allow_credentials,
+                allow_headers: &list,
+                allow_methods: &list,
+                expose_headers: &list,
+                ..CorsOptions::default()
+            },
+            ..HeadersOptions::default()
+        };
+        let middleware = Headers::new(&options, &mut Vec::new()).unwrap();
+        served(&middleware, &mut asked("OPTIONS", headers), false, &[]).1
+    };
+    let credentials = "access-control-allow-credentials: true";
+    let method = "access-control-allow-methods: PUT";
+    for list in [&["*"][..], &["X-A", "*"]] {
+        assert_eq!(allows(true, list, &PREFLIGHT), [credentials, method]);
+        let asking = [
+            PREFLIGHT[0],
+            PREFLIGHT[1],
+            ("Access-Control-Request-Headers", "x-b, c"),
+        ];
+        assert_eq!(
+            allows(true, list, &asking),
+            [credentials, "access-control-allow-headers: x-b, c", method]
+        );
+        assert_eq!(allows(true, list, &[("Origin", "https://a.test")]), [credentials]);
+    }
+    let literal = [
+        "access-control-allow-headers: *",
+        "access-control-allow-methods: *",
+        "access-control-expose-headers: *",
+    ];
+    assert_eq!(allows(false, &["*"], &PREFLIGHT), literal);
 }
 
 #[test]

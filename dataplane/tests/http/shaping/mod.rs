@@ -130,6 +130,37 @@ async fn headers_of_requests_and_of_all_responses() {
 }
 
 #[tokio::test]
+async fn a_client_is_hidden_where_its_address_is_taken_out() {
+    let change = |value| {
+        let options = HeadersOptions {
+            request: vec![("X-Forwarded-For", value), ("Te", "other")],
+            ..HeadersOptions::default()
+        };
+        headers(&options)
+    };
+    for (chain, expected) in [
+        (vec![change("")], vec![]),
+        (vec![change("192.0.2.7"), change("")], vec![]),
+        (
+            vec![change(""), change("192.0.2.7")],
+            vec!["192.0.2.7, 127.0.0.1"],
+        ),
+    ] {
+        let backend = Backend::fixed("ok").await;
+        let node = node(&backend, chain);
+        let mut client = node.connect().await;
+        client
+            .send("GET / HTTP/1.1\r\nHost: a.test\r\nTe: trailers\r\n\r\n")
+            .await;
+        assert_eq!(client.response().await.status, 200);
+        let seen = backend.seen().pop().unwrap();
+        assert_eq!(seen.header("x-forwarded-for"), expected);
+        assert_eq!(seen.header("x-real-ip"), ["127.0.0.1"]);
+        assert!(seen.header("te").is_empty(), "{}", seen.head);
+    }
+}
+
+#[tokio::test]
 async fn answers_of_inner_middlewares_pass_the_outer_ones() {
     let backend = Backend::start(|_, _| Act::Send(ok(b"ok"))).await;
     let options = HeadersOptions {

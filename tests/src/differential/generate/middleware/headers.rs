@@ -236,12 +236,19 @@ pub(super) const GRPC_WEB: Kind = Kind {
         if chance(rng, 40) {
             request.method = "OPTIONS".into();
             request.body = Default::default();
-            add(rng, request, "Access-Control-Request-Method", &["POST", "GET"]);
+            if chance(rng, 80) {
+                add(rng, request, "Access-Control-Request-Method", &["POST", "GET"]);
+            }
             add(
                 rng,
                 request,
                 "Access-Control-Request-Headers",
-                &["x-grpc-web", "X-User-Agent, X-Grpc-Web", "content-type"],
+                &[
+                    "x-grpc-web",
+                    "X-User-Agent, X-Grpc-Web",
+                    "content-type",
+                    "ax-grpc-web b/c",
+                ],
             );
         }
     },
