@@ -3,15 +3,14 @@
 //! A predicate is as narrow as it can be: what it does not recognise is a difference that fails the run.
 
 use super::backend::AUTH_REPLY;
-use super::case::{Body, Request};
+use super::case::{Body, Case, Request};
 use super::client::Answered;
 use super::compare::{Outcome, Part};
 
 /// What a predicate looks at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pair<'a> {
-    /// What the case is about.
-    pub(super) subject: &'a str,
+    pub(super) case: &'a Case,
     pub(super) request: &'a Request,
     pub(super) theirs: &'a Outcome,
     pub(super) ours: &'a Outcome,
@@ -145,7 +144,9 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "`X-Real-Ip` reaches the server of a `forwardAuth` only",
         meant: |pair, part| {
             let [theirs, ours] = [pair.theirs, pair.ours].map(|outcome| received(outcome, "x-real-ip").len());
-            pair.subject.contains("forwardAuth") && *part == received_header("x-real-ip") && ours > theirs
+            pair.case.subject.contains("forwardAuth")
+                && *part == received_header("x-real-ip")
+                && ours > theirs
         },
     },
     Accepted {
@@ -154,14 +155,16 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         meant: |pair, part| {
             let [theirs, ours] =
                 [pair.theirs, pair.ours].map(|outcome| received(outcome, "x-forwarded-for").len());
-            pair.subject.contains("errors") && *part == received_header("x-forwarded-for") && ours > theirs
+            pair.case.subject.contains("errors")
+                && *part == received_header("x-forwarded-for")
+                && ours > theirs
         },
     },
     Accepted {
         name: "type of chunks",
         line: "`contentType` looks at no chunked answer",
         meant: |pair, part| {
-            pair.subject.contains("contentType")
+            pair.case.subject.contains("contentType")
                 && *part == Part::Header("content-type".into())
                 && pair.theirs.header("transfer-encoding").is_some()
                 && pair.theirs.header("content-type").is_none()
@@ -171,7 +174,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "deleted type",
         line: "a `Content-Type` that `headers` deletes",
         meant: |pair, part| {
-            pair.subject.contains("headers")
+            pair.case.subject.contains("headers")
                 && *part == Part::Header("content-type".into())
                 && pair.ours.header("content-type").is_none()
         },
@@ -184,7 +187,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 let line = outcome.received.last()?.line.split_once(' ')?.1.to_owned();
                 Some(line)
             };
-            pair.subject.contains("replacePath")
+            pair.case.subject.contains("replacePath")
                 && *part == Part::Line
                 && path(pair.theirs).map(|theirs| format!("/{theirs}")) == path(pair.ours)
         },
@@ -205,7 +208,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         meant: |pair, part| {
             let held = ["compress", "buffering", "errors", "forwardAuth"];
             let framing = ["content-length", "transfer-encoding"];
-            held.iter().any(|kind| pair.subject.contains(kind))
+            held.iter().any(|kind| pair.case.subject.contains(kind))
                 && matches!(part, Part::Header(name) | Part::ReceivedHeader(name) if framing.contains(&&**name))
         },
     },
@@ -230,14 +233,14 @@ pub(super) const ACCEPTED: &[Accepted] = &[
             let kinds = ["errors", "replacePath", "redirectScheme", "compress"];
             pair.ours.status() == Some(404)
                 && pair.ours.received.is_empty()
-                && kinds.iter().any(|kind| pair.subject.contains(kind))
+                && kinds.iter().any(|kind| pair.case.subject.contains(kind))
         },
     },
     Accepted {
         name: "scheme in upper case",
         line: "`redirectScheme.scheme` in upper case redirects",
         meant: |pair, _| {
-            pair.subject.contains("redirectScheme")
+            pair.case.subject.contains("redirectScheme")
                 && pair.request.tls.is_some()
                 && pair
                     .theirs
@@ -261,7 +264,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "retry of nothing",
         line: "a `retry` that can repeat nothing",
         meant: |pair, _| {
-            pair.subject.contains("retry")
+            pair.case.subject.contains("retry")
                 && pair.theirs.status() == Some(404)
                 && pair.theirs.received.is_empty()
         },
@@ -282,7 +285,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "`forwardAuth` sends `User-Agent: Go-http-client/1.1` and `Accept-Encoding: gzip`",
         meant: |pair, part| {
             *part == received_header("accept-encoding")
-                && pair.subject.contains("forwardAuth")
+                && pair.case.subject.contains("forwardAuth")
                 && received(pair.theirs, "accept-encoding").contains(&"gzip")
         },
     },
@@ -291,7 +294,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "`compress` with a list of types guesses the type",
         meant: |pair, part| {
             let changed = ["content-encoding", "content-length", "transfer-encoding", "vary"];
-            pair.subject.contains("compress")
+            pair.case.subject.contains("compress")
                 && matches!(part, Part::Header(name) if changed.contains(&&**name))
                 && pair.ours.header("content-type").is_none()
         },
@@ -300,8 +303,8 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "broken by grpcWeb",
         line: "`grpcWeb` with `compress` breaks the connection",
         meant: |pair, _| {
-            pair.subject.contains("grpcWeb")
-                && pair.subject.contains("compress")
+            pair.case.subject.contains("grpcWeb")
+                && pair.case.subject.contains("compress")
                 && pair.theirs.status().is_none()
                 && pair.ours.status().is_some()
         },
@@ -311,7 +314,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "`headers.customRequestHeaders` leaves the client's `Te` beside its own",
         meant: |pair, part| {
             *part == received_header("te")
-                && pair.subject.contains("headers")
+                && pair.case.subject.contains("headers")
                 && received(pair.ours, "te").is_empty()
         },
     },
@@ -354,6 +357,39 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 && repeatable
                 && statuses[0] == statuses[1]
                 && statuses[0].is_some_and(|status| (502..=504).contains(&status))
+        },
+    },
+    Accepted {
+        name: "not ready",
+        line: "a stopped, starting or unhealthy container loses its routes",
+        meant: |pair, _| {
+            pair.case.containers.iter().any(|container| !container.is_ready())
+                && pair.ours.status() == Some(503)
+                && pair.ours.header("retry-after").is_some()
+                && pair.ours.received.is_empty()
+        },
+    },
+    Accepted {
+        name: "default router's mark",
+        line: "a request that a router with the default rule has taken goes on with `X-Traefik-Router`",
+        meant: |pair, part| {
+            *part == received_header("x-traefik-router")
+                && received(pair.theirs, "x-traefik-router").len() == 1
+                && received(pair.ours, "x-traefik-router").is_empty()
+        },
+    },
+    Accepted {
+        name: "unknown scheme",
+        line: "a server whose scheme is none that the proxy speaks",
+        meant: |pair, _| {
+            let mut labels = pair
+                .case
+                .containers
+                .iter()
+                .flat_map(|container| &container.labels);
+            labels.any(|(name, scheme)| name.ends_with(".server.scheme") && scheme == "gopher")
+                && pair.theirs.status() == Some(500)
+                && pair.ours.status() == Some(404)
         },
     },
     Accepted {
