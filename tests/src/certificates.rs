@@ -44,6 +44,11 @@ impl Authority {
 
     /// Signs a certificate for these names (DNS names, wildcards, IP addresses), good for servers and clients.
     pub fn sign(&self, names: &[&str]) -> Identity {
+        self.sign_changed(names, |_| {})
+    }
+
+    /// The same with something about it changed.
+    pub fn sign_changed(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(names.clone()).unwrap();
@@ -52,6 +57,7 @@ impl Authority {
             .push(DnType::CommonName, names[0].as_str());
         params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);
         params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ClientAuth);
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity {
             certificate: certificate.pem(),

@@ -21,7 +21,7 @@ struct Args {
     /// Where configurations and requests come from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// What configurations are about: `routing`, `balance`, `middlewares`, `all`, or a kind of middleware such as `stripPrefix`.
+    /// What configurations are about: `routing`, `balance`, `docker`, `tls`, `middlewares`, `all`, or a kind of middleware such as `stripPrefix`.
     #[arg(long, default_value = "routing")]
     kind: About,
     /// Only this case.

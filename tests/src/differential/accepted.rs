@@ -14,8 +14,6 @@ use super::side::Special;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pair<'a> {
     pub(super) case: &'a Case,
-    /// What the case is about.
-    pub(super) subject: &'a str,
     pub(super) request: &'a Request,
     pub(super) theirs: &'a Outcome,
     pub(super) ours: &'a Outcome,
@@ -164,14 +162,16 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         meant: |pair, part| {
             let [theirs, ours] =
                 [pair.theirs, pair.ours].map(|outcome| received(outcome, "x-forwarded-for").len());
-            pair.subject.contains("errors") && *part == received_header("x-forwarded-for") && ours > theirs
+            pair.case.subject.contains("errors")
+                && *part == received_header("x-forwarded-for")
+                && ours > theirs
         },
     },
     Accepted {
         name: "type of chunks",
         line: "`contentType` looks at a chunked answer or not",
         meant: |pair, part| {
-            pair.subject.contains("contentType")
+            pair.case.subject.contains("contentType")
                 && *part == Part::Header("content-type".into())
                 && pair.theirs.header("transfer-encoding").is_some()
                 && pair.theirs.header("content-type").is_none() != pair.ours.header("content-type").is_none()
@@ -181,7 +181,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "deleted type",
         line: "a `Content-Type` that `headers` deletes",
         meant: |pair, part| {
-            pair.subject.contains("headers")
+            pair.case.subject.contains("headers")
                 && *part == Part::Header("content-type".into())
                 && pair.ours.header("content-type").is_none()
         },
@@ -203,7 +203,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                     .split_once(' ')
                     .is_some_and(|(_, target)| !target.starts_with('/'))
             };
-            pair.subject.contains("replacePath")
+            pair.case.subject.contains("replacePath")
                 && *part == Part::Line
                 && pair.theirs.received.iter().any(bare)
                 && rooted(pair.theirs) == rooted(pair.ours)
@@ -215,7 +215,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         meant: |pair, part| {
             let held = ["compress", "buffering", "errors", "forwardAuth"];
             let framing = ["content-length", "transfer-encoding"];
-            held.iter().any(|kind| pair.subject.contains(kind))
+            held.iter().any(|kind| pair.case.subject.contains(kind))
                 && matches!(part, Part::Header(name) | Part::ReceivedHeader(name) if framing.contains(&&**name))
         },
     },
@@ -245,7 +245,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 Some(301 | 308) => redirecting,
                 status => status == Some(404),
             };
-            gone && pair.ours.received.is_empty() && kinds.iter().any(|kind| pair.subject.contains(kind))
+            gone && pair.ours.received.is_empty() && kinds.iter().any(|kind| pair.case.subject.contains(kind))
         },
     },
     Accepted {
@@ -279,7 +279,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
             // The harness asks again when a connection that was used before breaks.
             let broken = match &pair.theirs.answer {
                 Err(_) => [Part::Answer, Part::Backends].contains(part),
-                Ok(answer) => answer.status == 500 && pair.subject.contains("buffering"),
+                Ok(answer) => answer.status == 500 && pair.case.subject.contains("buffering"),
             };
             broken
                 && pair.request.header("accept-encoding").is_none_or(str::is_empty)
@@ -295,7 +295,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 .request
                 .header(REPLY)
                 .and_then(|reply| serde_json::from_str(reply).ok());
-            pair.subject.contains("retry")
+            pair.case.subject.contains("retry")
                 && *part != Part::Backends
                 && pair.theirs.status() == Some(200)
                 && asked.is_some_and(|reply| reply.chunked && pair.ours.status() == Some(reply.status))
@@ -316,7 +316,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "retry of nothing",
         line: "a `retry` that can repeat nothing",
         meant: |pair, _| {
-            pair.subject.contains("retry")
+            pair.case.subject.contains("retry")
                 && pair.theirs.status() == Some(404)
                 && pair.theirs.received.is_empty()
         },
@@ -330,7 +330,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
             let all = theirs.len();
             theirs.retain(|line| !named(&line));
             *part == received_header("user-agent")
-                && pair.subject.contains("forwardAuth")
+                && pair.case.subject.contains("forwardAuth")
                 && theirs.len() < all
                 && theirs == received(pair.ours, "user-agent")
         },
@@ -340,7 +340,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "`forwardAuth` sends `User-Agent: Go-http-client/1.1` and `Accept-Encoding: gzip`",
         meant: |pair, part| {
             *part == received_header("accept-encoding")
-                && pair.subject.contains("forwardAuth")
+                && pair.case.subject.contains("forwardAuth")
                 && received(pair.theirs, "accept-encoding").contains(&"gzip")
         },
     },
@@ -349,7 +349,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "`compress` with a list of types guesses the type",
         meant: |pair, part| {
             let changed = ["content-encoding", "content-length", "transfer-encoding", "vary"];
-            pair.subject.contains("compress")
+            pair.case.subject.contains("compress")
                 && matches!(part, Part::Header(name) if changed.contains(&&**name))
                 && pair.ours.header("content-type").is_none()
         },
@@ -358,7 +358,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "too long and refused",
         line: "`buffering` refuses a request that is too long before",
         meant: |pair, _| {
-            pair.subject.contains("buffering")
+            pair.case.subject.contains("buffering")
                 && pair.theirs.status() == Some(413)
                 && pair.request.body != Body::None
                 && pair.ours.received.is_empty()
@@ -369,8 +369,8 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "too long and again",
         line: "`retry` outside of `buffering` tries again",
         meant: |pair, part| {
-            pair.subject.contains("retry")
-                && pair.subject.contains("buffering")
+            pair.case.subject.contains("retry")
+                && pair.case.subject.contains("buffering")
                 && both(pair, 500)
                 && *part == Part::Backends
                 && pair.ours.received.len() == 1
@@ -382,8 +382,8 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         meant: |pair, part| {
             let around = ["errors", "retry", "buffering"];
             *part == Part::Header("content-type".into())
-                && pair.subject.contains("contentType")
-                && around.iter().any(|kind| pair.subject.contains(kind))
+                && pair.case.subject.contains("contentType")
+                && around.iter().any(|kind| pair.case.subject.contains(kind))
                 && pair.theirs.header("content-type").is_none()
                 && pair.ours.header("content-type").is_some()
         },
@@ -394,8 +394,8 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         meant: |pair, part| {
             let around = ["errors", "retry", "buffering", "contentType"];
             *part == Part::Header("content-type".into())
-                && pair.subject.contains("compress")
-                && around.iter().any(|kind| pair.subject.contains(kind))
+                && pair.case.subject.contains("compress")
+                && around.iter().any(|kind| pair.case.subject.contains(kind))
                 && pair
                     .request
                     .header("accept-encoding")
@@ -413,7 +413,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                     .unwrap_or_default();
                 line.split(", ").map(str::to_owned).collect::<BTreeSet<_>>()
             };
-            pair.subject.contains("grpcWeb")
+            pair.case.subject.contains("grpcWeb")
                 && *part == Part::Header("access-control-expose-headers".into())
                 && names(pair.theirs) == names(pair.ours)
         },
@@ -424,7 +424,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         meant: |pair, part| {
             let body = |outcome: &Outcome| outcome.answer.as_ref().ok().map(|answer| answer.body.clone());
             let frame = r"\x80\x00\x00\x00\x00";
-            pair.subject.contains("grpcWeb")
+            pair.case.subject.contains("grpcWeb")
                 && *part == Part::Body
                 && body(pair.theirs) == body(pair.ours).map(|ours| ours + frame)
         },
@@ -433,8 +433,8 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "broken by grpcWeb",
         line: "`grpcWeb` with `compress` breaks the connection",
         meant: |pair, _| {
-            pair.subject.contains("grpcWeb")
-                && pair.subject.contains("compress")
+            pair.case.subject.contains("grpcWeb")
+                && pair.case.subject.contains("compress")
                 && pair.theirs.status().is_none()
                 && pair.ours.status().is_some()
         },
@@ -469,6 +469,39 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 && repeatable
                 && statuses[0] == statuses[1]
                 && statuses[0].is_some_and(|status| (502..=504).contains(&status))
+        },
+    },
+    Accepted {
+        name: "not ready",
+        line: "a stopped, starting or unhealthy container loses its routes",
+        meant: |pair, _| {
+            pair.case.containers.iter().any(|container| !container.is_ready())
+                && pair.ours.status() == Some(503)
+                && pair.ours.header("retry-after").is_some()
+                && pair.ours.received.is_empty()
+        },
+    },
+    Accepted {
+        name: "default router's mark",
+        line: "a request that a router with the default rule has taken goes on with `X-Traefik-Router`",
+        meant: |pair, part| {
+            *part == received_header("x-traefik-router")
+                && received(pair.theirs, "x-traefik-router").len() == 1
+                && received(pair.ours, "x-traefik-router").is_empty()
+        },
+    },
+    Accepted {
+        name: "unknown scheme",
+        line: "a server whose scheme is none that the proxy speaks",
+        meant: |pair, _| {
+            let mut labels = pair
+                .case
+                .containers
+                .iter()
+                .flat_map(|container| &container.labels);
+            labels.any(|(name, scheme)| name.ends_with(".server.scheme") && scheme == "gopher")
+                && pair.theirs.status() == Some(500)
+                && pair.ours.status() == Some(404)
         },
     },
     Accepted {

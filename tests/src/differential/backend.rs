@@ -6,6 +6,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -49,6 +55,8 @@ pub(super) struct Received {
     pub(super) backend: SocketAddr,
     /// Request line without the version.
     pub(super) line: String,
+    /// Of HTTP: 1 or 2.
+    pub(super) version: u8,
     /// Header lines by name in lower case, in their order.
     pub(super) headers: BTreeMap<String, Vec<String>>,
     /// The body.
@@ -111,7 +119,7 @@ impl Journal {
 pub(super) struct Backends {
     /// What they received.
     pub(super) journal: Journal,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Backends {
@@ -125,10 +133,14 @@ impl Backends {
                 tasks.spawn(accept(listener, journal.clone()));
             }
         }
-        Ok(Self {
-            journal,
-            _tasks: tasks,
-        })
+        let host = TcpListener::bind(site.host()).await?;
+        tasks.spawn(accept(host, journal.clone()));
+        Ok(Self { journal, tasks })
+    }
+
+    /// Ends all, and waits until none listens any more.
+    pub(super) async fn end(mut self) {
+        self.tasks.shutdown().await;
     }
 }
 
@@ -146,9 +158,17 @@ async fn accept(listener: TcpListener, journal: Journal) {
     }
 }
 
+/// How HTTP/2 begins where nobody has agreed on it.
+const PREFACE: &[u8] = b"PRI ";
+
 async fn serve(stream: TcpStream, journal: &Journal) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let backend = stream.local_addr()?;
+    let mut first = [0; PREFACE.len()];
+    // Both proxies write more at once than this.
+    if stream.peek(&mut first).await? == first.len() && first == PREFACE {
+        return serve_two(stream, backend, journal).await;
+    }
     let mut reader = Reader::new(stream);
     while let Some(head) = reader.head().await? {
         let body = match head.length() {
@@ -157,11 +177,7 @@ async fn serve(stream: TcpStream, journal: &Journal) -> io::Result<()> {
             None => Vec::new(),
         };
         let target = head.first.split(' ').nth(1).unwrap_or_default();
-        let asks = match target {
-            auth if auth.starts_with("/auth") => AUTH_REPLY,
-            page if page.starts_with("/err") => PAGE_REPLY,
-            _ => REPLY,
-        };
+        let asks = asked_in(target);
         let reply = head.get(asks).and_then(|text| serde_json::from_str(text).ok());
         let answer = answer(&head, &reply.unwrap_or_default());
         let line = head.first.rsplit_once(' ').map_or(&*head.first, |(line, _)| line);
@@ -173,12 +189,75 @@ async fn serve(stream: TcpStream, journal: &Journal) -> io::Result<()> {
         journal.write(Received {
             backend,
             line: line.to_owned(),
+            version: 1,
             headers,
             body: text(&body),
         });
         reader.stream.write_all(&answer).await?;
     }
     Ok(())
+}
+
+/// The header with the reply to a request for this target.
+fn asked_in(target: &str) -> &'static str {
+    match target {
+        auth if auth.starts_with("/auth") => AUTH_REPLY,
+        page if page.starts_with("/err") => PAGE_REPLY,
+        _ => REPLY,
+    }
+}
+
+async fn serve_two(stream: TcpStream, backend: SocketAddr, journal: &Journal) -> io::Result<()> {
+    let answer = |request: http::Request<Incoming>| {
+        let journal = journal.clone();
+        async move { answer_two(request, backend, &journal).await }
+    };
+    http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service_fn(answer))
+        .await
+        .map_err(io::Error::other)
+}
+
+async fn answer_two(
+    request: http::Request<Incoming>,
+    backend: SocketAddr,
+    journal: &Journal,
+) -> io::Result<http::Response<Full<Bytes>>> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let target = head.uri.path_and_query().map_or("*", |target| target.as_str());
+    let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    if let Some(authority) = head.uri.authority() {
+        headers.insert("host".to_owned(), vec![authority.to_string()]);
+    }
+    for (name, value) in &head.headers {
+        let values = headers.entry(name.as_str().to_owned()).or_default();
+        values.push(text(value.as_bytes()));
+    }
+    let asks = asked_in(target).to_ascii_lowercase();
+    let reply = headers.get(&asks).and_then(|lines| lines.first());
+    let reply: Reply = reply
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    journal.write(Received {
+        backend,
+        line: format!("{} {target}", head.method),
+        version: 2,
+        headers,
+        body: text(&body),
+    });
+    let status = if reply.status == 0 { 200 } else { reply.status };
+    let mut response = http::Response::builder().status(status);
+    for (name, value) in &reply.headers {
+        response = response.header(name, value);
+    }
+    let body = match (status, head.method) {
+        (204 | 304, _) | (_, http::Method::HEAD) => String::new(),
+        _ => reply.body.repeat(reply.times.max(1)),
+    };
+    response
+        .body(Full::new(Bytes::from(body)))
+        .map_err(io::Error::other)
 }
 
 fn answer(head: &Head, reply: &Reply) -> Vec<u8> {

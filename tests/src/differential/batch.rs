@@ -11,10 +11,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::backend::{Backends, Journal, PROBE};
-use super::case::{Case, Container, Expect, Request};
-use super::client::{Client, Route};
+use super::case::{Case, Container, Expect, Request, Setting};
+use super::client::{Client, Message, Route};
 use super::compare::Outcome;
 use super::engine::Engine;
+use super::pki::Pki;
 use super::side::{MARKER, Providers, Second, Side};
 use super::site::{PORTS, Site};
 use crate::certificates::replace;
@@ -26,14 +27,20 @@ const AT_ONCE: usize = 6;
 /// How long copies of a request are waited for. Those that don't come are a difference, or come at neither.
 const COPIES_TAKE: Duration = Duration::from_secs(5);
 
+/// A label of the container by which the harness sees that a configuration has arrived; every constraint lets it pass.
+pub(super) const MARKING: &str = "harness.marker";
+
 /// Both proxies, their back ends, and where their configuration comes from.
 #[derive(Debug)]
 pub(super) struct Bench {
     /// Traefik, then ours.
     sides: Arc<[Side; 2]>,
     pub(super) site: Site,
+    /// What they were started with.
+    pub(super) setting: Setting,
     backends: Backends,
     engine: Engine,
+    pki: Arc<Pki>,
     directory: tempfile::TempDir,
     round: AtomicU64,
 }
@@ -43,7 +50,7 @@ pub(super) type Outcomes = [Outcome; 2];
 
 impl Bench {
     /// Starts everything.
-    pub(super) async fn start(traefik: &std::path::Path, with: Second) -> Self {
+    pub(super) async fn start(traefik: &std::path::Path, with: Second, setting: &Setting) -> Self {
         let site = Site::claim();
         let directory = tempfile::Builder::new()
             .prefix("constellation-differential-")
@@ -51,12 +58,16 @@ impl Bench {
             .unwrap();
         let files = directory.path().join("dynamic");
         std::fs::create_dir(&files).unwrap();
+        let certificates = directory.path().join("certificates");
+        std::fs::create_dir(&certificates).unwrap();
+        let pki = Arc::new(Pki::new(&certificates));
         let socket = directory.path().join("docker.sock");
         let engine = Engine::start(&socket).unwrap();
         let backends = Backends::start(&site).await.unwrap();
         let providers = Providers {
             files: &files,
             docker: &socket,
+            setting,
         };
         let first = Side::traefik(traefik, &site, 0, providers, directory.path()).await;
         let second = match with {
@@ -70,9 +81,25 @@ impl Bench {
             site,
             backends,
             engine,
+            pki,
             directory,
+            setting: setting.clone(),
             round: AtomicU64::new(0),
         }
+    }
+
+    /// This one, or another one in its place when it was started with another setting.
+    pub(super) async fn with(self, traefik: &std::path::Path, with: Second, setting: &Setting) -> Self {
+        if self.setting == *setting {
+            return self;
+        }
+        let sides = Arc::into_inner(self.sides).expect("nothing is sent any more");
+        for side in sides {
+            side.end().await;
+        }
+        self.backends.end().await;
+        drop(self.site);
+        Self::start(traefik, with, setting).await
     }
 
     /// Serves these cases instead of those before, and sends their requests: the outcomes, in the order of the cases.
@@ -85,6 +112,7 @@ impl Bench {
             let sender = Sender {
                 sides: self.sides.clone(),
                 journal: self.backends.journal.clone(),
+                pki: self.pki.clone(),
                 sources: [self.site.client(0).into(), self.site.client(1).into()],
                 place: case.place(),
                 expect: case.expect,
@@ -129,9 +157,13 @@ impl Bench {
             to: side.marker(),
             from: self.site.client(0).into(),
             tls: None,
+            prior: false,
         };
-        let request = format!("GET / HTTP/1.1\r\nHost: {marker}\r\nConnection: close\r\n\r\n");
-        let answer = Client::default().send(&route, request.as_bytes()).await?;
+        let request = Message {
+            one: format!("GET / HTTP/1.1\r\nHost: {marker}\r\nConnection: close\r\n\r\n").into_bytes(),
+            two: None,
+        };
+        let answer = Client::new(self.pki.clone()).send(&route, &request).await?;
         // Such a request has no name in the journal.
         self.backends.journal.take("");
         if answer.status == 200 {
@@ -156,6 +188,24 @@ impl Bench {
             }
         }
         let mut document = json!({ "http": http });
+        let certificates: Vec<&Value> = cases.iter().flat_map(|case| &case.certificates).collect();
+        if !certificates.is_empty() {
+            document["tls"]["certificates"] = json!(certificates);
+        }
+        let default = self
+            .setting
+            .options
+            .iter()
+            .map(|options| ("default".to_owned(), options.clone()));
+        let options = cases.iter().flat_map(|case| case.options.clone()).chain(default);
+        let options: Map<String, Value> = options.collect();
+        if !options.is_empty() {
+            document["tls"]["options"] = json!(options);
+        }
+        if let Some(certificate) = &self.setting.certificate {
+            document["tls"]["stores"]["default"]["defaultCertificate"] = certificate.clone();
+        }
+        self.pki.resolve(&mut document);
         let url = format!("http://{}:{}", self.site.backend(0), PORTS[0]);
         document["http"]["routers"]["marker-file"] =
             json!({ "rule": format!("Host(`{marker}`)"), "entryPoints": [MARKER], "service": "marker-file" });
@@ -170,11 +220,13 @@ impl Bench {
             name: "marker-docker".into(),
             labels: vec![
                 label("enable", "true".into()),
+                (MARKING.into(), "true".into()),
                 label("http.routers.marker-docker.rule", format!("Host(`{marker}`)")),
                 label("http.routers.marker-docker.entrypoints", MARKER.into()),
             ],
             exposed: vec![format!("{}/tcp", PORTS[0])],
             address: self.site.backend(0),
+            ..Container::default()
         }
     }
 
@@ -192,6 +244,7 @@ impl Bench {
 struct Sender {
     sides: Arc<[Side; 2]>,
     journal: Journal,
+    pki: Arc<Pki>,
     sources: [std::net::IpAddr; 2],
     place: u64,
     expect: Expect,
@@ -200,7 +253,7 @@ struct Sender {
 
 impl Sender {
     async fn send_all(&self, requests: &[Request]) -> Vec<Outcomes> {
-        let mut clients = [Client::default(), Client::default()];
+        let mut clients = [0, 1].map(|_| Client::new(self.pki.clone()));
         let mut all = Vec::with_capacity(requests.len());
         for (number, request) in requests.iter().enumerate() {
             let [first, second] = &mut clients;
@@ -218,11 +271,15 @@ impl Sender {
             to,
             from: self.sources[usize::from(request.client)],
             tls: request.tls.clone(),
+            prior: request.prior,
         };
         let probe = format!("{side}-{}-{number}", self.prefix);
-        let answer = client
-            .send(&route, &request.bytes(&[(PROBE, probe.as_str())]))
-            .await;
+        let added = [(PROBE, probe.as_str())];
+        let message = Message {
+            one: request.bytes(&added),
+            two: request.in_two(&added),
+        };
+        let answer = client.send(&route, &message).await;
         let received = match self.expect {
             Expect::Copies(copies) => self.journal.take_all(&probe, copies + 1, COPIES_TAKE).await,
             _ => self.journal.take(&probe),

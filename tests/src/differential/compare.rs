@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::backend::{PROBE, Received};
-use super::client::Answered;
+use super::client::{Answered, Session};
 
 /// What a request came to at one proxy.
 #[derive(Clone, Debug)]
@@ -33,6 +33,12 @@ impl Outcome {
 pub(super) enum Part {
     /// There is an answer, or none.
     Answer,
+    /// The certificate that was shown, by its names.
+    Certificate,
+    /// The application protocol that was agreed on.
+    Protocol,
+    /// The version of TLS.
+    Version,
     /// The status.
     Status,
     /// The lines of this header of the answer.
@@ -41,7 +47,7 @@ pub(super) enum Part {
     Body,
     /// Which back ends got the request, and how often.
     Backends,
-    /// Method or target as the back end got it.
+    /// Method, target or version as the back end got it.
     Line,
     /// The lines of this header as the back end got it.
     ReceivedHeader(String),
@@ -59,6 +65,7 @@ pub(super) fn compare(theirs: &Outcome, ours: &Outcome) -> Vec<Part> {
     let mut parts = BTreeSet::new();
     match (&theirs.answer, &ours.answer) {
         (Ok(theirs), Ok(ours)) => {
+            parts.extend(secured(theirs.session.as_ref(), ours.session.as_ref()));
             let [theirs, ours] = [comparable(theirs), comparable(ours)];
             if theirs.status != ours.status {
                 parts.insert(Part::Status);
@@ -85,7 +92,7 @@ pub(super) fn compare(theirs: &Outcome, ours: &Outcome) -> Vec<Part> {
         return parts.into_iter().collect();
     }
     for (theirs, ours) in theirs.iter().zip(&ours) {
-        if theirs.line != ours.line {
+        if theirs.line != ours.line || theirs.version != ours.version {
             parts.insert(Part::Line);
         }
         let probe = PROBE.to_ascii_lowercase();
@@ -97,6 +104,20 @@ pub(super) fn compare(theirs: &Outcome, ours: &Outcome) -> Vec<Part> {
         }
     }
     parts.into_iter().collect()
+}
+
+/// Which of several suites is taken is each proxy's own matter; clients that have a single one show which are allowed.
+fn secured(theirs: Option<&Session>, ours: Option<&Session>) -> Vec<Part> {
+    let (Some(theirs), Some(ours)) = (theirs, ours) else {
+        return Vec::new();
+    };
+    let same = [
+        (Part::Certificate, theirs.certificate == ours.certificate),
+        (Part::Protocol, theirs.protocol == ours.protocol),
+        (Part::Version, theirs.version == ours.version),
+    ];
+    let differing = same.into_iter().filter(|(_, same)| !same);
+    differing.map(|(part, _)| part).collect()
 }
 
 /// An answer without what depends on chance or time.
@@ -142,6 +163,9 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Answer => f.write_str("answered or not"),
+            Self::Certificate => f.write_str("certificate"),
+            Self::Protocol => f.write_str("application protocol"),
+            Self::Version => f.write_str("version of TLS"),
             Self::Status => f.write_str("status"),
             Self::Header(name) => write!(f, "answer's {name}"),
             Self::Body => f.write_str("answer's body"),
@@ -158,6 +182,9 @@ impl fmt::Display for Outcome {
         match &self.answer {
             Err(error) => writeln!(f, "    no answer: {error}")?,
             Ok(answer) => {
+                if let Some(session) = &answer.session {
+                    writeln!(f, "    {session:?}")?;
+                }
                 writeln!(f, "    {}", answer.status)?;
                 lines(f, &answer.headers)?;
                 let body: String = answer.body.chars().take(300).collect();

@@ -139,9 +139,12 @@ fn inspect(containers: &[Value], path: &str) -> (u16, String) {
     let id = path
         .strip_prefix("/containers/")
         .and_then(|rest| rest.strip_suffix("/json"));
-    let found = containers
-        .iter()
-        .find(|container| container["Id"].as_str() == id && id.is_some());
+    let found = containers.iter().find(|container| {
+        let name = container["Name"]
+            .as_str()
+            .map(|name| name.trim_start_matches('/'));
+        id.is_some() && (container["Id"].as_str() == id || name == id)
+    });
     match found {
         Some(container) => (200, container.to_string()),
         None => (

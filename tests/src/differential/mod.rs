@@ -13,6 +13,7 @@ mod client;
 mod compare;
 mod engine;
 mod generate;
+mod pki;
 mod reduce;
 mod report;
 mod side;
@@ -29,7 +30,7 @@ pub use side::Second;
 
 use accepted::{Accepted, Pair};
 use batch::{Bench, Outcomes};
-use case::{Case, Expect, PLACES};
+use case::{Case, Expect, PLACES, Setting};
 use compare::{Outcome, Part, compare};
 use report::Difference;
 
@@ -55,8 +56,9 @@ pub struct Plan {
 /// A case and its requests as text.
 pub fn show(about: &About, seed: u64, number: u64) -> String {
     let case = generate::case(about, seed, number, 0);
+    let setting = generate::setting(about, seed, number / PLACES);
     let requests = case.requests.iter().map(ToString::to_string);
-    requests.fold(case.to_string(), |all, request| all + &request)
+    requests.fold(format!("{setting}{case}"), |all, request| all + &request)
 }
 
 /// Compares `traefik` and our binary.
@@ -64,7 +66,8 @@ pub fn show(about: &About, seed: u64, number: u64) -> String {
 /// # Panics
 /// When one of them does not start, or does not take a configuration.
 pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
-    let bench = Bench::start(traefik, plan.with).await;
+    let setting = |case: u64| generate::setting(&plan.about, plan.seed, case / PLACES);
+    let mut bench = Bench::start(traefik, plan.with, &setting(plan.case.unwrap_or(0))).await;
     let started = Instant::now();
     let mut report = Report {
         again: format!("--seed {} --kind {} --with {}", plan.seed, plan.about, plan.with),
@@ -76,13 +79,14 @@ pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
             Some(case) => case + 1,
             None => next + PLACES,
         };
+        bench = bench.with(traefik, plan.with, &setting(next)).await;
         let cases: Vec<Case> = (next..end)
             .map(|number| generate::case(&plan.about, plan.seed, number, bench.site.number()))
             .collect();
         next = end;
         let outcomes = bench.run(&cases).await;
         for (case, outcomes) in cases.iter().zip(outcomes) {
-            report.judge(case, outcomes, plan.shown);
+            report.judge(case, outcomes, plan.shown, &bench.setting);
         }
         if report.pairs >= plan.pairs || plan.case.is_some() {
             break;
@@ -91,6 +95,7 @@ pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
     report.took = started.elapsed();
     if !plan.whole {
         for difference in &mut report.differences {
+            bench = bench.with(traefik, plan.with, &difference.setting).await;
             reduce::reduce(&bench, difference).await;
         }
     }
@@ -101,7 +106,7 @@ pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
 }
 
 impl Report {
-    fn judge(&mut self, case: &Case, outcomes: Vec<Outcomes>, shown: usize) {
+    fn judge(&mut self, case: &Case, outcomes: Vec<Outcomes>, shown: usize, setting: &Setting) {
         self.cases += 1;
         let same_shares = case.expect == Expect::Shares && shares(&outcomes, 0) == shares(&outcomes, 1);
         for (request, [theirs, ours]) in case.requests.iter().zip(outcomes) {
@@ -112,7 +117,6 @@ impl Report {
             }
             let pair = Pair {
                 case,
-                subject: &case.subject,
                 request,
                 theirs: &theirs,
                 ours: &ours,
@@ -155,6 +159,7 @@ impl Report {
                 .any(|other| kind(&other.theirs, &other.ours, &other.parts) == kind(&theirs, &ours, &parts));
             if self.differences.len() < shown && !seen {
                 self.differences.push(Difference {
+                    setting: setting.clone(),
                     case: case.clone(),
                     request: request.clone(),
                     theirs,

@@ -50,7 +50,6 @@ async fn fails(bench: &Bench, case: &Case, difference: &mut Difference) -> bool 
     };
     let pair = Pair {
         case,
-        subject: &case.subject,
         request: &case.requests[0],
         theirs: &theirs,
         ours: &ours,
@@ -70,6 +69,23 @@ fn smaller_ones(case: &Case) -> Vec<Case> {
         for name in objects.as_object().into_iter().flat_map(|objects| objects.keys()) {
             let mut smaller = case.clone();
             smaller.section(section).remove(name);
+            all.push(smaller);
+        }
+    }
+    for index in 0..case.certificates.len() {
+        let mut smaller = case.clone();
+        smaller.certificates.remove(index);
+        all.push(smaller);
+    }
+    for (name, options) in &case.options {
+        let mut smaller = case.clone();
+        smaller.options.remove(name);
+        all.push(smaller);
+        for option in options.as_object().into_iter().flat_map(|options| options.keys()) {
+            let mut smaller = case.clone();
+            smaller.options[name]
+                .as_object_mut()
+                .map(|options| options.remove(option));
             all.push(smaller);
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::accepted::ACCEPTED;
-use super::case::{Case, Request};
+use super::case::{Case, Request, Setting};
 use super::compare::{Outcome, Part};
 
 /// Figures of a run, and the differences that nobody meant.
@@ -38,6 +38,7 @@ pub struct Report {
 /// A pair that differs.
 #[derive(Debug)]
 pub(super) struct Difference {
+    pub(super) setting: Setting,
     pub(super) case: Case,
     pub(super) request: Request,
     pub(super) theirs: Outcome,
@@ -102,7 +103,7 @@ impl Difference {
             "again: cargo xtask differential {again} --case {}",
             self.case.number
         )?;
-        write!(f, "{}{}", self.case, self.request)?;
+        write!(f, "{}{}{}", self.setting, self.case, self.request)?;
         write!(
             f,
             "traefik answered:\n{}constellation answered:\n{}",

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::case::{PLACES, entry_point};
+use super::case::{PLACES, Setting, entry_point};
 use super::site::Site;
 use crate::eventually;
 use crate::node::{Node, inherited};
@@ -37,13 +37,13 @@ pub(super) struct Side {
 #[derive(Debug)]
 enum Process {
     Traefik {
-        _child: Child,
+        child: Child,
         log: PathBuf,
     },
     Constellation(Box<Node>),
     /// A Traefik, and the node that it polls.
     Provided {
-        _child: Child,
+        child: Child,
         log: PathBuf,
         node: Box<Node>,
     },
@@ -76,14 +76,14 @@ impl fmt::Display for Second {
 pub(super) struct Providers<'a> {
     pub(super) files: &'a Path,
     pub(super) docker: &'a Path,
+    pub(super) setting: &'a Setting,
 }
 
 impl Providers<'_> {
     fn section(&self) -> Value {
-        json!({
-            "file": { "directory": self.files, "watch": true },
-            "docker": { "endpoint": format!("unix://{}", self.docker.display()), "exposedByDefault": false },
-        })
+        let mut docker = json!(self.setting.docker);
+        docker["endpoint"] = json!(format!("unix://{}", self.docker.display()));
+        json!({ "file": { "directory": self.files, "watch": true }, "docker": docker })
     }
 }
 
@@ -98,7 +98,7 @@ impl Side {
     ) -> Self {
         let address = site.proxy(which);
         let (child, log) = start(program, site, address, providers.section(), directory);
-        let process = Process::Traefik { _child: child, log };
+        let process = Process::Traefik { child, log };
         Self::listening("traefik", address, process).await
     }
 
@@ -126,11 +126,7 @@ impl Side {
         let endpoint = format!("http://{own}:{DOCUMENT_PORT}/api/dynamic");
         let polls = json!({ "http": { "endpoint": endpoint, "pollInterval": "100ms" } });
         let (child, log) = start(program, site, address, polls, directory);
-        let process = Process::Provided {
-            _child: child,
-            log,
-            node,
-        };
+        let process = Process::Provided { child, log, node };
         Self::listening("traefik behind which is constellation", address, process).await
     }
 
@@ -152,9 +148,22 @@ impl Side {
         (self.address, MARKER_PORT).into()
     }
 
-    /// Where an entry point of a place is.
+    /// Where an entry point of a place is; 2 and 3: one of the default ones.
     pub(super) fn entry_point(&self, place: u64, which: u8) -> SocketAddr {
+        let (place, which) = if which < 2 { (place, which) } else { (0, which - 2) };
         (self.address, port(place, which)).into()
+    }
+
+    /// Ends it and waits until nothing of it listens any more.
+    pub(super) async fn end(self) {
+        match self.process {
+            Process::Traefik { mut child, .. } => child.kill().await.unwrap_or_default(),
+            Process::Constellation(node) => node.end().await,
+            Process::Provided { mut child, node, .. } => {
+                child.kill().await.unwrap_or_default();
+                node.end().await;
+            }
+        }
     }
 
     /// Has it read everything anew, should it offer that.

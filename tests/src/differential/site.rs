@@ -60,6 +60,11 @@ impl Site {
         backend(self.number, which)
     }
 
+    /// Where a back end listens that uses the host's network.
+    pub(super) fn host(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, host_port(self.number)).into()
+    }
+
     fn address(&self, host: u8) -> Ipv4Addr {
         Ipv4Addr::new(127, 77, self.number, host)
     }
@@ -73,4 +78,9 @@ pub(super) fn client(site: u8, which: u8) -> Ipv4Addr {
 /// See [`Site::backend`].
 pub(super) fn backend(site: u8, which: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 77, site, FIRST_BACKEND + which)
+}
+
+/// The port of [`Site::host`].
+pub(super) fn host_port(site: u8) -> u16 {
+    18_000 + u16::from(site)
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::rule::{self, Maker, Node};
 use super::vocabulary::{chance, pick};
 use super::{Draft, requests, services};
-use crate::differential::case::{Case, Container, entry_point};
+use crate::differential::case::{Case, Container, Hello, entry_point};
 use crate::differential::side::Special;
 use crate::differential::site::{self, BACKENDS, PORTS};
 
@@ -164,6 +164,7 @@ fn labels(rng: &mut Rng, draft: &mut Draft, mut routers: Vec<Router>) {
             labels,
             exposed,
             address,
+            ..Container::default()
         };
         draft.case.containers.push(container);
     }
@@ -241,7 +242,7 @@ fn ask(rng: &mut Rng, draft: &mut Draft, rules: &[Node]) {
         let secure = if special == Special::Secure { 60 } else { 15 };
         if chance(rng, secure) {
             let name = request.headers.first().map(|(_, host)| host.clone());
-            request.tls = Some(requests::server_name(&name.unwrap_or_default()));
+            request.tls = Some(Hello::named(requests::server_name(&name.unwrap_or_default())));
         }
         draft.case.requests.push(request);
     }

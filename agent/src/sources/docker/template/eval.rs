@@ -6,11 +6,16 @@ use super::value::Value;
 /// The text that a template may grow to; no rule is near it.
 const MAX_OUTPUT: usize = 64 * 1024;
 
+/// Turns that all its `range` may make together.
+const MAX_TURNS: usize = 64 * 1024;
+
 struct Frame<'a> {
     root: &'a Value,
     /// Inner last.
     variables: Vec<(String, Value)>,
     output: String,
+    /// Of `range`, so far.
+    turns: usize,
 }
 
 /// Renders with `root` as the dot.
@@ -19,9 +24,23 @@ pub(super) fn render(pieces: &[Piece], root: &Value) -> Result<String, String> {
         root,
         variables: Vec::new(),
         output: String::new(),
+        turns: 0,
     };
     frame.pieces(pieces, root)?;
     Ok(frame.output)
+}
+
+/// What `range` goes through, each with what it is known by.
+fn items(over: Value) -> Result<Vec<(Value, Value)>, String> {
+    match over {
+        Value::List(list) => Ok((0..).map(Value::Integer).zip(list).collect()),
+        Value::Map(map) => Ok(map
+            .into_iter()
+            .map(|(key, value)| (Value::Text(key), value))
+            .collect()),
+        Value::Nil => Ok(Vec::new()),
+        other => Err(format!("`range` over {}, which holds no items", other.kind())),
+    }
 }
 
 impl Frame<'_> {
@@ -43,6 +62,32 @@ impl Frame<'_> {
                     let scope = self.variables.len();
                     self.branch(*with, branches, otherwise, dot)?;
                     self.variables.truncate(scope);
+                }
+                Piece::Range {
+                    variables,
+                    over,
+                    pieces,
+                    otherwise,
+                } => {
+                    let items = items(self.pipeline(over, dot)?)?;
+                    if items.is_empty() {
+                        self.pieces(otherwise, dot)?;
+                    }
+                    let scope = self.variables.len();
+                    for (key, item) in items {
+                        self.turns += 1;
+                        if self.turns > MAX_TURNS {
+                            return Err(format!("`range` makes more than {MAX_TURNS} turns"));
+                        }
+                        let values = match &variables[..] {
+                            [name] => vec![(name.clone(), item.clone())],
+                            [first, second, ..] => vec![(first.clone(), key), (second.clone(), item.clone())],
+                            [] => Vec::new(),
+                        };
+                        self.variables.extend(values);
+                        self.pieces(pieces, &item)?;
+                        self.variables.truncate(scope);
+                    }
                 }
             }
         }

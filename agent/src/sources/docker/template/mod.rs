@@ -1,7 +1,7 @@
 //! The default rule: the part of Go's template language that rules are written in.
 //!
-//! Actions with pipelines, variables, `if`/`else if`/`else`, `with`, trim markers and comments, over `.Name`,
-//! `.ContainerName` and `.Labels`, with the string functions of Go and sprig. What is not there (`range`, `define`,
+//! Actions with pipelines, variables, `if`/`else if`/`else`, `with`, `range`, trim markers and comments, over `.Name`,
+//! `.ContainerName` and `.Labels`, with the string functions of Go and sprig. What is not there (`define`, `break`,
 //! functions that read the environment or make certificates) is refused by name when the template is parsed, at start,
 //! and never at the time a container appears. The one published Go template crate rests since 2021 and has none of
 //! sprig's functions, so the few pages stand here.

@@ -10,7 +10,7 @@ use super::value::Value;
 const MAX_DEPTH: usize = 32;
 
 /// The constructs of Go's language that are left out.
-const UNSUPPORTED: [&str; 6] = ["range", "define", "template", "block", "break", "continue"];
+const UNSUPPORTED: [&str; 5] = ["define", "template", "block", "break", "continue"];
 
 /// What a container offers; the same as in [`super::Model`].
 const FIELDS: [&str; 3] = ["Name", "ContainerName", "Labels"];
@@ -25,6 +25,15 @@ pub(super) enum Piece {
     Branch {
         with: bool,
         branches: Vec<(Pipeline, Vec<Piece>)>,
+        otherwise: Vec<Piece>,
+    },
+    /// Its pieces once for each item of a list or a map, which is the dot.
+    Range {
+        /// Variables for what items are known by, and for items; the latter alone where there is one.
+        variables: Vec<String>,
+        over: Pipeline,
+        pieces: Vec<Piece>,
+        /// Without any item.
         otherwise: Vec<Piece>,
     },
 }
@@ -75,7 +84,7 @@ struct Parser {
     tokens: Vec<Token>,
     at: usize,
     depth: usize,
-    /// How many `with` blocks are open: inside, the dot may be anything.
+    /// How many blocks of `with` and `range` are open: inside, the dot may be anything.
     withs: usize,
     /// Variables in scope, inner last.
     variables: Vec<String>,
@@ -92,8 +101,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Piece>, TemplateError> {
     let (pieces, end) = parser.pieces()?;
     match end {
         Closing::Text => Ok(pieces),
-        Closing::End => Err(parser.error("`end` without `if` or `with`")),
-        Closing::Else | Closing::ElseIf => Err(parser.error("`else` without `if` or `with`")),
+        Closing::End => Err(parser.error("`end` without `if`, `with` or `range`")),
+        Closing::Else | Closing::ElseIf => Err(parser.error("`else` without `if`, `with` or `range`")),
     }
 }
 
@@ -124,6 +133,7 @@ impl Parser {
         match word.as_str() {
             "if" => self.branch(false),
             "with" => self.branch(true),
+            "range" => self.range(),
             "else" => {
                 self.at += 1;
                 match self.peek() {
@@ -137,7 +147,7 @@ impl Parser {
             }
             word if UNSUPPORTED.contains(&word) => {
                 let message = format!(
-                    "`{word}` is not supported in rules; there are pipelines, variables, `if` and `with`"
+                    "`{word}` is not supported in rules; there are pipelines, variables, `if`, `with` and `range`"
                 );
                 Err(self.error_here(&message))
             }
@@ -190,6 +200,51 @@ impl Parser {
             branches,
             otherwise,
         }))
+    }
+
+    fn range(&mut self) -> Result<Result<Piece, Closing>, TemplateError> {
+        self.at += 1;
+        let scope = self.variables.len();
+        let variables = self.range_variables();
+        let over = self.pipeline()?;
+        self.close()?;
+        self.variables.extend(variables.iter().cloned());
+        self.withs += 1;
+        let (pieces, mut end) = self.pieces()?;
+        self.withs -= 1;
+        let mut otherwise = Vec::new();
+        if matches!(end, Closing::Else) {
+            (otherwise, end) = self.pieces()?;
+        }
+        if !matches!(end, Closing::End) {
+            return Err(self.error("`range` is not closed; write `{{ end }}`"));
+        }
+        self.variables.truncate(scope);
+        Ok(Ok(Piece::Range {
+            variables,
+            over,
+            pieces,
+            otherwise,
+        }))
+    }
+
+    /// `$item :=` or `$key, $item :=`, where one of them stands here.
+    fn range_variables(&mut self) -> Vec<String> {
+        let kinds = self.tokens[self.at..].iter().map(|token| &token.kind);
+        let first: Vec<&TokenKind> = kinds.take(4).collect();
+        let names = match first[..] {
+            [TokenKind::Variable(item), TokenKind::Declare, ..] => vec![item.clone()],
+            [
+                TokenKind::Variable(key),
+                TokenKind::Comma,
+                TokenKind::Variable(item),
+                TokenKind::Declare,
+            ] => vec![key.clone(), item.clone()],
+            _ => Vec::new(),
+        };
+        // The commas and the sign.
+        self.at += names.len() * 2;
+        names
     }
 
     fn pipeline(&mut self) -> Result<Pipeline, TemplateError> {

@@ -111,6 +111,22 @@ fn renders_as_go() {
             "true |",
         ),
         ("{{ list 1 \"a\" true }}", "[1 a true]"),
+        (
+            "{{ range $i, $word := splitList \"-\" .Name }}{{ if $i }} || {{ end }}{{ $word }}{{ . }}{{ end }}",
+            "webweb || shopshop",
+        ),
+        (
+            "{{ range $word := splitList \"-\" .Name }}{{ $word }}.{{ $.Name }} {{ end }}",
+            "web.web-shop shop.web-shop ",
+        ),
+        (
+            "{{ range $key, $value := .Labels }}{{ if eq $key \"host\" }}{{ $value }}{{ end }}{{ end }}",
+            "Shop.Example",
+        ),
+        (
+            "{{ range list }}x{{ else }}none{{ end }}{{ range .Labels.absent }}x{{ end }}",
+            "none",
+        ),
         ("}} is text", "}} is text"),
         ("", ""),
     ] {
@@ -122,8 +138,13 @@ fn renders_as_go() {
 fn refuses_at_start_by_name_and_place() {
     for (template, expected) in [
         (
-            "{{ range .Labels }}x{{ end }}",
-            "at character 4: `range` is not supported in rules",
+            "{{ if .Name }}{{ break }}{{ end }}",
+            "at character 18: `break` is not supported in rules",
+        ),
+        ("{{ range .Labels }}x", "`range` is not closed; write `{{ end }}`"),
+        (
+            "{{ range $item := .Labels }}{{ end }}{{ $item }}",
+            "variable `$item` is not declared",
         ),
         ("{{ define \"x\" }}{{ end }}", "`define` is not supported"),
         ("{{ template \"x\" }}", "`template` is not supported"),
@@ -138,8 +159,8 @@ fn refuses_at_start_by_name_and_place() {
         ),
         ("{{ .Name", "at character 1: `{{` is not closed"),
         ("{{ if .Name }}x", "`if` is not closed; write `{{ end }}`"),
-        ("x{{ end }}", "`end` without `if` or `with`"),
-        ("x{{ else }}", "`else` without `if` or `with`"),
+        ("x{{ end }}", "`end` without `if`, `with` or `range`"),
+        ("x{{ else }}", "`else` without `if`, `with` or `range`"),
         (
             "{{ if .Name }}a{{ else }}b{{ else }}c{{ end }}",
             "expected `{{ end }}` after `else`",
@@ -193,6 +214,11 @@ fn refuses_at_start_by_name_and_place() {
 fn what_depends_on_the_container_fails_for_the_container() {
     for (template, expected) in [
         ("{{ lower .Labels.absent }}", "lower: expected a string, got nil"),
+        ("{{ range .Name }}x{{ end }}", "`range` over a string"),
+        (
+            "{{ range splitList \"\" (repeat 999 \"x\") }}{{ range splitList \"\" (repeat 999 \"x\") }}{{ end }}{{ end }}",
+            "`range` makes more than 65536 turns",
+        ),
         ("{{ .Labels.absent.x }}", "`.x` of a value that is not there"),
         (
             "{{ index (splitList \"-\" .Name) 9 }}",
@@ -259,6 +285,10 @@ fn piece() -> impl Strategy<Value = String> {
             "true",
             "é",
             "{{ end }}",
+            "{{ range .Labels }}",
+            "{{ range $x, $y := .Labels }}",
+            ",",
+            "range",
             "{{ if .Name }}",
             "{{ .Name }}",
         ])

@@ -32,6 +32,7 @@ pub(super) enum TokenKind {
     LeftParen,
     RightParen,
     Pipe,
+    Comma,
     /// `:=`.
     Declare,
     /// `=`.
@@ -137,6 +138,7 @@ impl Lexer {
             '(' => self.single(TokenKind::LeftParen),
             ')' => self.single(TokenKind::RightParen),
             '|' => self.single(TokenKind::Pipe),
+            ',' => self.single(TokenKind::Comma),
             '=' => self.single(TokenKind::Assign),
             ':' if self.looking_at(start, ":=") => {
                 self.at += 2;

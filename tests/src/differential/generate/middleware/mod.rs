@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::vocabulary::{chance, pick};
 use super::{Draft, labels};
 use crate::differential::backend::{REPLY, Reply};
-use crate::differential::case::{Body, Case, Container, Request, entry_point};
+use crate::differential::case::{Body, Case, Container, Hello, Request, entry_point};
 use crate::differential::site::{self, BACKENDS, PORTS};
 
 /// The host of all these cases.
@@ -192,6 +192,7 @@ fn in_labels(rng: &mut Rng, draft: &mut Draft, middlewares: &Map<String, Value>,
         labels: all,
         exposed: vec![format!("{}/tcp", PORTS[0])],
         address: site::backend(draft.site, 1),
+        ..Container::default()
     };
     draft.case.containers.push(container);
 }
@@ -248,7 +249,7 @@ fn ask(rng: &mut Rng, kinds: &[&Kind]) -> Request {
         headers: vec![("Host".to_owned(), HOST.to_owned())],
         client: rng.u8(..2),
         entry: u8::from(chance(rng, 10)),
-        tls: chance(rng, 15).then(|| HOST.to_owned()),
+        tls: chance(rng, 15).then(|| Hello::named(HOST.to_owned())),
         ..Request::default()
     };
     if ["POST", "PUT"].contains(&&*request.method) {
