@@ -220,6 +220,7 @@ mod tests {
         ]);
         Outcome {
             answer: Ok(Answered {
+                session: None,
                 status,
                 headers: headers.clone(),
                 body: String::new(),
@@ -230,6 +231,7 @@ mod tests {
                 .map(|port| Received {
                     backend: ([127, 0, 0, 1], port).into(),
                     line: "GET /".into(),
+                    version: 1,
                     headers: headers.clone(),
                     body: String::new(),
                 })
