@@ -284,7 +284,10 @@ pub(super) const ACCEPTED: &[Accepted] = &[
             broken
                 && pair.request.header("accept-encoding").is_none_or(str::is_empty)
                 && received(pair.theirs, "accept-encoding").contains(&"gzip")
-                && pair.ours.header("content-encoding") == Some("gzip")
+                && pair
+                    .request
+                    .header(REPLY)
+                    .is_some_and(|reply| reply.contains(r#"["Content-Encoding","gzip"]"#))
         },
     },
     Accepted {
