@@ -156,10 +156,17 @@ impl GrpcWebResponse {
     }
 
     pub(crate) fn leave(&self, response: &mut ResponseHeader, bodiless: bool) -> Result<After, Unfit> {
-        response.append_header("Vary", "Origin")?;
+        // What the service says of these stands.
+        let mut said = vec![("Vary", HeaderValue::from_static("Origin"))];
         if let Some(origin) = &self.origin {
-            response.insert_header("Access-Control-Allow-Origin", origin.clone())?;
-            response.insert_header("Access-Control-Allow-Credentials", "true")?;
+            let credentials = HeaderValue::from_static("true");
+            said.push(("Access-Control-Allow-Origin", origin.clone()));
+            said.push(("Access-Control-Allow-Credentials", credentials));
+        }
+        for (name, value) in said {
+            if !response.headers.contains_key(name) {
+                response.insert_header(name, value)?;
+            }
         }
         response.remove_header("trailer");
         let kind = response
@@ -424,6 +431,30 @@ mod tests {
                  grpc-message",
                 "content-length: 3",
                 "vary: Origin",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_service_says_of_origins_stands() {
+        let later = GrpcWebResponse {
+            text: false,
+            origin: Some(HeaderValue::from_static("https://a.test")),
+        };
+        let mut response = ResponseHeader::build(200, None).unwrap();
+        response.insert_header("Vary", "Accept").unwrap();
+        response
+            .insert_header("Access-Control-Allow-Origin", "*")
+            .unwrap();
+        later.leave(&mut response, true).unwrap();
+        assert_eq!(
+            lines(&response.headers),
+            [
+                "access-control-allow-credentials: true",
+                "access-control-allow-origin: *",
+                "access-control-expose-headers: Access-Control-Allow-Credentials, \
+                 Access-Control-Allow-Origin, Content-Type, Vary, grpc-status, grpc-message",
+                "vary: Accept",
             ]
         );
     }

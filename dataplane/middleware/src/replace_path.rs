@@ -52,7 +52,11 @@ impl ReplacePathRegex {
         match replaced {
             None => Ok(Flow::Next),
             // An escape that is none is told before anything else of the path.
-            Some(path) if !is_clean(path.as_bytes()) && decode(&path).is_ok() => Ok(refused()),
+            Some(path) if !is_clean(path.as_bytes()) && decode(&path).is_ok() => {
+                // An error page gets to know of it.
+                tell(request, &before)?;
+                Ok(refused())
+            }
             Some(path) => put(request, &before, path),
         }
     }
@@ -60,8 +64,6 @@ impl ReplacePathRegex {
 
 /// Puts an escaped path in the place of another one.
 fn put(request: &mut RequestHeader, before: &str, path: String) -> Result<Flow<'static>, Unfit> {
-    let before = HeaderValue::from_bytes(before.as_bytes())
-        .map_err(|_| Unfit::new(format!("the path {before:?} is no value of a header")))?;
     match Path::written(path) {
         Ok(path) => path.put(request)?,
         Err(BadEscape(escape)) => {
@@ -70,8 +72,15 @@ fn put(request: &mut RequestHeader, before: &str, path: String) -> Result<Flow<'
             return Ok(Flow::Answer(Box::new(answer)));
         }
     }
-    request.append_header("X-Replaced-Path", before)?;
+    tell(request, before)?;
     Ok(Flow::Next)
+}
+
+/// Says which path was replaced.
+fn tell(request: &mut RequestHeader, before: &str) -> Result<(), Unfit> {
+    let before = HeaderValue::from_bytes(before.as_bytes())
+        .map_err(|_| Unfit::new(format!("the path {before:?} is no value of a header")))?;
+    Ok(request.append_header("X-Replaced-Path", before).map(drop)?)
 }
 
 #[cfg(test)]
@@ -157,6 +166,15 @@ mod tests {
             let path = target.split('?').next().map(str::to_owned);
             assert_eq!(before, path.filter(|_| replaced), "{pattern} {target}");
         }
+    }
+
+    #[test]
+    fn also_a_refusal_tells_of_the_path() {
+        let mut request = RequestHeader::build("GET", b"/api./x", None).unwrap();
+        let middleware = ReplacePathRegex::new("^/api", "").unwrap();
+        let flow = middleware.enter(&mut request).unwrap();
+        assert!(matches!(flow, Flow::Answer(answer) if answer.status == 400));
+        assert_eq!(request.headers["x-replaced-path"], "/api./x");
     }
 
     #[test]
