@@ -37,8 +37,8 @@ pub(super) enum Part {
     Certificate,
     /// The application protocol that was agreed on.
     Protocol,
-    /// The version of TLS, or the cipher suite.
-    Secrecy,
+    /// The version of TLS.
+    Version,
     /// The status.
     Status,
     /// The lines of this header of the answer.
@@ -106,6 +106,7 @@ pub(super) fn compare(theirs: &Outcome, ours: &Outcome) -> Vec<Part> {
     parts.into_iter().collect()
 }
 
+/// Which of several suites is taken is each proxy's own matter; clients that have a single one show which are allowed.
 fn secured(theirs: Option<&Session>, ours: Option<&Session>) -> Vec<Part> {
     let (Some(theirs), Some(ours)) = (theirs, ours) else {
         return Vec::new();
@@ -113,10 +114,7 @@ fn secured(theirs: Option<&Session>, ours: Option<&Session>) -> Vec<Part> {
     let same = [
         (Part::Certificate, theirs.certificate == ours.certificate),
         (Part::Protocol, theirs.protocol == ours.protocol),
-        (
-            Part::Secrecy,
-            theirs.version == ours.version && theirs.suite == ours.suite,
-        ),
+        (Part::Version, theirs.version == ours.version),
     ];
     let differing = same.into_iter().filter(|(_, same)| !same);
     differing.map(|(part, _)| part).collect()
@@ -167,7 +165,7 @@ impl fmt::Display for Part {
             Self::Answer => f.write_str("answered or not"),
             Self::Certificate => f.write_str("certificate"),
             Self::Protocol => f.write_str("application protocol"),
-            Self::Secrecy => f.write_str("version or suite of TLS"),
+            Self::Version => f.write_str("version of TLS"),
             Self::Status => f.write_str("status"),
             Self::Header(name) => write!(f, "answer's {name}"),
             Self::Body => f.write_str("answer's body"),
@@ -194,7 +192,11 @@ impl fmt::Display for Outcome {
             }
         }
         for received in &self.received {
-            writeln!(f, "  back end {}: {:?}", received.backend, received.line)?;
+            writeln!(
+                f,
+                "  back end {} in HTTP/{}: {:?}",
+                received.backend, received.version, received.line
+            )?;
             lines(f, &received.headers)?;
             writeln!(f, "    body {:?}", received.body)?;
         }
