@@ -363,7 +363,7 @@ fn tls_options(
     let options = references
         .tls_options(local, owner)
         .map_err(Disabled::by_reference)?;
-    if options.is_some() && rule.hosts().is_empty() {
+    if options.is_some() && rule.tls_names().is_empty() {
         warnings.push(format!(
             "tls.options {name:?} applies to host names, and the rule has no Host(...): the default options are \
              used; add Host(...) to the rule"

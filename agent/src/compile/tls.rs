@@ -2,7 +2,8 @@
 //!
 //! The result only names things; the data plane's TLS context reads the files and keeps what did not change.
 
-use std::collections::{BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use constellation_config::TraefikProvider;
@@ -93,6 +94,8 @@ pub(super) fn gather(
     let routers = served.iter().map(|served| Ending::of(served));
     let routers: Vec<Ending<'_>> = routers.chain(streams.iter().map(Ending::of_stream)).collect();
     spec.hosts = hosts(&routers, statics, problems);
+    let (http, _) = routers.split_at(served.len());
+    spec.routers = router_options(http, &spec.hosts);
     if let Some(entry_point) = statics.entrance {
         // What users ask of their clients is not asked of a Traefik that hands over a connection.
         let options: Arc<str> = names::qualify(TraefikProvider::ENTRANCE, INTERNAL);
@@ -129,7 +132,11 @@ fn options_spec(options: &TlsOptions) -> OptionsSpec {
             kind: auth.client_auth_type.clone(),
         }),
         sni_strict: options.sni_strict,
-        alpn_protocols: options.alpn_protocols.clone(),
+        // An empty list is none, as in Traefik.
+        alpn_protocols: options
+            .alpn_protocols
+            .clone()
+            .filter(|protocols| !protocols.is_empty()),
         disable_session_tickets: options.disable_session_tickets,
     }
 }
@@ -164,10 +171,34 @@ fn stores(contribution: &Contribution, spec: &mut TlsSpec, problems: &mut Vec<Pr
     }
 }
 
+/// The options of the routers that have others than the default ones. Where a host was left with the default options its
+/// routers are as well.
+fn router_options(routers: &[Ending<'_>], hosts: &[HostOptions]) -> BTreeMap<Arc<str>, Arc<str>> {
+    let decided: HashMap<(EntryPointId, &str), &Arc<str>> = hosts
+        .iter()
+        .map(|host| ((host.entry_point, &*host.host), &host.options))
+        .collect();
+    let mut named = BTreeMap::new();
+    for router in routers {
+        let Some(options) = router.options else { continue };
+        let mut heard = true;
+        router.for_each_host(|entry_point, host| {
+            heard &= decided
+                .get(&(entry_point, &*host))
+                .is_some_and(|decided| *decided == options);
+        });
+        if heard {
+            named.insert(Arc::from(router.name), options.clone());
+        }
+    }
+    named
+}
+
 /// The options of each host that routers with options name. Routers that disagree about a host leave it with the
 /// default options, as in Traefik: which of them a connection wants is not known before its request is.
 fn hosts(served: &[Ending<'_>], statics: &Statics, problems: &mut Vec<Problem>) -> Vec<HostOptions> {
-    let mut chosen: HashMap<(EntryPointId, &str), Choice<'_>> = HashMap::new();
+    let mut chosen: HashMap<(EntryPointId, Cow<'_, str>), Choice<'_>> = HashMap::new();
+    let mut hosts = Vec::new();
     for router in served.iter().filter(|served| served.options.is_some()) {
         router.for_each_host(|entry_point, host| {
             chosen
@@ -185,17 +216,26 @@ fn hosts(served: &[Ending<'_>], statics: &Statics, problems: &mut Vec<Problem>) 
     }
     for router in served.iter().filter(|served| served.options.is_none()) {
         router.for_each_host(|entry_point, host| {
+            let above = host.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+            let is_below = above.is_some_and(|above| chosen.contains_key(&(entry_point, above.into())));
+            if is_below && !chosen.contains_key(&(entry_point, host.clone())) {
+                // Its own name is nearer than the one that has options.
+                hosts.push(HostOptions {
+                    entry_point,
+                    host: host.as_ref().into(),
+                    options: DEFAULT.into(),
+                });
+            }
             if let Some(choice) = chosen.get_mut(&(entry_point, host)) {
                 choice.add(router);
             }
         });
     }
-    let mut hosts = Vec::with_capacity(chosen.len());
     for ((entry_point, host), choice) in chosen {
         match choice.options {
             Some(options) if !choice.conflict => hosts.push(HostOptions {
                 entry_point,
-                host: host.into(),
+                host: host.as_ref().into(),
                 options: options.clone(),
             }),
             _ => {
@@ -212,6 +252,7 @@ fn hosts(served: &[Ending<'_>], statics: &Statics, problems: &mut Vec<Problem>) 
         }
     }
     hosts.sort_by(|a, b| (a.entry_point, &a.host).cmp(&(b.entry_point, &b.host)));
+    hosts.dedup();
     hosts
 }
 
@@ -252,7 +293,7 @@ impl<'a> Choice<'a> {
 struct Ending<'a> {
     name: &'a str,
     entry_points: &'a [EntryPointId],
-    hosts: Vec<&'a str>,
+    hosts: Vec<Cow<'a, str>>,
     options: Option<&'a Arc<str>>,
 }
 
@@ -262,7 +303,7 @@ impl<'a> Ending<'a> {
         Self {
             name: &spec.name,
             entry_points: &spec.entry_points,
-            hosts: spec.rule.hosts(),
+            hosts: spec.rule.tls_names(),
             options: served.options.as_ref(),
         }
     }
@@ -271,15 +312,19 @@ impl<'a> Ending<'a> {
         Self {
             name: &hosts.router,
             entry_points: &hosts.entry_points,
-            hosts: hosts.hosts.iter().map(String::as_str).collect(),
+            hosts: hosts
+                .hosts
+                .iter()
+                .map(|host| Cow::Borrowed(host.as_str()))
+                .collect(),
             options: hosts.options.as_ref(),
         }
     }
 
-    fn for_each_host(&self, mut each: impl FnMut(EntryPointId, &'a str)) {
+    fn for_each_host(&self, mut each: impl FnMut(EntryPointId, Cow<'a, str>)) {
         for host in &self.hosts {
             for entry_point in self.entry_points {
-                each(*entry_point, host);
+                each(*entry_point, host.clone());
             }
         }
     }

@@ -107,15 +107,6 @@ impl App {
             "" if request.version == Version::HTTP_10 => "".into(),
             authority => host::canonical(authority).map_err(|_| Refusal::HostInvalid)?,
         };
-        if let Some(tls) = &connection.tls {
-            let asked = tls.server_name.as_deref().unwrap_or_default();
-            if asked != name {
-                let entry_point = connection.entry_point.id;
-                if *tls.options != *generation.tls.options_name_for(entry_point, &name) {
-                    return Err(Refusal::Misdirected);
-                }
-            }
-        }
         let raw = request.uri.path();
         if raw == "*" {
             // The wire checks refuse it with other methods; this is for HTTP/2.
@@ -150,7 +141,20 @@ impl App {
                 service: service.cloned(),
             })
         };
+        // What the options ask of clients is asked of everybody whom the router serves.
+        let misdirected = |router: &Router| {
+            let wanted = generation.tls.options_name_of(&router.spec.name);
+            let made_under = connection.tls.as_ref().map(|tls| &*tls.options);
+            made_under.is_some_and(|options| options != wanted)
+        };
         let outcome = match decide(&generation.table, &meta) {
+            Decision::Forward { router, .. }
+            | Decision::Unavailable { router, .. }
+            | Decision::Redirect { router, .. }
+                if misdirected(router) =>
+            {
+                return Err(Refusal::Misdirected);
+            }
             Decision::Forward {
                 router,
                 service,

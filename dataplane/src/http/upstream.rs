@@ -219,8 +219,14 @@ pub(crate) fn template(
         String::new()
     };
     let mut peer = HttpPeer::new(address, tls, sni);
-    // pingora's pool key knows neither the authorities nor the transport.
-    peer.group_key = trust.key;
+    // pingora's pool key knows neither the authorities nor the transport, nor which version of HTTP is spoken: two services
+    // may mean the same address by `http` and by `h2c`.
+    peer.group_key = trust.key.rotate_left(2)
+        ^ match endpoint.scheme {
+            Scheme::H2c => 1,
+            Scheme::Https if transport.disable_http2 => 2,
+            _ => 0,
+        };
     let options = &mut peer.options;
     options.connection_timeout = transport.timeouts.dial;
     options.total_connection_timeout = transport.timeouts.dial;

@@ -37,6 +37,8 @@ pub struct TlsSpec {
     pub options: BTreeMap<Arc<str>, OptionsSpec>,
     /// Options of the hosts that routers name.
     pub hosts: Vec<HostOptions>,
+    /// Options of the routers that have others than the default ones, by the qualified name of the router.
+    pub routers: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// Something that could not be used; the rest works.
@@ -127,7 +129,7 @@ impl TlsContext {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let index = self.index(&mut cache, spec, &mut problems);
         let options = self.options(&mut cache, spec, &index, &mut problems);
-        let view = TlsView::new(index, options, &spec.hosts, &mut problems);
+        let view = TlsView::new(index, options, &spec.hosts, &spec.routers, &mut problems);
         (view, problems)
     }
 

@@ -1,6 +1,6 @@
 //! The TLS part of a generation: which certificate and which options a server name gets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use constellation_table::EntryPointId;
@@ -21,6 +21,8 @@ pub struct TlsView {
     default: Option<Arc<NamedOptions>>,
     /// By entry point.
     hosts: HashMap<EntryPointId, NameMap<Arc<NamedOptions>>>,
+    /// Names of options that are not the default ones, by the router that asks for them.
+    routers: HashMap<Arc<str>, Arc<str>>,
 }
 
 /// The options that a router asks for on the hosts of its rule.
@@ -87,6 +89,7 @@ impl TlsView {
         index: Arc<CertificateIndex>,
         options: HashMap<Arc<str>, Option<UsableOptions>>,
         hosts: &[HostOptions],
+        routers: &BTreeMap<Arc<str>, Arc<str>>,
         problems: &mut Vec<TlsProblem>,
     ) -> Self {
         let named: HashMap<Arc<str>, Arc<NamedOptions>> = options
@@ -124,6 +127,10 @@ impl TlsView {
             index: Some(index),
             default,
             hosts: by_entry_point,
+            routers: routers
+                .iter()
+                .map(|(router, options)| (router.clone(), options.clone()))
+                .collect(),
         }
     }
 
@@ -172,8 +179,13 @@ impl TlsView {
         Ok(usable)
     }
 
-    /// The name of the TLS options that apply to a host on an entry point. A request whose host has other options than
-    /// the server name of its connection is answered with 421.
+    /// The name of the TLS options that a router asks for. A request that it takes on a connection that was made under
+    /// other ones is answered with 421.
+    pub fn options_name_of(&self, router: &str) -> &str {
+        self.routers.get(router).map_or(DEFAULT_OPTIONS, AsRef::as_ref)
+    }
+
+    /// The name of the TLS options that apply to a server name on an entry point.
     pub fn options_name_for(&self, entry_point: EntryPointId, host: &str) -> &str {
         self.options_for(entry_point, host)
             .map_or(DEFAULT_OPTIONS, |options| &options.name)

@@ -84,6 +84,7 @@ pub(crate) fn node_of(plan: Plan, backend: &Backend, identity: &Identity) -> Nod
                 options: "strict@file".into(),
             },
         ],
+        routers: [("r1@test".into(), "strict@file".into())].into(),
         ..TlsSpec::default()
     });
     assert!(problems.is_empty(), "{problems:?}");
@@ -214,7 +215,7 @@ async fn http2_is_chosen_by_alpn() {
     assert_eq!(soon("the response", response).await.unwrap().status(), 200);
 }
 
-/// A connection that was made under one set of options may not reach a host that asks for another.
+/// A connection that was made under one set of options may not reach a router that asks for another.
 #[tokio::test]
 async fn a_host_with_other_tls_options_is_misdirected() {
     let identity = identity(&["a.test", "b.test"]);
@@ -224,6 +225,8 @@ async fn a_host_with_other_tls_options_is_misdirected() {
         ("a.test", "b.test", 421),
         ("b.test", "a.test", 421),
         ("b.test", "b.test", 200),
+        // What no router takes asks for nothing.
+        ("b.test", "c.test", 404),
     ] {
         let answer = ask(&mut tls_client(&node, &identity, name, b"http/1.1").await, host).await;
         assert!(

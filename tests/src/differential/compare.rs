@@ -192,7 +192,11 @@ impl fmt::Display for Outcome {
             }
         }
         for received in &self.received {
-            writeln!(f, "  back end {}: {:?}", received.backend, received.line)?;
+            writeln!(
+                f,
+                "  back end {} in HTTP/{}: {:?}",
+                received.backend, received.version, received.line
+            )?;
             lines(f, &received.headers)?;
             writeln!(f, "    body {:?}", received.body)?;
         }

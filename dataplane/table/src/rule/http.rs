@@ -258,6 +258,14 @@ impl Matcher {
         }
     }
 
+    /// The name of a `Host` for one label below a parent, without a trailing dot.
+    pub(super) fn wildcard_host(&self) -> Option<String> {
+        match self {
+            Self::WildcardHost(parent) => Some(format!("*.{}", parent.strip_suffix('.').unwrap_or(parent))),
+            _ => None,
+        }
+    }
+
     /// Why the matcher did not say `wanted`.
     pub(super) fn refusal(&self, request: &RequestMeta<'_>, wanted: bool) -> Refusal {
         let seen = match self {

@@ -17,6 +17,8 @@ mod remarks;
 mod tcp;
 mod tree;
 
+use std::borrow::Cow;
+
 use crate::RequestMeta;
 use http::Matcher;
 use tree::Expression;
@@ -100,6 +102,20 @@ impl Rule {
             }
         });
         hosts
+    }
+
+    /// The same, and after them names such as `*.a.test`: for all of these TLS options are looked up.
+    pub fn tls_names(&self) -> Vec<Cow<'_, str>> {
+        let mut names: Vec<Cow<'_, str>> = self.hosts().into_iter().map(Cow::Borrowed).collect();
+        self.expression.each_positive(&mut |matcher| {
+            if let Some(name) = matcher
+                .wildcard_host()
+                .filter(|name| !names.contains(&Cow::Borrowed(name)))
+            {
+                names.push(Cow::Owned(name));
+            }
+        });
+        names
     }
 
     /// Why the rule refuses the request: the matchers that would have to change their verdict. Empty when it matches.

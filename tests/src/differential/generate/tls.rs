@@ -50,8 +50,11 @@ pub(super) fn case(rng: &mut Rng, number: u64, site: u8) -> Case {
         let options = pass_certificate(rng);
         draft.case.section("middlewares").insert(name.clone(), options);
     }
+    // With names that overlap, chance decides which options a connection gets.
+    let same = chance(rng, 35).then(|| names.pop()).flatten();
+    let overlapping = same.is_some() || names.is_empty();
     for index in 0..rng.usize(2..=4) {
-        let rule = rule(rng, &hosts, &own);
+        let (rule, named) = rule(rng, &hosts, &own, overlapping);
         let mut router = json!({ "rule": rule, "entryPoints": [entry_point(draft.case.place(), 0)] });
         if chance(rng, 30) {
             router["entryPoints"] = json!([
@@ -61,10 +64,12 @@ pub(super) fn case(rng: &mut Rng, number: u64, site: u8) -> Case {
         }
         if !chance(rng, 12) {
             router["tls"] = json!({});
-            if !names.is_empty() && chance(rng, 70) {
+            if let Some(name) = &same {
+                router["tls"]["options"] = json!(format!("{name}@file"));
+            } else if named && !names.is_empty() && chance(rng, 70) {
                 let name = names[rng.usize(..names.len())].clone();
                 router["tls"]["options"] = json!(format!("{name}@file"));
-            } else if chance(rng, 5) {
+            } else if chance(rng, 2) {
                 router["tls"]["options"] = json!("missing");
             }
         }
@@ -119,21 +124,23 @@ fn write(rng: &mut Rng, draft: &mut Draft, index: usize, router: Value) {
     );
 }
 
-fn rule(rng: &mut Rng, hosts: &[String], own: &str) -> String {
+/// A rule, and whether it is about exact names.
+fn rule(rng: &mut Rng, hosts: &[String], own: &str, overlapping: bool) -> (String, bool) {
     let mut host = || hosts[rng.usize(..hosts.len())].clone();
     let [first, second] = [host(), host()];
-    match rng.u8(..20) {
+    let rule = match rng.u8(..if overlapping { 20 } else { 16 }) {
         0..=9 => format!("Host(`{first}`)"),
         10 => format!("Host(`{}`)", first.to_ascii_uppercase()),
         11 | 12 => format!("Host(`{first}`) || Host(`{second}`)"),
-        13 => format!("Host(`*.{own}`)"),
-        14 => format!("HostRegexp(`^[a-c]\\.{own}$`)"),
-        15 => format!("Host(`{first}`) && PathPrefix(`/api`)"),
-        16 => format!("PathPrefix(`/api`) && !Host(`{first}`)"),
-        17 => "PathPrefix(`/`)".to_owned(),
+        13 => format!("Host(`{first}`) && PathPrefix(`/api`)"),
+        14 => return ("PathPrefix(`/`)".to_owned(), false),
+        15 => return (format!("HostRegexp(`^[a-c]\\.{own}$`)"), false),
+        16 => format!("Host(`*.{own}`)"),
+        17 => format!("PathPrefix(`/api`) && !Host(`{first}`)"),
         18 => format!("Host(`{own}`) || PathPrefix(`/x`)"),
         _ => format!("Host(`{first}.`)"),
-    }
+    };
+    (rule, true)
 }
 
 fn certificates(rng: &mut Rng, draft: &mut Draft, own: &str) {
@@ -147,9 +154,16 @@ fn certificates(rng: &mut Rng, draft: &mut Draft, own: &str) {
         format!("C.{own}"),
         "127.0.0.1".to_owned(),
     ];
-    let mut chosen: Vec<&String> = all.iter().filter(|_| chance(rng, 25)).collect();
+    let mut chosen: Vec<&String> = all.iter().filter(|_| chance(rng, 30)).collect();
     rng.shuffle(&mut chosen);
+    // Of two certificates for the same name chance takes one.
+    let mut used: Vec<String> = Vec::new();
     for names in chosen {
+        let each: Vec<String> = names.split(',').map(str::to_ascii_lowercase).collect();
+        if each.iter().any(|name| used.contains(name)) {
+            continue;
+        }
+        used.extend(each);
         let certificate = certificate(rng, names);
         draft.case.certificates.push(certificate);
     }
@@ -164,7 +178,7 @@ fn certificates(rng: &mut Rng, draft: &mut Draft, own: &str) {
         draft
             .case
             .certificates
-            .push(json!({ "certFile": format!("@crt:b.{own}"), "keyFile": format!("@key:c.{own}") }));
+            .push(json!({ "certFile": format!("@crt:y.{own}"), "keyFile": format!("@key:z.{own}") }));
     }
 }
 
