@@ -3,7 +3,7 @@
 //! The result only names things; the data plane's TLS context reads the files and keeps what did not change.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use constellation_config::dynamic::{CertificatePair, TlsOptions};
@@ -187,7 +187,8 @@ fn router_options(routers: &[Ending<'_>], hosts: &[HostOptions]) -> Vec<RouterOp
 }
 
 /// The options of each host that routers with options name. Routers that disagree about a host leave it with the
-/// default options, as in Traefik: which of them a connection wants is not known before its request is.
+/// default options, and their other hosts with it, as in Traefik: which of them a connection wants is not known before its
+/// request is.
 fn hosts(served: &[Ending<'_>], statics: &Statics, problems: &mut Vec<Problem>) -> Vec<HostOptions> {
     let mut chosen: HashMap<(EntryPointId, Cow<'_, str>), Choice<'_>> = HashMap::new();
     let mut hosts = Vec::new();
@@ -223,8 +224,18 @@ fn hosts(served: &[Ending<'_>], statics: &Statics, problems: &mut Vec<Problem>) 
             }
         });
     }
+    // Their other hosts have the default options, too.
+    let conflicting: HashSet<(EntryPointId, &str)> = chosen
+        .iter()
+        .filter(|(_, choice)| choice.conflict)
+        .flat_map(|((entry_point, _), choice)| {
+            choice.routers.iter().map(|router| (*entry_point, router.name))
+        })
+        .collect();
     for ((entry_point, host), choice) in chosen {
+        let of_conflicting = |router: &&Ending<'_>| conflicting.contains(&(entry_point, router.name));
         match choice.options {
+            Some(_) if !choice.conflict && choice.routers.iter().all(of_conflicting) => {}
             Some(options) if !choice.conflict => hosts.push(HostOptions {
                 entry_point,
                 host: host.as_ref().into(),

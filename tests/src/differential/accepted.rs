@@ -431,7 +431,8 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 .flatten()
                 .find_map(|answer| answer.session.as_ref());
             [Part::Answer, Part::Backends].contains(part)
-                && hello.is_some_and(|hello| hello.suite.is_some())
+                && (hello.is_some_and(|hello| hello.suite.is_some())
+                    || pair.case.options.values().any(suites))
                 && session.is_some_and(|session| session.certificate.is_none())
         },
     },
@@ -481,9 +482,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                     || clients["clientAuthType"] == "Whoever"
                     || verifies && clients["caFiles"].is_null()
             };
-            pair.case.options.values().any(unusable)
-                && pair.theirs.status() != Some(421)
-                && (pair.ours.status() == Some(421) || pair.theirs.status() == Some(404))
+            pair.case.options.values().any(unusable) && pair.theirs.status() != Some(421)
         },
     },
     Accepted {
