@@ -3,14 +3,14 @@
 //! The result only names things; the data plane's TLS context reads the files and keeps what did not change.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use constellation_config::TraefikProvider;
 use constellation_config::dynamic::{CertificatePair, TlsOptions};
 use constellation_dataplane::named;
 use constellation_dataplane::tls::{
-    CertificateSpec, ClientAuthSpec, HostOptions, OptionsSpec, PemSource, TlsSpec,
+    CertificateSpec, ClientAuthSpec, HostOptions, OptionsSpec, PemSource, RouterOptions, TlsSpec,
 };
 use constellation_table::EntryPointId;
 
@@ -171,31 +171,36 @@ fn stores(contribution: &Contribution, spec: &mut TlsSpec, problems: &mut Vec<Pr
     }
 }
 
-/// The options of the routers that have others than the default ones. Where a host was left with the default options its
-/// routers are as well.
-fn router_options(routers: &[Ending<'_>], hosts: &[HostOptions]) -> BTreeMap<Arc<str>, Arc<str>> {
+/// The options of the routers that have others than the default ones, on each of their entry points. Where a host was left
+/// with the default options its routers are as well.
+fn router_options(routers: &[Ending<'_>], hosts: &[HostOptions]) -> Vec<RouterOptions> {
     let decided: HashMap<(EntryPointId, &str), &Arc<str>> = hosts
         .iter()
         .map(|host| ((host.entry_point, &*host.host), &host.options))
         .collect();
-    let mut named = BTreeMap::new();
+    let mut all = Vec::new();
     for router in routers {
         let Some(options) = router.options else { continue };
-        let mut heard = true;
-        router.for_each_host(|entry_point, host| {
-            heard &= decided
-                .get(&(entry_point, &*host))
-                .is_some_and(|decided| *decided == options);
-        });
-        if heard {
-            named.insert(Arc::from(router.name), options.clone());
+        for entry_point in router.entry_points {
+            let heard = |host: &Cow<'_, str>| {
+                let decided = decided.get(&(*entry_point, &**host));
+                decided.is_some_and(|decided| *decided == options)
+            };
+            if router.hosts.iter().all(heard) {
+                all.push(RouterOptions {
+                    entry_point: *entry_point,
+                    router: router.name.into(),
+                    options: options.clone(),
+                });
+            }
         }
     }
-    named
+    all
 }
 
 /// The options of each host that routers with options name. Routers that disagree about a host leave it with the
-/// default options, as in Traefik: which of them a connection wants is not known before its request is.
+/// default options, and their other hosts with it, as in Traefik: which of them a connection wants is not known before its
+/// request is.
 fn hosts(served: &[Ending<'_>], statics: &Statics, problems: &mut Vec<Problem>) -> Vec<HostOptions> {
     let mut chosen: HashMap<(EntryPointId, Cow<'_, str>), Choice<'_>> = HashMap::new();
     let mut hosts = Vec::new();
@@ -231,8 +236,18 @@ fn hosts(served: &[Ending<'_>], statics: &Statics, problems: &mut Vec<Problem>) 
             }
         });
     }
+    // Their other hosts have the default options, too.
+    let conflicting: HashSet<(EntryPointId, &str)> = chosen
+        .iter()
+        .filter(|(_, choice)| choice.conflict)
+        .flat_map(|((entry_point, _), choice)| {
+            choice.routers.iter().map(|router| (*entry_point, router.name))
+        })
+        .collect();
     for ((entry_point, host), choice) in chosen {
+        let of_conflicting = |router: &&Ending<'_>| conflicting.contains(&(entry_point, router.name));
         match choice.options {
+            Some(_) if !choice.conflict && choice.routers.iter().all(of_conflicting) => {}
             Some(options) if !choice.conflict => hosts.push(HostOptions {
                 entry_point,
                 host: host.as_ref().into(),

@@ -15,7 +15,7 @@ use super::options::{Options, OptionsError, OptionsSpec};
 use super::pem::{FileStamp, PemError, PemPart, PemSource};
 use super::self_signed;
 use super::tickets::{BoundTickets, TicketKeys};
-use super::view::{DEFAULT_OPTIONS, HostOptions, TlsView, UsableOptions};
+use super::view::{DEFAULT_OPTIONS, HostOptions, RouterOptions, TlsView, UsableOptions};
 
 /// A certificate chain and its key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,8 +37,8 @@ pub struct TlsSpec {
     pub options: BTreeMap<Arc<str>, OptionsSpec>,
     /// Options of the hosts that routers name.
     pub hosts: Vec<HostOptions>,
-    /// Options of the routers that have others than the default ones, by the qualified name of the router.
-    pub routers: BTreeMap<Arc<str>, Arc<str>>,
+    /// Options of the routers that have others than the default ones.
+    pub routers: Vec<RouterOptions>,
 }
 
 /// Something that could not be used; the rest works.

@@ -33,7 +33,7 @@ pub use client_auth::{ClientAuthError, ClientAuthSpec};
 pub use context::{CertificateSpec, ContextError, TlsContext, TlsProblem, TlsSpec};
 pub use options::{OptionsError, OptionsSpec};
 pub use pem::{PemError, PemPart, PemSource, authorities};
-pub use view::{HostOptions, TlsRefusal, TlsView};
+pub use view::{HostOptions, RouterOptions, TlsRefusal, TlsView};
 
 /// aws-lc-rs. Always passed on explicitly: ring is in the dependency graph too, and rustls can't choose between them.
 pub fn provider() -> Arc<CryptoProvider> {

@@ -1,6 +1,6 @@
 //! The TLS part of a generation: which certificate and which options a server name gets.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use constellation_table::EntryPointId;
@@ -21,8 +21,8 @@ pub struct TlsView {
     default: Option<Arc<NamedOptions>>,
     /// By entry point.
     hosts: HashMap<EntryPointId, NameMap<Arc<NamedOptions>>>,
-    /// Names of options that are not the default ones, by the router that asks for them.
-    routers: HashMap<Arc<str>, Arc<str>>,
+    /// Names of options that are not the default ones, by entry point and the router that asks for them.
+    routers: HashMap<EntryPointId, HashMap<Arc<str>, Arc<str>>>,
 }
 
 /// The options that a router asks for on the hosts of its rule.
@@ -33,6 +33,17 @@ pub struct HostOptions {
     /// A host of its rule; `*.` stands for one label.
     pub host: Arc<str>,
     /// Qualified name of the options; also `default`, which routers without options have.
+    pub options: Arc<str>,
+}
+
+/// The options that a router asks for, where they are not the default ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterOptions {
+    /// One of the router's entry points.
+    pub entry_point: EntryPointId,
+    /// Its qualified name.
+    pub router: Arc<str>,
+    /// Qualified name of the options.
     pub options: Arc<str>,
 }
 
@@ -89,7 +100,7 @@ impl TlsView {
         index: Arc<CertificateIndex>,
         options: HashMap<Arc<str>, Option<UsableOptions>>,
         hosts: &[HostOptions],
-        routers: &BTreeMap<Arc<str>, Arc<str>>,
+        routers: &[RouterOptions],
         problems: &mut Vec<TlsProblem>,
     ) -> Self {
         let named: HashMap<Arc<str>, Arc<NamedOptions>> = options
@@ -123,14 +134,18 @@ impl TlsView {
                 .entry(host)
                 .or_insert(asked);
         }
+        let mut by_router: HashMap<EntryPointId, HashMap<Arc<str>, Arc<str>>> = HashMap::new();
+        for asked in routers {
+            by_router
+                .entry(asked.entry_point)
+                .or_default()
+                .insert(asked.router.clone(), asked.options.clone());
+        }
         Self {
             index: Some(index),
             default,
             hosts: by_entry_point,
-            routers: routers
-                .iter()
-                .map(|(router, options)| (router.clone(), options.clone()))
-                .collect(),
+            routers: by_router,
         }
     }
 
@@ -179,10 +194,14 @@ impl TlsView {
         Ok(usable)
     }
 
-    /// The name of the TLS options that a router asks for. A request that it takes on a connection that was made under
-    /// other ones is answered with 421.
-    pub fn options_name_of(&self, router: &str) -> &str {
-        self.routers.get(router).map_or(DEFAULT_OPTIONS, AsRef::as_ref)
+    /// The name of the TLS options that a router asks for on an entry point. A request that it takes on a connection that
+    /// was made under other ones is answered with 421.
+    pub fn options_name_of(&self, entry_point: EntryPointId, router: &str) -> &str {
+        let asked = self
+            .routers
+            .get(&entry_point)
+            .and_then(|routers| routers.get(router));
+        asked.map_or(DEFAULT_OPTIONS, AsRef::as_ref)
     }
 
     /// The name of the TLS options that apply to a server name on an entry point.

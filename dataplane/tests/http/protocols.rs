@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use constellation_dataplane::table::{Policy, Scheme, Service};
 use http::{HeaderMap, Request};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::support::{Act, Backend, Node, Plan, endpoint, generation, ok, service, soon, spec};
@@ -341,6 +342,46 @@ async fn the_http2_connection_to_an_endpoint_that_left_is_closed() {
     endpoint.depart();
     let closing = opened.wait_for(|open| *open == 0);
     soon("closing", closing).await.unwrap();
+}
+
+/// One that speaks both is asked in the version that the service names, whatever other services have left open there.
+#[tokio::test]
+async fn services_of_one_address_keep_their_versions() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut first = [0; 4];
+                socket.peek(&mut first).await.unwrap();
+                if first == *b"PRI " {
+                    let mut connection = h2::server::handshake(socket).await.unwrap();
+                    while let Some(Ok((_, mut respond))) = connection.accept().await {
+                        let head = http::Response::builder().status(202).body(()).unwrap();
+                        respond.send_response(head, true).unwrap();
+                    }
+                    return;
+                }
+                let mut head = [0; 4096];
+                while socket.read(&mut head).await.is_ok_and(|read| read > 0) {
+                    let answer = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
+                    socket.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    let node = Plan {
+        routes: vec![
+            ("PathPrefix(`/one`)", service("one", &[(Scheme::Http, address)])),
+            ("PathPrefix(`/two`)", service("two", &[(Scheme::H2c, address)])),
+        ],
+        ..Plan::default()
+    }
+    .start();
+    let mut client = node.connect().await;
+    for (path, status) in [("/one", 201), ("/two", 202), ("/one", 201), ("/two", 202)] {
+        assert_eq!(client.get(path).await.status, status, "{path}");
+    }
 }
 
 /// What a back end of HTTP/2 sends in empty frames must not end the body of an HTTP/1 client early: the rest would be

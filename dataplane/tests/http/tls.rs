@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use constellation_dataplane::table::{EntryPointId, Scheme, Service, ServiceSpec, Transport};
 use constellation_dataplane::tls::{
-    CertificateSpec, HostOptions, OptionsSpec, PemSource, TlsContext, TlsSpec,
+    CertificateSpec, HostOptions, OptionsSpec, PemSource, RouterOptions, TlsContext, TlsSpec,
 };
 use http::{Request, Response};
 use rustls::RootCertStore;
@@ -84,7 +84,11 @@ pub(crate) fn node_of(plan: Plan, backend: &Backend, identity: &Identity) -> Nod
                 options: "strict@file".into(),
             },
         ],
-        routers: [("r1@test".into(), "strict@file".into())].into(),
+        routers: vec![RouterOptions {
+            entry_point,
+            router: "r1@test".into(),
+            options: "strict@file".into(),
+        }],
         ..TlsSpec::default()
     });
     assert!(problems.is_empty(), "{problems:?}");

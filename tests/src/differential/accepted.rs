@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::backend::{AUTH_REPLY, REPLY, Received, Reply};
 use super::case::{Body, Case, Request};
-use super::client::Answered;
+use super::client::{Answered, Session};
 use super::compare::{Outcome, Part};
 use super::side::Special;
 
@@ -563,8 +563,58 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 .flatten()
                 .find_map(|answer| answer.session.as_ref());
             [Part::Answer, Part::Backends].contains(part)
-                && hello.is_some_and(|hello| hello.suite.is_some())
+                && (hello.is_some_and(|hello| hello.suite.is_some())
+                    || pair.case.options.values().any(suites))
                 && session.is_some_and(|session| session.certificate.is_none())
+        },
+    },
+    Accepted {
+        name: "http/1.1 at h2 alone",
+        line: "`alpnProtocols: [h2]` lets clients in that offer `http/1.1` only",
+        meant: |pair, part| {
+            let hello = pair.request.tls.as_ref();
+            let offered = |name| hello.is_some_and(|hello| hello.protocols.contains(&name));
+            [Part::Answer, Part::Backends].contains(part)
+                && pair.ours.answer.is_err()
+                && session(pair.theirs).is_some_and(|session| session.protocol.is_none())
+                && offered("http/1.1")
+                && !offered("h2")
+        },
+    },
+    Accepted {
+        name: "unknown tls.options",
+        line: "a name whose router has unknown `tls.options` gets no TLS handshake",
+        meant: |pair, _| {
+            let file = pair
+                .case
+                .http
+                .get("routers")
+                .and_then(|routers| routers.as_object());
+            let mut file = file.into_iter().flatten();
+            let mut labels = pair
+                .case
+                .containers
+                .iter()
+                .flat_map(|container| &container.labels);
+            let missing = file.any(|(_, router)| router["tls"]["options"] == "missing")
+                || labels.any(|(name, value)| name.ends_with(".tls.options") && value == "missing");
+            missing && pair.theirs.answer.is_err() && pair.ours.answer.is_ok()
+        },
+    },
+    Accepted {
+        name: "unusable tls.options",
+        line: "a router whose `tls.options` can't be used is disabled",
+        meant: |pair, _| {
+            let unusable = |options: &serde_json::Value| {
+                let clients = &options["clientAuth"];
+                let verifies = clients["clientAuthType"]
+                    .as_str()
+                    .is_some_and(|kind| kind.contains("Verify"));
+                clients["caFiles"][0] == "@nowhere"
+                    || clients["clientAuthType"] == "Whoever"
+                    || verifies && clients["caFiles"].is_null()
+            };
+            pair.case.options.values().any(unusable) && pair.theirs.status() != Some(421)
         },
     },
     Accepted {
@@ -577,15 +627,14 @@ pub(super) const ACCEPTED: &[Accepted] = &[
     },
 ];
 
+/// What TLS came to at one of them.
+fn session(outcome: &Outcome) -> Option<&Session> {
+    outcome.answer.as_ref().ok()?.session.as_ref()
+}
+
 /// Whether the client spoke HTTP/2.
 fn in_two(pair: &Pair<'_>) -> bool {
-    let session = pair
-        .theirs
-        .answer
-        .as_ref()
-        .ok()
-        .and_then(|answer| answer.session.as_ref());
-    let agreed = session.and_then(|session| session.protocol.as_deref());
+    let agreed = session(pair.theirs).and_then(|session| session.protocol.as_deref());
     pair.request.prior || agreed == Some("h2")
 }
 

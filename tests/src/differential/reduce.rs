@@ -78,9 +78,6 @@ fn smaller_ones(case: &Case) -> Vec<Case> {
         all.push(smaller);
     }
     for (name, options) in &case.options {
-        let mut smaller = case.clone();
-        smaller.options.remove(name);
-        all.push(smaller);
         for option in options.as_object().into_iter().flat_map(|options| options.keys()) {
             let mut smaller = case.clone();
             smaller.options[name]

@@ -50,6 +50,32 @@ fn tls_options_apply_to_the_hosts_of_their_routers() {
     assert_eq!(compiled.problems.len(), 3, "{:?}", compiled.problems);
 }
 
+/// A connection's options follow from its server name; what a router asks for holds for whatever it takes.
+#[test]
+fn tls_options_apply_to_wildcard_hosts_and_to_their_routers() {
+    let on = |rule: &str, tls: Value, entry: &str| json!({"rule": rule, "service": "s", "tls": tls, "entryPoints": [entry]});
+    let strict = json!({"options": "strict"});
+    let mut document = document(&[
+        ("all", on("Host(`*.a.test`)", strict.clone(), "websecure")),
+        ("one", on("Host(`b.a.test`)", json!({}), "websecure")),
+        (
+            "half",
+            on("Host(`c.test`) || Host(`d.test`)", strict, "websecure"),
+        ),
+        ("other", on("Host(`d.test`)", json!({}), "websecure")),
+    ]);
+    document["tls"] = json!({"options": {"strict": {"sniStrict": true}, "open": {"alpnProtocols": []}}});
+    let compiled = compiler().compile(&[reading("file", document)], 1);
+    let hosts = compiled.tls.hosts.iter();
+    let hosts: Vec<(&str, &str)> = hosts.map(|h| (&*h.host, &*h.options)).collect();
+    let expected = [("*.a.test", "strict@file"), ("b.a.test", "default")];
+    assert_eq!(hosts, expected);
+    let routers = compiled.tls.routers.iter();
+    let routers: Vec<(&str, &str)> = routers.map(|r| (&*r.router, &*r.options)).collect();
+    assert_eq!(routers, [("all@file", "strict@file")]);
+    assert_eq!(compiled.tls.options["open@file"].alpn_protocols, None);
+}
+
 #[test]
 fn default_tls_options_of_two_providers_are_nobodys() {
     let document = json!({"tls": {"options": {"default": {"sniStrict": true}}}});
