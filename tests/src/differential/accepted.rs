@@ -108,9 +108,14 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "user-agent",
         line: "of several `User-Agent` lines",
         meant: |pair, part| {
-            let [theirs, ours] = [pair.theirs, pair.ours].map(|outcome| received(outcome, "user-agent"));
-            let first = ours.first().filter(|line| !line.is_empty());
-            *part == received_header("user-agent") && theirs.first() == first && theirs.len() <= 1
+            let lines = |one: &Received| one.headers.get("user-agent").cloned().unwrap_or_default();
+            let mut both = pair.theirs.received.iter().zip(&pair.ours.received);
+            *part == received_header("user-agent")
+                && both.all(|(theirs, ours)| {
+                    let (theirs, ours) = (lines(theirs), lines(ours));
+                    let first = ours.first().filter(|line| !line.is_empty());
+                    theirs.first() == first && theirs.len() <= 1
+                })
         },
     },
     Accepted {
