@@ -567,6 +567,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 .into_iter()
                 .flatten()
                 .find_map(|answer| answer.session.as_ref());
+            let suites = |options: &serde_json::Value| !options["cipherSuites"][0].is_null();
             [Part::Answer, Part::Backends].contains(part)
                 && (hello.is_some_and(|hello| hello.suite.is_some())
                     || pair.case.options.values().any(suites))

@@ -67,9 +67,6 @@ const SOURCES: &[Source] = &[
         let site = facts.label("site").filter(|site| !site.is_empty());
         site.unwrap_or(&facts.name).to_owned()
     }),
-    (r#"(get .Labels "site")"#, |facts| {
-        facts.label("site").unwrap_or_default().to_owned()
-    }),
     (".Labels.site", |facts| {
         facts.label("site").unwrap_or_default().to_owned()
     }),
@@ -140,7 +137,7 @@ const SHAPES: &[&str] = &[
     "PathPrefix(`/{{ W }}`)",
     "Host(\"{{ W }}.test\")",
     r#"Host(`{{ if index .Labels "zone" }}{{ index .Labels "zone" }}.{{ end }}{{ W }}.test`)"#,
-    r#"{{ if hasKey .Labels "zone" }}Host(`{{ W }}.test`){{ else }}Host(`{{ normalize .Name }}.else.test`){{ end }}"#,
+    r#"{{ if index .Labels "zone" }}Host(`{{ W }}.test`){{ else }}Host(`{{ normalize .Name }}.else.test`){{ end }}"#,
     r#"{{ with index .Labels "site" }}Host(`{{ . }}.test`){{ else }}Host(`{{ W }}.test`){{ end }}"#,
     r#"{{ $n := W }}Host(`{{ $n }}.test`)"#,
     r#"  {{- /* a comment */ -}}  Host(`{{- W -}}  .test`)  "#,
@@ -149,7 +146,7 @@ const SHAPES: &[&str] = &[
     r#"{{ range $i, $e := splitList "-" (W) }}{{ if $i }} || {{ end }}Host(`{{ $e }}.{{ normalize $.Name }}.test`){{ end }}"#,
     r#"Host(`{{ W }}.test`) && !Header(`x-a`, `{{ index .Labels "zone" }}`)"#,
     r#"{{ if gt (len .Name) 7 }}Host(`{{ W }}.test`){{ end }}"#,
-    r#"Host(`{{ W }}.{{ ternary "yes" "no" (hasKey .Labels "site") }}.test`)"#,
+    r#"Host(`{{ W }}.{{ ternary "yes" "no" (ne "" (index .Labels "site")) }}.test`)"#,
     r#"Host(`{{ .Nothing }}{{ W }}`)"#,
     "Host(`{{ W }}.test`",
     "Host({{ W | squote }})",
@@ -222,7 +219,6 @@ impl Template {
         if !host
             .trim_start_matches(['x', 'z', '"'])
             .starts_with(|letter: char| "cC-".contains(letter) || letter.is_ascii_digit())
-            && !chance(rng, 20)
         {
             host = format!("{}.test", normalize(&facts.name));
         }
