@@ -202,7 +202,7 @@ fn router_options(routers: &[Ending<'_>], hosts: &[HostOptions]) -> Vec<RouterOp
 /// default options, and their other hosts with it, as in Traefik: which of them a connection wants is not known before its
 /// request is.
 fn hosts(served: &[Ending<'_>], statics: &Statics, problems: &mut Vec<Problem>) -> Vec<HostOptions> {
-    let mut chosen: HashMap<(EntryPointId, Cow<'_, str>), Choice<'_>> = HashMap::new();
+    let mut chosen: Choices<'_> = HashMap::new();
     let mut hosts = Vec::new();
     for router in served.iter().filter(|served| served.options.is_some()) {
         router.for_each_host(|entry_point, host| {
@@ -236,18 +236,11 @@ fn hosts(served: &[Ending<'_>], statics: &Statics, problems: &mut Vec<Problem>) 
             }
         });
     }
-    // Their other hosts have the default options, too.
-    let conflicting: HashSet<(EntryPointId, &str)> = chosen
-        .iter()
-        .filter(|(_, choice)| choice.conflict)
-        .flat_map(|((entry_point, _), choice)| {
-            choice.routers.iter().map(|router| (*entry_point, router.name))
-        })
-        .collect();
+    let defaulted = defaulted(&chosen);
     for ((entry_point, host), choice) in chosen {
-        let of_conflicting = |router: &&Ending<'_>| conflicting.contains(&(entry_point, router.name));
+        let of_defaulted = |router: &&Ending<'_>| defaulted.contains(&(entry_point, router.name));
         match choice.options {
-            Some(_) if !choice.conflict && choice.routers.iter().all(of_conflicting) => {}
+            Some(_) if !choice.conflict && choice.routers.iter().any(of_defaulted) => {}
             Some(options) if !choice.conflict => hosts.push(HostOptions {
                 entry_point,
                 host: host.as_ref().into(),
@@ -270,6 +263,26 @@ fn hosts(served: &[Ending<'_>], statics: &Statics, problems: &mut Vec<Problem>) 
     hosts.dedup();
     hosts
 }
+
+/// Routers that have the default options on an entry point, as they share a host with a router of other options or with
+/// one of these: what holds for one of a router's hosts holds for all.
+fn defaulted<'a>(chosen: &Choices<'a>) -> HashSet<(EntryPointId, &'a str)> {
+    let mut found = HashSet::new();
+    loop {
+        let before = found.len();
+        for ((entry_point, _), choice) in chosen {
+            let routers = || choice.routers.iter().map(|router| (*entry_point, router.name));
+            if choice.conflict || routers().any(|router| found.contains(&router)) {
+                found.extend(routers());
+            }
+        }
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+type Choices<'a> = HashMap<(EntryPointId, Cow<'a, str>), Choice<'a>>;
 
 struct Choice<'a> {
     options: Option<&'a Arc<str>>,

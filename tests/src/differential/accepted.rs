@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::backend::{AUTH_REPLY, REPLY, Received, Reply};
-use super::case::{Body, Case, Request};
+use super::case::{Body, Case, Container, Request};
 use super::client::{Answered, Session};
 use super::compare::{Outcome, Part};
 use super::side::Special;
@@ -503,10 +503,22 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "not ready",
         line: "a stopped, starting or unhealthy container loses its routes",
         meant: |pair, _| {
-            pair.case.containers.iter().any(|container| !container.is_ready())
-                && pair.ours.status() == Some(503)
+            let mut down = pair
+                .case
+                .containers
+                .iter()
+                .filter(|container| !container.is_ready());
+            let names_a_service = |container: &Container| {
+                let mut labels = container.labels.iter();
+                labels
+                    .any(|(name, _)| name.starts_with("traefik.http.routers.") && name.ends_with(".service"))
+            };
+            let stays = pair.ours.status() == Some(503)
                 && pair.ours.header("retry-after").is_some()
-                && pair.ours.received.is_empty()
+                && pair.ours.received.is_empty();
+            // Its router may name the service of another container.
+            let leads_on = pair.theirs.status() == Some(404) && pair.ours.status() != Some(404);
+            down.any(|container| stays || leads_on && names_a_service(container))
         },
     },
     Accepted {
@@ -529,7 +541,6 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 .flat_map(|container| &container.labels);
             labels.any(|(name, scheme)| name.ends_with(".server.scheme") && scheme == "gopher")
                 && pair.theirs.status() == Some(500)
-                && pair.ours.status() == Some(404)
         },
     },
     Accepted {

@@ -392,9 +392,12 @@ fn live(rng: &mut Rng, container: &mut Container) {
             .labels
             .push(("traefik.docker.allownonrunning".into(), allowed));
     }
-    // Without a port it never had a route.
-    if !container.is_ready() && container.exposed.is_empty() {
-        container.exposed.push(format!("{}/tcp", PORTS[0]));
+    // Without a port or an address it never had a route.
+    if !container.is_ready() {
+        container.attached = Attached::Usual;
+        if container.exposed.is_empty() {
+            container.exposed.push(format!("{}/tcp", PORTS[0]));
+        }
     }
 }
 

@@ -131,8 +131,8 @@ fn rule(rng: &mut Rng, hosts: &[String], own: &str, overlapping: bool) -> (Strin
     let rule = match rng.u8(..if overlapping { 20 } else { 16 }) {
         0..=9 => format!("Host(`{first}`)"),
         10 => format!("Host(`{}`)", first.to_ascii_uppercase()),
-        11 | 12 => format!("Host(`{first}`) || Host(`{second}`)"),
-        13 => format!("Host(`{first}`) && PathPrefix(`/api`)"),
+        11 | 12 if overlapping => format!("Host(`{first}`) || Host(`{second}`)"),
+        11..=13 => format!("Host(`{first}`) && PathPrefix(`/api`)"),
         14 => return ("PathPrefix(`/`)".to_owned(), false),
         15 => return (format!("HostRegexp(`^[a-c]\\.{own}$`)"), false),
         16 => format!("Host(`*.{own}`)"),
