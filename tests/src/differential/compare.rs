@@ -224,6 +224,7 @@ mod tests {
         ]);
         Outcome {
             answer: Ok(Answered {
+                session: None,
                 status,
                 headers: headers.clone(),
                 body: String::new(),
@@ -234,6 +235,7 @@ mod tests {
                 .map(|port| Received {
                     backend: ([127, 0, 0, 1], port).into(),
                     line: "GET /".into(),
+                    version: 1,
                     headers: headers.clone(),
                     body: String::new(),
                 })
