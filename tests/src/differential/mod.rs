@@ -66,7 +66,11 @@ pub fn show(about: &About, seed: u64, number: u64) -> String {
 /// # Panics
 /// When one of them does not start, or does not take a configuration.
 pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
-    let setting = |case: u64| generate::setting(&plan.about, plan.seed, case / PLACES);
+    let setting = |case: u64| {
+        let mut setting = generate::setting(&plan.about, plan.seed, case / PLACES);
+        setting.certificate = setting.certificate.filter(|_| plan.with != Second::Provider);
+        setting
+    };
     let mut bench = Bench::start(traefik, plan.with, &setting(plan.case.unwrap_or(0))).await;
     let started = Instant::now();
     let mut report = Report {
@@ -80,9 +84,13 @@ pub async fn run(traefik: &std::path::Path, plan: &Plan) -> Report {
             None => next + PLACES,
         };
         bench = bench.with(traefik, plan.with, &setting(next)).await;
-        let cases: Vec<Case> = (next..end)
+        let mut cases: Vec<Case> = (next..end)
             .map(|number| generate::case(&plan.about, plan.seed, number, bench.site.number()))
             .collect();
+        if plan.with == Second::Provider {
+            // A node's document has no private keys: each Traefik has its own certificates.
+            cases.iter_mut().for_each(|case| case.certificates.clear());
+        }
         next = end;
         let outcomes = bench.run(&cases).await;
         for (case, outcomes) in cases.iter().zip(outcomes) {

@@ -64,14 +64,16 @@ fn one(options: &TlsOptions) -> Result<Object, String> {
             "{key} {other:?} is neither VersionTLS12 nor VersionTLS13"
         )),
     };
-    version("minVersion", &options.min_version)?;
+    // As a node itself does with these.
+    let least = match options.min_version.as_deref() {
+        None | Some("" | "VersionTLS10" | "VersionTLS11") => "VersionTLS12",
+        Some(version) => version,
+    };
+    version("minVersion", &Some(least.to_owned()))?;
     version("maxVersion", &options.max_version)?;
     let object = Object::default()
         // The default, written out: an object with nothing in it would be refused.
-        .text(
-            "minVersion",
-            Some(options.min_version.as_deref().unwrap_or("VersionTLS12")),
-        )
+        .text("minVersion", Some(least))
         .text("maxVersion", options.max_version.as_deref())
         .texts("cipherSuites", options.cipher_suites.iter().map(String::as_str))
         .texts(

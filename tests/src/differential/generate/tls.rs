@@ -9,6 +9,7 @@ use super::{Draft, labels};
 use crate::differential::case::{
     Body, Case, Container, Hello, Presented, Request, Setting, Version, entry_point,
 };
+use crate::differential::side::Special;
 use crate::differential::site::{self, BACKENDS, PORTS};
 
 /// Options of all routers without any, and the certificate of names that have none, for a batch.
@@ -62,7 +63,8 @@ pub(super) fn case(rng: &mut Rng, number: u64, site: u8) -> Case {
                 entry_point(draft.case.place(), 1)
             ]);
         }
-        if !chance(rng, 12) {
+        // An entry point with TLS gives it to those without, with the default options.
+        if !chance(rng, 12) || Special::of(draft.case.place()) == Special::Secure {
             router["tls"] = json!({});
             if let Some(name) = &same {
                 router["tls"]["options"] = json!(format!("{name}@file"));

@@ -332,7 +332,7 @@ fn certificates_are_told_only_where_that_is_asked_for() {
     let text = "
 tls:
   certificates: [{certFile: /c.pem, keyFile: /k.pem}]
-  options: {strict: {sniStrict: true}}
+  options: {strict: {sniStrict: true, minVersion: VersionTLS10}}
   stores: {default: {defaultCertificate: {certFile: /d.pem, keyFile: '-----BEGIN PRIVATE KEY-----'}}}
 ";
     let told = |certificates| {
