@@ -312,9 +312,9 @@ fn bad_options_are_found_at_start() {
     };
     assert_eq!(check("Host(`{{ .Name }}`)", " "), Ok(()));
     assert_eq!(
-        check("{{ range .Labels }}{{ end }}", ""),
-        Err("providers.docker.defaultRule: `{{ range .Labels }}{{ end }}`: at character 4: `range` is not supported \
-             in rules; there are pipelines, variables, `if` and `with`"
+        check("{{ define \"x\" }}{{ end }}", ""),
+        Err("providers.docker.defaultRule: `{{ define \"x\" }}{{ end }}`: at character 4: `define` is not supported \
+             in rules; there are pipelines, variables, `if`, `with` and `range`"
             .to_owned())
     );
     assert_eq!(
