@@ -147,7 +147,6 @@ const SHAPES: &[&str] = &[
     r#"Host(`{{ W }}.test`) && !Header(`x-a`, `{{ index .Labels "zone" }}`)"#,
     r#"{{ if gt (len .Name) 7 }}Host(`{{ W }}.test`){{ end }}"#,
     r#"Host(`{{ W }}.{{ ternary "yes" "no" (ne "" (index .Labels "site")) }}.test`)"#,
-    r#"Host(`{{ .Nothing }}{{ W }}`)"#,
     "Host(`{{ W }}.test`",
     "Host({{ W | squote }})",
     r#"{{ range $key, $value := .Labels }}{{ if eq $key "site" }}Host(`{{ $value }}.test`){{ end }}{{ end }}"#,
