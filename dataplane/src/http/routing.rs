@@ -143,11 +143,15 @@ impl App {
         };
         // What the options ask of clients is asked of everybody whom the router serves.
         let misdirected = |router: &Router| {
-            let wanted = generation
+            let wanted = || {
+                generation
+                    .tls
+                    .options_name_of(meta.entry_point, &router.spec.name)
+            };
+            connection
                 .tls
-                .options_name_of(meta.entry_point, &router.spec.name);
-            let made_under = connection.tls.as_ref().map(|tls| &*tls.options);
-            made_under.is_some_and(|options| options != wanted)
+                .as_ref()
+                .is_some_and(|tls| *tls.options != *wanted())
         };
         let outcome = match decide(&generation.table, &meta) {
             Decision::Forward { router, .. }

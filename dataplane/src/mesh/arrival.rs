@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use constellation_table::{TcpRouter, TcpRouterSpec, TcpRule, decide_stream_here};
+use constellation_table::{TcpRouter, decide_stream_here};
 use h2::SendStream;
 use pingora_core::protocols::http::v2::server::HttpSession;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -208,17 +208,9 @@ fn line_to(proxy: &Proxy, service: &str, client: SocketAddr) -> Option<(Arc<TcpR
     if candidates.order.is_empty() {
         return None;
     }
-    let router = TcpRouter::new(TcpRouterSpec {
-        name: NAME.into(),
-        entry_points: vec![ENTRY_POINT],
-        tls: None,
-        rule: Arc::new(TcpRule::parse("HostSNI(`*`)").ok()?),
-        priority: 0,
-        target: service.clone().into(),
-        middlewares: Vec::new(),
-    });
+    let router = tcp::router_to(service, NAME.into(), ENTRY_POINT, None)?;
     let line = tcp::Line::new([(service, candidates)].into_iter());
-    Some((Arc::new(router), (service.clone(), line)))
+    Some((router, (service.clone(), line)))
 }
 
 /// Says that the stream is not taken.

@@ -4,12 +4,11 @@
 //! connection itself or refuses it: nothing ever goes back to the proxy in front.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
-use constellation_table::{TcpRouter, TcpRouterSpec, TcpRule, TcpTls, decide_stream};
+use constellation_table::{TcpTls, decide_stream};
 
-use super::{Decided, Line, Scene, Verdict};
+use super::{Decided, Line, Scene, Verdict, router_to};
 
 /// Where connections to the service go, and that their TLS ends here. `None`: there is no such service, or nobody who could
 /// serve it now.
@@ -21,18 +20,15 @@ pub(super) fn decide(scene: &Scene<'_>, service: &str, client: SocketAddr) -> Op
         return None;
     }
     let entry_point = &scene.entry_point.settings;
-    let router = TcpRouter::new(TcpRouterSpec {
-        name: entry_point.name.clone(),
-        entry_points: vec![entry_point.id],
-        tls: Some(TcpTls::Terminate),
-        rule: Arc::new(TcpRule::parse("HostSNI(`*`)").ok()?),
-        priority: 0,
-        target: service.clone().into(),
-        middlewares: Vec::new(),
-    });
+    let router = router_to(
+        service,
+        entry_point.name.clone(),
+        entry_point.id,
+        Some(TcpTls::Terminate),
+    )?;
     let verdict = Verdict::Forward {
         service: service.clone(),
         line: Line::new([(service, candidates)].into_iter()),
     };
-    Some((Arc::new(router), verdict))
+    Some((router, verdict))
 }

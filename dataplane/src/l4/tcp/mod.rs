@@ -27,8 +27,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use constellation_table::{
-    Choice, ConnectionMeta, ProxyProtocolVersion, Service, Snapshot, TcpDecision, TcpRouter, Transport, Turn,
-    decide_tcp,
+    Choice, ConnectionMeta, EntryPointId, ProxyProtocolVersion, Service, Snapshot, TcpDecision, TcpRouter,
+    TcpRouterSpec, TcpRule, TcpTls, Transport, Turn, decide_tcp,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -134,6 +134,24 @@ type Decided = (Arc<TcpRouter>, Verdict);
 enum Verdict {
     Forward { service: Arc<Service>, line: Line },
     Refused,
+}
+
+/// The router of connections whose service another program or node has decided.
+pub(crate) fn router_to(
+    service: &Arc<Service>,
+    name: Arc<str>,
+    entry_point: EntryPointId,
+    tls: Option<TcpTls>,
+) -> Option<Arc<TcpRouter>> {
+    Some(Arc::new(TcpRouter::new(TcpRouterSpec {
+        name,
+        entry_points: vec![entry_point],
+        tls,
+        rule: Arc::new(TcpRule::parse("HostSNI(`*`)").ok()?),
+        priority: 0,
+        target: service.clone().into(),
+        middlewares: Vec::new(),
+    })))
 }
 
 /// Decides about a connection of an entry point that has TCP routers, or gets connections with the names of their services.
