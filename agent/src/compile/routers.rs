@@ -368,7 +368,6 @@ fn tls_options(
             "tls.options {name:?} applies to host names, and the rule has no Host(...): the default options are \
              used; add Host(...) to the rule"
         ));
-        return Ok(None);
     }
     Ok(options)
 }
@@ -454,8 +453,8 @@ pub(super) fn redirections(statics: &Statics, rules: &mut RuleCache) -> Vec<Arc<
                 name: names::qualify(&format!("{}-to-{}", entry_point.name, redirection.to), INTERNAL),
                 entry_points: vec![id],
                 tls: entry_point.tls.is_some(),
-                // Every request has a path, so this matches all of them.
-                rule: rules.get("PathPrefix(`/`)").ok()?,
+                // Without a host there is nowhere to send a client to.
+                rule: rules.get("HostRegexp(`^.+$`)").ok()?,
                 priority: redirection.priority,
                 action: Action::Redirect(redirection.redirect.clone()),
                 middlewares: None,

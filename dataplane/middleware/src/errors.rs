@@ -70,7 +70,10 @@ impl Errors {
         }
         let url = || {
             let scheme = if seen.tls { "https" } else { "http" };
-            format!("{scheme}://{}{}", target::authority(request), target::of(request))
+            let asked = target::of(request);
+            // A query of nothing is none.
+            let asked = asked.strip_suffix('?').unwrap_or(asked);
+            format!("{scheme}://{}{asked}", target::authority(request))
         };
         Flow::Later(Later::Errors(ErrorPage {
             url: if pages.query.contains("{url}") {

@@ -98,9 +98,11 @@ impl Path {
             }
             rooted(raw.get(at..).unwrap_or_default().to_owned())
         });
+        // Where a slash went that was escaped, it no longer means the same.
+        let raw = raw.filter(|raw| decode(raw).is_ok_and(|meant| meant == decoded));
         Self {
-            decoded,
             raw: raw.filter(|raw| !raw.is_empty()),
+            decoded,
         }
     }
 

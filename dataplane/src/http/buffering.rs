@@ -100,9 +100,7 @@ impl App {
         if session.is_body_empty() || exchange.upgrade != Upgrade::None {
             return Ok(Gathered::Whole);
         }
-        let announced = session.req_header().headers.get(header::CONTENT_LENGTH);
-        let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|announced| announced > most) {
+        if announced(session).is_some_and(|announced| announced > most) {
             return Ok(Gathered::TooLong);
         }
         let body = Body::new(most, self.edge.kept.clone());
@@ -123,6 +121,12 @@ impl App {
         exchange.gathered = Some(body);
         Ok(Gathered::Whole)
     }
+}
+
+/// The length that the client has announced.
+pub(super) fn announced(session: &ServerSession) -> Option<u64> {
+    let length = session.req_header().headers.get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
 }
 
 /// What goes to the client in the place of a response that is longer than a middleware lets pass. Those inside of it see no

@@ -5,7 +5,7 @@
 //! end's or one of our own, is about to go to the client.
 
 use bytes::Bytes;
-use constellation_middleware::{After, Answer, Ask, Chain, Flow, Later, Seen, Transform, Unfit};
+use constellation_middleware::{After, Answer, Ask, Buffers, Chain, Flow, Later, Seen, Transform, Unfit};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Method};
 use pingora_core::protocols::http::ServerSession;
@@ -14,8 +14,9 @@ use pingora_http::ResponseHeader;
 use smallvec::SmallVec;
 
 use super::answer::Own;
-use super::buffering::Held;
+use super::buffering::{Held, announced};
 use super::exchange::Exchange;
+use super::forwarded::Upgrade;
 use super::proxy::App;
 use super::verifying::Crowded;
 
@@ -111,6 +112,16 @@ pub(super) fn unfit_request(unfit: Unfit) -> Box<Error> {
     Error::explain(ErrorType::HTTPStatus(400), unfit.to_string()).into_down()
 }
 
+/// Whether a body is known to be longer than this before it is read.
+fn is_longer(session: &ServerSession, exchange: &Exchange, most: u64) -> bool {
+    let known = match &exchange.gathered {
+        Some(gathered) => Some(gathered.length()),
+        None if exchange.upgrade != Upgrade::None => None,
+        None => announced(session),
+    };
+    known.is_some_and(|length| length > most)
+}
+
 impl App {
     /// Lets the middlewares of the route have their turn at a request. An answer when one of them answers.
     pub(super) async fn enter(
@@ -187,6 +198,10 @@ impl App {
         match ask {
             Ask::Authorize(auth) => self.authorize(auth, session, exchange, seen).await,
             Ask::Buffer(buffers) => {
+                if is_longer(session, exchange, buffers.most_of_request()) {
+                    // What stands inside is not to count it.
+                    return Ok(Flow::Answer(Box::new(Buffers::too_long_request())));
+                }
                 exchange.method = session.req_header().method.clone();
                 // The limits of an outer one hold for what goes through both.
                 let around = exchange.later.len();

@@ -4,6 +4,7 @@
 //! [`HeadScanner`] remembers how far it has looked, so the verdict is the same wherever the bytes were cut.
 
 use constellation_table::host;
+use http::uri::Authority;
 
 use super::refusal::Refusal;
 
@@ -301,6 +302,8 @@ fn request_line(line: &[u8], start: usize) -> Result<RequestLine, Refusal> {
             let name = rest.get(..end).unwrap_or_default();
             let text = std::str::from_utf8(name).map_err(|_| Refusal::Target)?;
             host::canonical(text).map_err(|_| Refusal::Target)?;
+            // The URI type behind us takes no escapes in a host.
+            Authority::try_from(name).map_err(|_| Refusal::Target)?;
             let at = start + method.len() + 1 + scheme;
             Some((at, at + end))
         }

@@ -90,6 +90,12 @@ enum End {
     Cut,
 }
 
+/// Answers what the library behind the wire checks could not read.
+async fn refuse_unread(session: &mut ServerSession) -> Result<()> {
+    let own = Answer::refusal(super::refusal::Refusal::RequestLine).into_own()?;
+    session.write_error_response(own.head, own.body).await
+}
+
 impl App {
     /// Panics, as pingora does, when the system's certificate authorities can't be loaded.
     pub(super) fn new(edge: Arc<Edge>) -> Self {
@@ -154,7 +160,7 @@ impl App {
             Err(error) => {
                 tracing::debug!(%error, "no request");
                 if matches!(error.etype(), ErrorType::InvalidHTTPHeader)
-                    && let Err(error) = session.respond_error(400).await
+                    && let Err(error) = refuse_unread(session).await
                 {
                     tracing::debug!(%error, "the client was gone before the refusal");
                 }

@@ -10,12 +10,13 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::NoServerSessionStorage;
 
 use super::certificate::Certificate;
+use super::choice::TlsRouter;
 use super::index::CertificateIndex;
 use super::options::{Options, OptionsError, OptionsSpec};
 use super::pem::{FileStamp, PemError, PemPart, PemSource};
 use super::self_signed;
 use super::tickets::{BoundTickets, TicketKeys};
-use super::view::{DEFAULT_OPTIONS, HostOptions, RouterOptions, TlsView, UsableOptions};
+use super::view::{DEFAULT_OPTIONS, TlsView, UsableOptions};
 
 /// A certificate chain and its key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,10 +36,8 @@ pub struct TlsSpec {
     pub default_certificate: Option<CertificateSpec>,
     /// Options by qualified name; `default` applies where none is named.
     pub options: BTreeMap<Arc<str>, OptionsSpec>,
-    /// Options of the hosts that routers name.
-    pub hosts: Vec<HostOptions>,
-    /// Options of the routers that have others than the default ones.
-    pub routers: Vec<RouterOptions>,
+    /// The routers behind which TLS ends. Those with the default options matter only where others have some.
+    pub routers: Vec<TlsRouter>,
 }
 
 /// Something that could not be used; the rest works.
@@ -129,7 +128,7 @@ impl TlsContext {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let index = self.index(&mut cache, spec, &mut problems);
         let options = self.options(&mut cache, spec, &index, &mut problems);
-        let view = TlsView::new(index, options, &spec.hosts, &spec.routers, &mut problems);
+        let view = TlsView::new(index, options, &spec.routers, &mut problems);
         (view, problems)
     }
 
@@ -267,9 +266,7 @@ impl TlsContext {
                 known
             }
             Err(error) => {
-                problem(format!(
-                    "{error}; connections to the hosts that need them are refused"
-                ));
+                problem(format!("{error}; the routers that need them are not served"));
                 None
             }
         }

@@ -9,6 +9,7 @@
 
 mod accept;
 mod certificate;
+mod choice;
 mod client_auth;
 mod context;
 mod index;
@@ -29,11 +30,12 @@ use rustls::crypto::CryptoProvider;
 pub(crate) use accept::accept_stream;
 pub use accept::{Accepted, HandshakeError, accept};
 pub use certificate::CertificateInfo;
+pub use choice::TlsRouter;
 pub use client_auth::{ClientAuthError, ClientAuthSpec};
 pub use context::{CertificateSpec, ContextError, TlsContext, TlsProblem, TlsSpec};
 pub use options::{OptionsError, OptionsSpec};
 pub use pem::{PemError, PemPart, PemSource, authorities};
-pub use view::{HostOptions, RouterOptions, TlsRefusal, TlsView};
+pub use view::{TlsRefusal, TlsView};
 
 /// aws-lc-rs. Always passed on explicitly: ring is in the dependency graph too, and rustls can't choose between them.
 pub fn provider() -> Arc<CryptoProvider> {

@@ -7,6 +7,7 @@ use constellation_table::EntryPointId;
 use rustls::ServerConfig;
 
 use super::certificate::CertificateInfo;
+use super::choice::{TlsRouter, choose};
 use super::context::TlsProblem;
 use super::index::CertificateIndex;
 use super::names::NameMap;
@@ -23,28 +24,6 @@ pub struct TlsView {
     hosts: HashMap<EntryPointId, NameMap<Arc<NamedOptions>>>,
     /// Names of options that are not the default ones, by entry point and the router that asks for them.
     routers: HashMap<EntryPointId, HashMap<Arc<str>, Arc<str>>>,
-}
-
-/// The options that a router asks for on the hosts of its rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostOptions {
-    /// The router's entry point.
-    pub entry_point: EntryPointId,
-    /// A host of its rule; `*.` stands for one label.
-    pub host: Arc<str>,
-    /// Qualified name of the options; also `default`, which routers without options have.
-    pub options: Arc<str>,
-}
-
-/// The options that a router asks for, where they are not the default ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouterOptions {
-    /// One of the router's entry points.
-    pub entry_point: EntryPointId,
-    /// Its qualified name.
-    pub router: Arc<str>,
-    /// Qualified name of the options.
-    pub options: Arc<str>,
 }
 
 /// Why a handshake is refused before it starts.
@@ -99,52 +78,46 @@ impl TlsView {
     pub(super) fn new(
         index: Arc<CertificateIndex>,
         options: HashMap<Arc<str>, Option<UsableOptions>>,
-        hosts: &[HostOptions],
-        routers: &[RouterOptions],
+        routers: &[TlsRouter],
         problems: &mut Vec<TlsProblem>,
     ) -> Self {
         let named: HashMap<Arc<str>, Arc<NamedOptions>> = options
             .into_iter()
             .map(|(name, usable)| (Arc::clone(&name), Arc::new(NamedOptions { name, usable })))
             .collect();
-        let default = named.get(DEFAULT_OPTIONS).cloned();
-        let mut by_entry_point: HashMap<EntryPointId, NameMap<Arc<NamedOptions>>> = HashMap::new();
-        for HostOptions {
-            entry_point,
-            host,
-            options,
-        } in hosts
-        {
-            let asked = named.get(options).cloned().unwrap_or_else(|| {
+        let is_usable = |name: &str| named.get(name).is_some_and(|options| options.usable.is_some());
+        let choice = choose(routers, is_usable, problems);
+        let mut hosts: HashMap<EntryPointId, NameMap<Arc<NamedOptions>>> = HashMap::new();
+        for ((entry_point, host), name) in choice.hosts {
+            let options = named.get(name).cloned().unwrap_or_else(|| {
                 problems.push(TlsProblem {
-                    subject: format!("tls options {options}"),
+                    subject: format!("tls options {name}"),
                     message: format!(
                         "not defined, but a router of {host} needs them; connections to it are refused"
                     ),
                 });
                 Arc::new(NamedOptions {
-                    name: Arc::clone(options),
+                    name: name.into(),
                     usable: None,
                 })
             });
-            // Routers that disagree about a host were heard by compile: one answer per host comes in.
-            by_entry_point
-                .entry(*entry_point)
+            hosts
+                .entry(entry_point)
                 .or_default()
-                .entry(host)
-                .or_insert(asked);
+                .entry(&host)
+                .or_insert(options);
         }
         let mut by_router: HashMap<EntryPointId, HashMap<Arc<str>, Arc<str>>> = HashMap::new();
-        for asked in routers {
+        for ((entry_point, router), options) in choice.routers {
             by_router
-                .entry(asked.entry_point)
+                .entry(entry_point)
                 .or_default()
-                .insert(asked.router.clone(), asked.options.clone());
+                .insert(router.clone(), options.clone());
         }
         Self {
             index: Some(index),
-            default,
-            hosts: by_entry_point,
+            default: named.get(DEFAULT_OPTIONS).cloned(),
+            hosts,
             routers: by_router,
         }
     }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use constellation_dataplane::table::{EntryPointId, Scheme, Service, ServiceSpec, Transport};
-use constellation_dataplane::tls::{
-    CertificateSpec, HostOptions, OptionsSpec, PemSource, RouterOptions, TlsContext, TlsSpec,
-};
+use constellation_dataplane::tls::{CertificateSpec, OptionsSpec, PemSource, TlsContext, TlsRouter, TlsSpec};
 use http::{Request, Response};
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -72,22 +70,12 @@ pub(crate) fn node_of(plan: Plan, backend: &Backend, identity: &Identity) -> Nod
             },
         )]
         .into(),
-        hosts: vec![
-            HostOptions {
-                entry_point,
-                host: "a.test".into(),
-                options: "default".into(),
-            },
-            HostOptions {
-                entry_point,
-                host: "b.test".into(),
-                options: "strict@file".into(),
-            },
-        ],
-        routers: vec![RouterOptions {
-            entry_point,
-            router: "r1@test".into(),
-            options: "strict@file".into(),
+        routers: vec![TlsRouter {
+            name: "r1@test".into(),
+            entry_points: vec![entry_point],
+            hosts: vec!["b.test".into()],
+            options: Some("strict@file".into()),
+            of_requests: true,
         }],
         ..TlsSpec::default()
     });

@@ -7,6 +7,7 @@ use constellation_dataplane::settings::Limits;
 use constellation_dataplane::table::{InFlightConn, IpAllowList, Slot, TcpMiddleware, TcpTls};
 use constellation_dataplane::tenure::Tenure;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::support::{Backend, Plan, Stream, exact, exchange, rest, until};
 
@@ -189,8 +190,12 @@ async fn past_the_end_of_a_tenure_nobody_is_taken() {
     open.write_all(b"before").await.unwrap();
     assert_eq!(exact(&mut open, 6).await, b"before");
     tenure.end();
-    let mut late = node.connect().await;
-    let error = rest(&mut late).await.unwrap_err();
+    // The reset may come before the client knows that it is connected.
+    let late = async {
+        let mut late = TcpStream::connect(node.address).await?;
+        rest(&mut late).await
+    };
+    let error = late.await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(
         node.metric("constellation_refused_total{entry_point=\"web\",reason=\"no_lease\"}"),

@@ -36,9 +36,19 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         meant: |pair, part| {
             *part == received_header("accept-encoding")
                 && pair.request.header("accept-encoding").is_none_or(str::is_empty)
-                && received(pair.ours, "accept-encoding")
+                && pair
+                    .theirs
+                    .received
                     .iter()
-                    .all(|line| line.is_empty())
+                    .zip(&pair.ours.received)
+                    .all(|(theirs, ours)| {
+                        let lines =
+                            |one: &Received| one.headers.get("accept-encoding").cloned().unwrap_or_default();
+                        let (mut theirs, ours) = (lines(theirs), lines(ours));
+                        theirs == ours
+                            || theirs.pop().is_some_and(|last| last == "gzip")
+                                && (theirs == ours || ours.iter().all(String::is_empty))
+                    })
         },
     },
     Accepted {
@@ -61,8 +71,17 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 let port = authority.rsplit_once(':')?.1;
                 Some(!port.is_empty() && port.parse::<u16>().is_err())
             };
+            let target = &pair.request.target;
+            let no_url = || {
+                let schemes = ["http://", "https://"];
+                let path = target.starts_with('/') || target == "*";
+                let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:".contains(&byte);
+                let authority = schemes.iter().find_map(|scheme| target.strip_prefix(scheme));
+                let authority = authority.and_then(|rest| rest.split(['/', '?']).next());
+                !path && authority.is_none_or(|authority| !authority.bytes().all(name))
+            };
             refused(pair, "malformed Host header")
-                || refused(pair, "malformed request target") && port().unwrap_or_default()
+                || refused(pair, "malformed request target") && (no_url() || port().unwrap_or_default())
         },
     },
     Accepted {
@@ -200,6 +219,25 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "path without a slash",
         line: "a path that `replacePath` or `replacePathRegex` makes without",
         meant: |pair, part| {
+            // The host that it makes has no port any more that could be taken off, or is none at all.
+            let joined = || {
+                let place = pair.theirs.header("location").unwrap_or_default();
+                let host = place.split_once("://").map_or("", |(_, rest)| rest);
+                let asked = pair
+                    .request
+                    .header("host")
+                    .unwrap_or_default()
+                    .to_ascii_lowercase();
+                let name = asked.split_once(':').map_or(&*asked, |(name, _)| name);
+                let behind = host.strip_prefix(name).unwrap_or(host);
+                pair.theirs.status() == Some(502) || !behind.starts_with(['/', ':'])
+            };
+            if pair.case.subject.contains("replacePath")
+                && pair.case.subject.contains("redirect")
+                && pair.ours.header("location").is_some()
+            {
+                return joined();
+            }
             let rooted = |outcome: &Outcome| {
                 let lines = outcome.received.iter().map(|one| {
                     let (method, target) = one.line.split_once(' ').unwrap_or_default();
@@ -372,11 +410,15 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "too long and refused",
         line: "`buffering` refuses a request that is too long before",
         meant: |pair, _| {
+            let chunked = |request: &Request| matches!(request.body, Body::Chunked(_));
+            let counted = pair.case.subject.contains("rateLimit") && pair.case.requests.iter().any(chunked);
+            let refused = pair.theirs.status() == Some(413) && chunked(pair.request);
             pair.case.subject.contains("buffering")
-                && pair.theirs.status() == Some(413)
-                && pair.request.body != Body::None
                 && pair.ours.received.is_empty()
-                && pair.ours.status().is_some_and(|status| status != 413)
+                && match pair.ours.status() {
+                    Some(429) => refused || counted,
+                    status => refused && status.is_some_and(|status| status != 413),
+                }
         },
     },
     Accepted {
@@ -394,7 +436,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "type in vain",
         line: "`contentType` has no effect inside of",
         meant: |pair, part| {
-            let around = ["errors", "retry", "buffering"];
+            let around = ["errors", "retry", "buffering", "grpcWeb"];
             *part == Part::Header("content-type".into())
                 && pair.case.subject.contains("contentType")
                 && around.iter().any(|kind| pair.case.subject.contains(kind))
@@ -453,8 +495,10 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 Part::Header(name) => ["content-length", "transfer-encoding"].contains(&&**name),
                 _ => false,
             };
-            let chunked = pair.theirs.header("transfer-encoding") == Some("chunked");
-            pair.case.subject.contains("grpcWeb") && chunked && changed
+            let open = pair.theirs.header("transfer-encoding") == Some("chunked")
+                // It gives it a length again.
+                || pair.case.subject.contains("buffering");
+            pair.case.subject.contains("grpcWeb") && open && changed
         },
     },
     Accepted {
@@ -602,20 +646,11 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "unknown tls.options",
         line: "a name whose router has unknown `tls.options` gets no TLS handshake",
         meant: |pair, _| {
-            let file = pair
-                .case
-                .http
-                .get("routers")
-                .and_then(|routers| routers.as_object());
-            let mut file = file.into_iter().flatten();
-            let mut labels = pair
-                .case
-                .containers
-                .iter()
-                .flat_map(|container| &container.labels);
-            let missing = file.any(|(_, router)| router["tls"]["options"] == "missing")
-                || labels.any(|(name, value)| name.ends_with(".tls.options") && value == "missing");
-            missing && pair.theirs.answer.is_err() && pair.ours.answer.is_ok()
+            let missing = asking(pair.case).iter().any(|(_, options)| options == "missing");
+            let none = pair.theirs.answer.is_err() && pair.ours.answer.is_ok();
+            // The options of the others hold.
+            let strict = pair.ours.answer.is_err() || pair.ours.status() == Some(421);
+            missing && (none || strict && pair.theirs.answer.is_ok())
         },
     },
     Accepted {
@@ -631,7 +666,159 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                     || clients["clientAuthType"] == "Whoever"
                     || verifies && clients["caFiles"].is_null()
             };
-            pair.case.options.values().any(unusable) && pair.theirs.status() != Some(421)
+            // Here Traefik makes options that nobody can meet.
+            let empty = |options: &serde_json::Value| {
+                options["minVersion"] == "VersionTLS13"
+                    && options["maxVersion"]
+                        .as_str()
+                        .is_some_and(|most| most != "VersionTLS13")
+            };
+            let host = pair.request.header("host").unwrap_or_default();
+            let hello = pair.request.tls.as_ref();
+            let names = [
+                host.split(':').next().unwrap_or_default(),
+                hello.map_or("", |hello| &hello.name),
+            ]
+            .map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+            let covers = |rule: &str| {
+                let rule = rule.to_ascii_lowercase();
+                names.iter().any(|name| {
+                    let above = name.split_once('.').map_or("", |(_, above)| above);
+                    let forms = [format!("`{name}`"), format!("`{name}.`"), format!("`*.{above}`")];
+                    forms.iter().any(|form| rule.contains(form))
+                })
+            };
+            let turned_away = pair.ours.status() == Some(421);
+            asking(pair.case).iter().any(|(rule, options)| {
+                let options = options
+                    .strip_suffix("@file")
+                    .and_then(|name| pair.case.options.get(name));
+                options.is_some_and(|options| {
+                    let broken = unusable(options) && (turned_away || pair.ours.answer.is_err());
+                    (turned_away || covers(rule)) && (broken || empty(options))
+                })
+            })
+        },
+    },
+    Accepted {
+        name: "first line of vary",
+        line: "`headers.addVaryHeader` keeps only the first line of `Vary`",
+        meant: |pair, part| {
+            let lines = |outcome: &Outcome| {
+                let answer = outcome.answer.as_ref().ok();
+                let lines = answer.and_then(|answer| answer.headers.get("vary"));
+                lines.cloned().unwrap_or_default().join(",")
+            };
+            *part == Part::Header("vary".into())
+                && pair
+                    .case
+                    .to_string()
+                    .to_ascii_lowercase()
+                    .contains("addvaryheader")
+                && lines(pair.ours).len() > lines(pair.theirs).len()
+        },
+    },
+    Accepted {
+        name: "first line for gzip",
+        line: "`compress` reads the first line of `Accept-Encoding` for gzip",
+        meant: |pair, part| {
+            let changed = [
+                "content-encoding",
+                "content-length",
+                "transfer-encoding",
+                "vary",
+                "content-type",
+            ];
+            let lines = pair.request.headers.iter();
+            let mut lines = lines.filter(|(name, _)| name.eq_ignore_ascii_case("accept-encoding"));
+            pair.case.subject.contains("compress")
+                && lines.next().is_some_and(|(_, line)| !line.contains("gzip"))
+                && lines.any(|(_, line)| line.contains("gzip"))
+                && pair.ours.header("content-encoding") == Some("gzip")
+                && pair.theirs.header("content-encoding").is_none()
+                && matches!(part, Part::Header(name) if changed.contains(&&**name))
+        },
+    },
+    Accepted {
+        name: "asked once",
+        line: "`retry` runs the middlewares inside of it again with each attempt",
+        meant: |pair, part| {
+            let auth = |outcome: &Outcome| {
+                let asked = outcome.received.iter().filter(|one| one.line.contains("/auth"));
+                asked.count()
+            };
+            pair.case.subject.contains("retry")
+                && pair.case.subject.contains("forwardAuth")
+                && *part == Part::Backends
+                && auth(pair.ours) == 1
+                && auth(pair.theirs) > 1
+        },
+    },
+    Accepted {
+        name: "length before compressing",
+        line: "`buffering.maxResponseBodyBytes` counts what a `compress` inside of it",
+        meant: |pair, _| {
+            pair.case.subject.contains("buffering")
+                && pair.case.subject.contains("compress")
+                && pair.ours.status() == Some(500)
+                && pair.theirs.header("content-encoding").is_some()
+                && !pair.ours.received.is_empty()
+        },
+    },
+    Accepted {
+        name: "short and compressed",
+        line: "`compress` inside of `buffering` compresses a response in chunks although it is shorter",
+        meant: |pair, part| {
+            let changed = [
+                "content-encoding",
+                "content-length",
+                "transfer-encoding",
+                "content-type",
+                "accept-ranges",
+            ];
+            pair.case.subject.contains("buffering")
+                && pair.case.subject.contains("compress")
+                && pair.theirs.header("content-encoding").is_some()
+                && pair.ours.header("content-encoding").is_none()
+                && pair
+                    .ours
+                    .answer
+                    .as_ref()
+                    .is_ok_and(|answer| answer.body.len() < 1024)
+                && matches!(part, Part::Header(name) if changed.contains(&&**name))
+        },
+    },
+    Accepted {
+        name: "url of a page",
+        line: "`{url}` of `errors.query` has the path as the middlewares inside have changed it",
+        meant: |pair, part| {
+            let changing = ["Prefix", "replacePath"];
+            let page = |outcome: &Outcome| outcome.received.last().map(|one| one.line.clone());
+            let is_page =
+                |line: &Option<String>| line.as_ref().is_some_and(|line| line.contains("/err?u=http"));
+            let pages = [page(pair.theirs), page(pair.ours)];
+            *part == Part::Line
+                && pair.case.subject.contains("errors")
+                && changing.iter().any(|kind| pair.case.subject.contains(kind))
+                && pages.iter().all(is_page)
+                && pages[0] != pages[1]
+        },
+    },
+    Accepted {
+        name: "port for both",
+        line: "`useBindPortIP` takes by chance what is published for TCP or for UDP",
+        meant: |pair, part| {
+            let both = |container: &Container| {
+                let mut ports = container.bound.iter().map(|(port, ..)| port);
+                ports.any(|port| {
+                    let other = match port.split_once('/') {
+                        Some((number, "tcp")) => format!("{number}/udp"),
+                        _ => return false,
+                    };
+                    container.bound.iter().any(|(port, ..)| *port == other)
+                })
+            };
+            *part == Part::Backends && pair.case.containers.iter().any(both)
         },
     },
     Accepted {
@@ -643,6 +830,28 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
 ];
+
+/// The rules of the routers that ask for TLS options, with these.
+fn asking(case: &Case) -> Vec<(String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let file = case.http.get("routers").and_then(|routers| routers.as_object());
+    let file = file
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, router)| text(&router["rule"]).zip(text(&router["tls"]["options"])));
+    let labels = case.containers.iter().flat_map(|container| {
+        let value = |wanted: &str| {
+            let mut labels = container.labels.iter();
+            labels.find_map(|(name, value)| (name.eq_ignore_ascii_case(wanted)).then(|| value.clone()))
+        };
+        container.labels.iter().filter_map(move |(name, options)| {
+            let name = name.to_ascii_lowercase();
+            let router = name.strip_suffix(".tls.options")?;
+            Some((value(&format!("{router}.rule"))?, options.clone()))
+        })
+    });
+    file.chain(labels).collect()
+}
 
 /// What TLS came to at one of them.
 fn session(outcome: &Outcome) -> Option<&Session> {

@@ -22,6 +22,8 @@ const FIRST_PORT: u16 = 20_000;
 /// The entry point by which the harness sees that a configuration has arrived.
 pub(super) const MARKER: &str = "marker";
 const MARKER_PORT: u16 = FIRST_PORT - 1;
+/// The priority of the redirection of an entry point that has one.
+pub(super) const REDIRECTION: i64 = 10;
 /// Where a node has its document; the port after it is for what only other nodes have.
 const DOCUMENT_PORT: u16 = FIRST_PORT - 3;
 
@@ -290,7 +292,7 @@ fn entry_points(site: &Site, address: Ipv4Addr) -> Map<String, Value> {
                     entry["forwardedHeaders"] = json!({ "trustedIPs": [site.client(1)] });
                 }
                 (Special::Redirecting, 0) => {
-                    let to = json!({ "to": entry_point(place, 1), "priority": 10 });
+                    let to = json!({ "to": entry_point(place, 1), "priority": REDIRECTION });
                     entry["http"] = json!({ "redirections": { "entryPoint": to } });
                 }
                 _ => {}

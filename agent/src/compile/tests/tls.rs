@@ -22,22 +22,19 @@ fn tls_options_apply_to_the_hosts_of_their_routers() {
         "stores": {"default": {"defaultCertificate": {"certFile": "/d.pem", "keyFile": "/e.pem"}}, "other": {}},
     });
     let compiled = compiler().compile(&[reading("file", document)], 1);
-    let hosts: Vec<(&str, &str)> = compiled
-        .tls
-        .hosts
-        .iter()
-        .map(|h| (&*h.host, &*h.options))
-        .collect();
-    assert_eq!(hosts, [("strict.test", "strict@file")]);
+    let expected = [
+        ("conflict-a@file", "conflict.test", Some("strict@file")),
+        ("conflict-b@file", "conflict.test", None),
+        ("default@file", "default.test", None),
+        ("hostless@file", "", Some("strict@file")),
+        ("strict@file", "strict.test", Some("strict@file")),
+    ];
+    assert_eq!(asked(&compiled), expected);
     let options: Vec<&str> = compiled.tls.options.keys().map(AsRef::as_ref).collect();
     assert_eq!(options, ["default", "strict@file"]);
     assert_eq!(compiled.tls.certificates.len(), 1);
     assert!(compiled.tls.default_certificate.is_some());
     for (subject, words) in [
-        (
-            "host conflict.test",
-            "conflict-a@file: strict@file, conflict-b@file: default",
-        ),
         ("router hostless@file", "the rule has no Host(...)"),
         ("tls.stores other@file", "only the store \"default\""),
     ] {
@@ -47,32 +44,29 @@ fn tls_options_apply_to_the_hosts_of_their_routers() {
             .any(|p| p.subject == subject && p.message.contains(words));
         assert!(found, "{subject}: {:?}", compiled.problems);
     }
-    assert_eq!(compiled.problems.len(), 3, "{:?}", compiled.problems);
+    assert_eq!(compiled.problems.len(), 2, "{:?}", compiled.problems);
 }
 
-/// A connection's options follow from its server name; what a router asks for holds for whatever it takes.
-#[test]
-fn tls_options_apply_to_wildcard_hosts_and_to_their_routers() {
-    let on = |rule: &str, tls: Value, entry: &str| json!({"rule": rule, "service": "s", "tls": tls, "entryPoints": [entry]});
-    let strict = json!({"options": "strict"});
-    let mut document = document(&[
-        ("all", on("Host(`*.a.test`)", strict.clone(), "websecure")),
-        ("one", on("Host(`b.a.test`)", json!({}), "websecure")),
-        (
-            "half",
-            on("Host(`c.test`) || Host(`d.test`)", strict, "websecure"),
-        ),
-        ("other", on("Host(`d.test`)", json!({}), "websecure")),
-    ]);
-    document["tls"] = json!({"options": {"strict": {"sniStrict": true}, "open": {"alpnProtocols": []}}});
-    let compiled = compiler().compile(&[reading("file", document)], 1);
-    let hosts = compiled.tls.hosts.iter();
-    let hosts: Vec<(&str, &str)> = hosts.map(|h| (&*h.host, &*h.options)).collect();
-    let expected = [("*.a.test", "strict@file"), ("b.a.test", "default")];
-    assert_eq!(hosts, expected);
+/// Routers that ask for TLS options, and those beside them: name, first host, options.
+fn asked(compiled: &Compiled) -> Vec<(&str, &str, Option<&str>)> {
     let routers = compiled.tls.routers.iter();
-    let routers: Vec<(&str, &str)> = routers.map(|r| (&*r.router, &*r.options)).collect();
-    assert_eq!(routers, [("all@file", "strict@file")]);
+    let mut all: Vec<_> = routers
+        .map(|router| {
+            (
+                &*router.name,
+                router.hosts.first().map_or("", AsRef::as_ref),
+                router.options.as_deref(),
+            )
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn an_empty_list_of_protocols_is_none() {
+    let document = json!({"tls": {"options": {"open": {"alpnProtocols": []}}}});
+    let compiled = compiler().compile(&[reading("file", document)], 1);
     assert_eq!(compiled.tls.options["open@file"].alpn_protocols, None);
 }
 

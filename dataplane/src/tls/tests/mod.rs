@@ -311,11 +311,13 @@ fn options(named: &[(&str, OptionsSpec)]) -> BTreeMap<Arc<str>, OptionsSpec> {
         .collect()
 }
 
-fn host(host: &str, options: &str) -> HostOptions {
-    HostOptions {
-        entry_point: WEB,
-        host: host.into(),
-        options: options.into(),
+fn router_of(host: &str, options: &str) -> TlsRouter {
+    TlsRouter {
+        name: format!("{host}@test").into(),
+        entry_points: vec![WEB],
+        hosts: vec![host.into()],
+        options: Some(options.into()),
+        of_requests: true,
     }
 }
 

@@ -142,9 +142,9 @@ async fn options_belong_to_the_hosts_of_an_entry_point() {
     let authority = Authority::new();
     let spec = TlsSpec {
         options: options(&[("mtls@file", client_auth("", Some(&authority)))]),
-        hosts: vec![
-            host("secure.test", "mtls@file"),
-            host("*.secure.test", "mtls@file"),
+        routers: vec![
+            router_of("secure.test", "mtls@file"),
+            router_of("*.secure.test", "mtls@file"),
         ],
         ..TlsSpec::default()
     };

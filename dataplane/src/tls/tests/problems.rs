@@ -14,7 +14,10 @@ async fn options_that_cannot_be_used_refuse_their_hosts_instead_of_opening_them(
     };
     let spec = TlsSpec {
         options: options(&[("mtls@file", broken)]),
-        hosts: vec![host("a.test", "mtls@file"), host("b.test", "other@file")],
+        routers: vec![
+            router_of("a.test", "mtls@file"),
+            router_of("b.test", "other@file"),
+        ],
         ..TlsSpec::default()
     };
     let (view, problems) = context.build(&spec);
@@ -36,8 +39,8 @@ async fn options_that_cannot_be_used_refuse_their_hosts_instead_of_opening_them(
         texts,
         [
             "tls options mtls@file: clientAuth: caFiles: CA file /nonexistent/ca.pem: cannot be read: No such file or \
-         directory (os error 2); correct the path or the file's permissions; connections to the hosts that need them \
-         are refused",
+         directory (os error 2); correct the path or the file's permissions; the routers that need them are not \
+             served",
             "tls options other@file: not defined, but a router of b.test needs them; connections to it are refused",
         ]
     );
@@ -212,7 +215,7 @@ fn words_that_mean_nothing_are_explained() {
     for (change, usable, expected) in cases {
         let spec = TlsSpec {
             options: options(&[("x@file", options_spec(change))]),
-            hosts: vec![host("a.test", "x@file")],
+            routers: vec![router_of("a.test", "x@file")],
             ..TlsSpec::default()
         };
         let (view, problems) = context.build(&spec);

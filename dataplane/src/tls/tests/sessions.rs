@@ -42,7 +42,7 @@ async fn a_ticket_does_not_open_other_options() {
     let authority = Authority::new();
     let open = TlsSpec {
         options: options(&[("open@file", OptionsSpec::default())]),
-        hosts: vec![host("a.test", "open@file")],
+        routers: vec![router_of("a.test", "open@file")],
         ..TlsSpec::default()
     };
     let server = Server::new(&open);
@@ -52,7 +52,7 @@ async fn a_ticket_does_not_open_other_options() {
         server.meet(&client, "a.test").await.seen();
         let closed = TlsSpec {
             options: options(&[("mtls@file", client_auth("", Some(&authority)))]),
-            hosts: vec![host("a.test", "mtls@file")],
+            routers: vec![router_of("a.test", "mtls@file")],
             ..TlsSpec::default()
         };
         assert_eq!(server.publish(&closed), []);

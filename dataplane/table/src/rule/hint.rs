@@ -162,7 +162,11 @@ pub(super) fn braces(instead: &str, argument: &Argument) -> Result<(), RuleError
         let escape = [r"\p", r"\P", r"\x"]
             .iter()
             .any(|escape| before.ends_with(escape));
-        !escape && inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let after = inner.trim_start_matches(name);
+        !escape
+            && inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && (after.starts_with('}') || after.starts_with(':') && after.contains('}'))
     });
     match named {
         None => Ok(()),

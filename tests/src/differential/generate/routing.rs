@@ -9,7 +9,7 @@ use super::rule::{self, Maker, Node};
 use super::vocabulary::{chance, pick};
 use super::{Draft, requests, services};
 use crate::differential::case::{Case, Container, Hello, entry_point};
-use crate::differential::side::Special;
+use crate::differential::side::{REDIRECTION, Special};
 use crate::differential::site::{self, BACKENDS, PORTS};
 
 /// A router before it is written down.
@@ -98,9 +98,9 @@ fn router(rng: &mut Rng, draft: &Draft, index: usize, rule: String) -> Router {
     }
 }
 
-/// Equal priorities are decided by chance in Traefik, so that each gets a length of its own.
+/// Equal priorities are decided by chance in Traefik, so that each gets one of its own.
 fn part(rng: &mut Rng, routers: &mut [Router]) {
-    let mut used = BTreeSet::new();
+    let mut used = BTreeSet::from([REDIRECTION]);
     for router in routers {
         loop {
             let priority = router
