@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::accepted::ACCEPTED;
+use super::accepted;
 use super::case::{Case, Request, Setting};
 use super::compare::{Outcome, Part};
 
@@ -78,9 +78,8 @@ impl fmt::Display for Report {
             .collect();
         writeln!(f, "statuses: {}", statuses.join(", "))?;
         writeln!(f, "accepted differences, in docs/traefik-compatibility.md:")?;
-        for (accepted, count) in ACCEPTED
-            .iter()
-            .filter_map(|accepted| Some((accepted, self.accepted.get(accepted.name)?)))
+        for (accepted, count) in
+            accepted::all().filter_map(|accepted| Some((accepted, self.accepted.get(accepted.name)?)))
         {
             writeln!(f, "{count:>8}  {}: | {} ...", accepted.name, accepted.line)?;
         }
