@@ -45,7 +45,10 @@ pub(super) const ACCEPTED: &[Accepted] = &[
             // The harness asks again when a connection that was used before breaks.
             let broken = match &pair.theirs.answer {
                 Err(_) => [Part::Answer, Part::Backends].contains(part),
-                Ok(answer) => answer.status == 500 && pair.case.subject.contains("buffering"),
+                Ok(answer) => {
+                    let held = ["buffering", "compress"];
+                    answer.status == 500 && held.iter().any(|kind| pair.case.subject.contains(kind))
+                }
             };
             broken
                 && pair.request.header("accept-encoding").is_none_or(str::is_empty)
@@ -68,7 +71,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
     },
     Accepted {
         name: "too long and refused",
-        line: "`buffering` refuses a request that is too long before",
+        line: "`buffering` refuses a request in chunks that is too long before",
         meant: |pair, _| {
             let chunked = |request: &Request| matches!(request.body, Body::Chunked(_));
             let counted = pair.case.subject.contains("rateLimit") && pair.case.requests.iter().any(chunked);
@@ -90,6 +93,21 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 && both(pair, 500)
                 && *part == Part::Backends
                 && pair.ours.received.len() == 1
+        },
+    },
+    Accepted {
+        name: "too long and asked",
+        line: "`buffering.retryExpression` is not asked about a response that is too long",
+        meant: |pair, part| {
+            pair.case.subject.contains("buffering")
+                && pair
+                    .case
+                    .to_string()
+                    .to_ascii_lowercase()
+                    .contains("retryexpression")
+                && both(pair, 500)
+                && *part == Part::Backends
+                && pair.theirs.received.len() == 1
         },
     },
     Accepted {

@@ -44,12 +44,13 @@ pub(super) const ACCEPTED: &[Accepted] = &[
     Accepted {
         name: "unknown tls.options",
         line: "a name whose router has unknown `tls.options` gets no TLS handshake",
-        meant: |pair, _| {
+        meant: |pair, part| {
             let missing = asking(pair.case).iter().any(|(_, options)| options == "missing");
             let none = pair.theirs.answer.is_err() && pair.ours.answer.is_ok();
             // The options of the others hold.
             let strict = pair.ours.answer.is_err() || pair.ours.status() == Some(421);
-            missing && (none || strict && pair.theirs.answer.is_ok())
+            let agreed = [Part::Protocol, Part::Version].contains(part);
+            missing && (none || strict && pair.theirs.answer.is_ok() || agreed)
         },
     },
     Accepted {

@@ -11,21 +11,25 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "accept-encoding",
         line: "`Accept-Encoding: gzip` is added when the client sent none",
         meant: |pair, part| {
+            let added = |(theirs, ours): (&Received, &Received)| {
+                let lines = |one: &Received| one.headers.get("accept-encoding").cloned().unwrap_or_default();
+                let (theirs, ours) = (lines(theirs), lines(ours));
+                let none = ours.first().is_none_or(String::is_empty);
+                let with = [&*ours, &["gzip".to_owned()]].concat();
+                theirs == ours || none && (theirs == with || theirs == ["gzip"])
+            };
             *part == received_header("accept-encoding")
-                && pair.request.header("accept-encoding").is_none_or(str::is_empty)
-                && pair
-                    .theirs
-                    .received
-                    .iter()
-                    .zip(&pair.ours.received)
-                    .all(|(theirs, ours)| {
-                        let lines =
-                            |one: &Received| one.headers.get("accept-encoding").cloned().unwrap_or_default();
-                        let (mut theirs, ours) = (lines(theirs), lines(ours));
-                        theirs == ours
-                            || theirs.pop().is_some_and(|last| last == "gzip")
-                                && (theirs == ours || ours.iter().all(String::is_empty))
-                    })
+                && pair.theirs.received.iter().zip(&pair.ours.received).all(added)
+        },
+    },
+    Accepted {
+        name: "needless escapes",
+        line: "escapes in a path that has characters which must be escaped are decoded",
+        meant: |pair, part| {
+            let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/".contains(&byte);
+            let path = pair.request.target.split('?').next().unwrap_or_default();
+            let plain = |outcome: &Outcome| outcome.received.first().map(|one| decoded(&one.line));
+            *part == Part::Line && !path.bytes().all(fit) && plain(pair.theirs) == plain(pair.ours)
         },
     },
     Accepted {
@@ -237,3 +241,17 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
 ];
+
+/// Without the escapes of ASCII.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut all = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
+        match code.filter(u8::is_ascii) {
+            Some(byte) => all.extend([char::from(byte).to_string().as_str(), &part[2..]]),
+            None => all.extend(["%", part]),
+        }
+    }
+    all
+}
