@@ -28,7 +28,7 @@ static KINDS: LazyLock<Vec<Middleware>> = LazyLock::new(|| {
         ..HeadersOptions::default()
     };
     let kinds = [
-        Kind::StripPrefix(StripPrefix::new(&texts(&["/a", "/b c", "/é"]))),
+        Kind::StripPrefix(StripPrefix::new(&texts(&["/a", "/b c", "/é"]), true)),
         Kind::StripPrefixRegex(StripPrefixRegex::new(&texts(&["^/[a-z]+/?", "/."])).expect("a pattern")),
         Kind::ReplacePathRegex(ReplacePathRegex::new("^/(.*?)/(.*)", "$2/$1").expect("a pattern")),
         Kind::AddPrefix(AddPrefix::new("/p q").expect("a prefix")),

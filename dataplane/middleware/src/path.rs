@@ -106,6 +106,13 @@ impl Path {
         }
     }
 
+    /// Makes nothing `/`.
+    pub(crate) fn root(&mut self) {
+        if self.decoded.is_empty() {
+            self.decoded.push(b'/');
+        }
+    }
+
     /// Whether a decoded path can mean no other one: no empty segments, no dots to resolve.
     pub(crate) fn is_clean(&self) -> bool {
         is_clean(&self.decoded)

@@ -11,13 +11,16 @@ use crate::{Flow, Unfit};
 #[derive(Debug)]
 pub struct StripPrefix {
     prefixes: Box<[Box<str>]>,
+    force_slash: bool,
 }
 
 impl StripPrefix {
-    /// The prefixes, without escapes; the first one that fits counts, not the longest.
-    pub fn new(prefixes: &[String]) -> Self {
+    /// The prefixes, without escapes; the first one that fits counts, not the longest. `force_slash`: where nothing is left,
+    /// the path is `/` for the middlewares after this one, too.
+    pub fn new(prefixes: &[String], force_slash: bool) -> Self {
         Self {
             prefixes: prefixes.iter().map(|prefix| prefix.as_str().into()).collect(),
+            force_slash,
         }
     }
 
@@ -25,7 +28,7 @@ impl StripPrefix {
         let path = Path::of(request)?;
         let mut prefixes = self.prefixes.iter();
         match prefixes.find(|prefix| path.decoded().starts_with(prefix.as_bytes())) {
-            Some(prefix) => strip(request, &path, prefix),
+            Some(prefix) => strip(request, &path, prefix, self.force_slash),
             None => Ok(Flow::Next),
         }
     }
@@ -51,7 +54,7 @@ impl StripPrefixRegex {
         for pattern in &self.patterns {
             match pattern.find(&text) {
                 Some(prefix) if !prefix.is_empty() && path.decoded().starts_with(prefix.as_bytes()) => {
-                    return strip(request, &path, prefix);
+                    return strip(request, &path, prefix, false);
                 }
                 _ => {}
             }
@@ -60,8 +63,16 @@ impl StripPrefixRegex {
     }
 }
 
-fn strip(request: &mut RequestHeader, path: &Path, prefix: &str) -> Result<Flow<'static>, Unfit> {
-    let left = path.stripped(prefix.len());
+fn strip(
+    request: &mut RequestHeader,
+    path: &Path,
+    prefix: &str,
+    force_slash: bool,
+) -> Result<Flow<'static>, Unfit> {
+    let mut left = path.stripped(prefix.len());
+    if force_slash {
+        left.root();
+    }
     if !left.is_clean() {
         return Ok(refused());
     }
@@ -117,7 +128,7 @@ mod tests {
             ("/foo%2F%2Fx", None),
         ];
         for (target, expected) in cases {
-            let middleware = StripPrefix::new(&prefixes);
+            let middleware = StripPrefix::new(&prefixes, false);
             let got = after(target, |request| middleware.enter(request));
             let expected = expected.map(|(target, prefix)| {
                 (
@@ -132,7 +143,9 @@ mod tests {
     #[test]
     fn a_path_that_another_middleware_has_made_is_stripped_as_it_is() {
         let strip = |request: &mut RequestHeader, prefix: &str| {
-            StripPrefix::new(&[prefix.to_owned()]).enter(request).unwrap();
+            StripPrefix::new(&[prefix.to_owned()], false)
+                .enter(request)
+                .unwrap();
             String::from_utf8_lossy(request.raw_path()).into_owned()
         };
         let mut request = RequestHeader::build("GET", b"/api%2Fv1?q", None).unwrap();

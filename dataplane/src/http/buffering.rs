@@ -39,17 +39,20 @@ impl Held {
     /// With another one inside: the tighter limits hold.
     pub(super) fn and(&self, inner: &Buffers, around: usize) -> Self {
         let both = self.buffers.and(inner);
-        let outer = &self.buffers;
-        let at = |same: bool, outer: usize| if same { outer } else { around };
+        // A request meets the outer one first, a response the inner one.
+        let outer_refuses = both.most_of_request() == self.buffers.most_of_request();
+        let inner_refuses = both.most_of_response() == inner.most_of_response();
         Self {
-            around_request: at(
-                both.most_of_request() == outer.most_of_request(),
-                self.around_request,
-            ),
-            around_response: at(
-                both.most_of_response() == outer.most_of_response(),
-                self.around_response,
-            ),
+            around_request: if outer_refuses {
+                self.around_request
+            } else {
+                around
+            },
+            around_response: if inner_refuses {
+                around
+            } else {
+                self.around_response
+            },
             buffers: Arc::new(both),
         }
     }

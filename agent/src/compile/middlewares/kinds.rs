@@ -32,7 +32,7 @@ impl Input<'_> {
                 ));
             }
         }
-        if let Some(kind) = paths::build(definition, self.warnings)
+        if let Some(kind) = paths::build(definition)
             .or_else(|| content::build(definition, self.service, self.warnings))
             .or_else(|| attempts::build(definition, self.warnings))
             .or_else(|| access::build(self.name, definition, self.warnings))

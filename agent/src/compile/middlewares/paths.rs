@@ -7,10 +7,7 @@ use constellation_middleware::{
 };
 
 /// Builds one of these; `None` when it is another kind.
-pub(super) fn build(
-    definition: &dynamic::Middleware,
-    warnings: &mut Vec<String>,
-) -> Option<Result<Kind, String>> {
+pub(super) fn build(definition: &dynamic::Middleware) -> Option<Result<Kind, String>> {
     if let Some(options) = &definition.add_prefix {
         return Some(AddPrefix::new(&options.prefix).map(Kind::AddPrefix));
     }
@@ -30,10 +27,11 @@ pub(super) fn build(
         return Some(kind.map(Kind::ReplacePathRegex));
     }
     if let Some(options) = &definition.strip_prefix {
-        if options.force_slash == Some(false) {
-            warnings.push("forceSlash has no effect: a path begins with / in any case".to_owned());
-        }
-        return Some(Ok(Kind::StripPrefix(StripPrefix::new(&options.prefixes))));
+        let force_slash = options.force_slash.unwrap_or(false);
+        return Some(Ok(Kind::StripPrefix(StripPrefix::new(
+            &options.prefixes,
+            force_slash,
+        ))));
     }
     if let Some(options) = &definition.strip_prefix_regex {
         return Some(StripPrefixRegex::new(&options.regex).map(Kind::StripPrefixRegex));

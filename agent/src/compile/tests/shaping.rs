@@ -143,10 +143,6 @@ fn what_has_no_effect_is_said() {
             "Connection",
         ),
         (json!({"retry": {"attempts": 99}}), "at most 16"),
-        (
-            json!({"stripPrefix": {"prefixes": ["/a"], "forceSlash": false}}),
-            "forceSlash",
-        ),
         (json!({"contentType": {"autoDetect": false}}), "autoDetect"),
     ] {
         let (reason, warnings) = compiled(&definition);

@@ -49,7 +49,7 @@ pub struct ReplacePathRegex {
 pub struct StripPrefix {
     /// The first that the path begins with is taken off.
     pub prefixes: Vec<String>,
-    /// Deprecated in Traefik.
+    /// Whether nothing that is left is `/` for the middlewares after it. A back end gets `/` in any case.
     pub force_slash: Option<bool>,
 }
 

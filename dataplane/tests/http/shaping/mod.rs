@@ -21,7 +21,7 @@ fn node(backend: &Backend, chain: Vec<Kind>) -> Node {
 }
 
 fn strip(prefix: &str) -> Kind {
-    Kind::StripPrefix(StripPrefix::new(&[prefix.to_owned()]))
+    Kind::StripPrefix(StripPrefix::new(&[prefix.to_owned()], false))
 }
 
 fn headers(options: &HeadersOptions<'_>) -> Kind {

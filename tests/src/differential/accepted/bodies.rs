@@ -181,10 +181,11 @@ pub(super) const ACCEPTED: &[Accepted] = &[
     },
     Accepted {
         name: "broken by grpcWeb",
-        line: "`grpcWeb` with `compress` breaks the connection",
+        line: "`grpcWeb` with `compress` or `buffering` around breaks the connection",
         meant: |pair, _| {
+            let around = ["compress", "buffering"];
             pair.case.subject.contains("grpcWeb")
-                && pair.case.subject.contains("compress")
+                && around.iter().any(|kind| pair.case.subject.contains(kind))
                 && pair.theirs.status().is_none()
                 && pair.ours.status().is_some()
         },

@@ -38,6 +38,18 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
     Accepted {
+        name: "equal default rules",
+        line: "routers of equal priority win at random",
+        meant: |pair, part| {
+            *part == Part::Backends
+                && pair.case.subject.contains("docker")
+                && pair.case.containers.len() > 1
+                && received(pair.theirs, "x-traefik-router").len() == 1
+                && pair.theirs.status() == pair.ours.status()
+                && pair.ours.received.len() == 1
+        },
+    },
+    Accepted {
         name: "unknown scheme",
         line: "a server whose scheme is none that the proxy speaks",
         meant: |pair, _| {

@@ -11,11 +11,17 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "x-forwarded-for for pages",
         line: "the request for an error page has no `X-Forwarded-For`",
         meant: |pair, part| {
-            let [theirs, ours] =
-                [pair.theirs, pair.ours].map(|outcome| received(outcome, "x-forwarded-for").len());
+            let lines = |one: &Received| {
+                one.headers
+                    .get("x-forwarded-for")
+                    .cloned()
+                    .unwrap_or_default()
+                    .join(", ")
+            };
+            let mut pairs = pair.theirs.received.iter().zip(&pair.ours.received);
             pair.case.subject.contains("errors")
                 && *part == received_header("x-forwarded-for")
-                && ours > theirs
+                && pairs.all(|(theirs, ours)| lines(ours).starts_with(&lines(theirs)))
         },
     },
     Accepted {
@@ -158,6 +164,25 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         },
     },
     Accepted {
+        name: "no cookies",
+        line: "`forwardAuth` drops lines of `Set-Cookie` behind it that are no cookies",
+        meant: |pair, part| {
+            let lines = |outcome: &Outcome| {
+                let answer = outcome.answer.as_ref().ok();
+                answer
+                    .and_then(|answer| answer.headers.get("set-cookie"))
+                    .cloned()
+                    .unwrap_or_default()
+            };
+            let (theirs, ours) = (lines(pair.theirs), lines(pair.ours));
+            let dropped: Vec<&String> = ours.iter().filter(|line| !theirs.contains(line)).collect();
+            pair.case.subject.contains("forwardAuth")
+                && *part == Part::Header("set-cookie".into())
+                && theirs.iter().all(|line| ours.contains(line))
+                && dropped.iter().all(|line| !line.contains('='))
+        },
+    },
+    Accepted {
         name: "asked once",
         line: "`retry` runs the middlewares inside of it again with each attempt",
         meant: |pair, part| {
@@ -174,9 +199,9 @@ pub(super) const ACCEPTED: &[Accepted] = &[
     },
     Accepted {
         name: "url of a page",
-        line: "`{url}` of `errors.query` has the path as the middlewares inside have changed it",
+        line: "`{url}` of `errors.query` has the host and the path as the middlewares inside",
         meant: |pair, part| {
-            let changing = ["Prefix", "replacePath"];
+            let changing = ["Prefix", "replacePath", "headers"];
             let page = |outcome: &Outcome| outcome.received.last().map(|one| one.line.clone());
             let is_page =
                 |line: &Option<String>| line.as_ref().is_some_and(|line| line.contains("/err?u=http"));

@@ -29,7 +29,9 @@ pub(super) const ACCEPTED: &[Accepted] = &[
             let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/".contains(&byte);
             let path = pair.request.target.split('?').next().unwrap_or_default();
             let plain = |outcome: &Outcome| outcome.received.first().map(|one| decoded(&one.line));
-            *part == Part::Line && !path.bytes().all(fit) && plain(pair.theirs) == plain(pair.ours)
+            let same = *part == Part::Line && plain(pair.theirs) == plain(pair.ours);
+            // A rule may see the difference.
+            !path.bytes().all(fit) && (same || path.contains('%') && *part != Part::Line)
         },
     },
     Accepted {
