@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Accepted, both, received};
+use super::{Accepted, both, received, twice};
 use crate::differential::backend::REPLY;
 use crate::differential::case::{Body, Request};
 use crate::differential::compare::{Outcome, Part};
@@ -94,6 +94,25 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 && *part == Part::Backends
                 && pair.ours.received.len() == 1
         },
+    },
+    Accepted {
+        name: "measured once",
+        line: "several `buffering` in one chain measure a response each",
+        meant: |pair, part| {
+            let page = ["content-type", "content-length", "transfer-encoding", "x-a"];
+            twice(pair.case, "buffering")
+                && pair.case.subject.contains("errors")
+                && both(pair, 500)
+                && match part {
+                    Part::Header(name) => page.contains(&&**name),
+                    part => [Part::Body, Part::Backends].contains(part),
+                }
+        },
+    },
+    Accepted {
+        name: "origin twice",
+        line: "a second `grpcWeb` inside of others adds another `Vary: Origin`",
+        meant: |pair, part| *part == Part::Header("vary".into()) && twice(pair.case, "grpcWeb"),
     },
     Accepted {
         name: "too long and asked",

@@ -20,9 +20,14 @@ pub(super) const ACCEPTED: &[Accepted] = &[
                 labels
                     .any(|(name, _)| name.starts_with("traefik.http.routers.") && name.ends_with(".service"))
             };
+            // There the route is gone, and another one may take the request.
+            let elsewhere = !pair.theirs.received.is_empty() || pair.theirs.header("location").is_some();
+            // With `allowEmptyServices` or `allownonrunning` it stays, without a server.
+            let without = [404, 500, 503].map(Some).contains(&pair.theirs.status());
             let stays = pair.ours.status() == Some(503)
                 && pair.ours.header("retry-after").is_some()
-                && pair.ours.received.is_empty();
+                && pair.ours.received.is_empty()
+                && (elsewhere || without);
             // Its router may name the service of another container.
             let leads_on = pair.theirs.status() == Some(404) && pair.ours.status() != Some(404);
             down.any(|container| stays || leads_on && names_a_service(container))

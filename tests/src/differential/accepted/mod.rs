@@ -8,6 +8,8 @@ mod middlewares;
 mod tls;
 mod wire;
 
+use std::collections::BTreeSet;
+
 use super::case::{Case, Request};
 use super::client::{Answered, Session};
 use super::compare::{Outcome, Part};
@@ -40,6 +42,26 @@ pub(super) fn all() -> impl Iterator<Item = &'static Accepted> {
         bodies::ACCEPTED,
     ];
     parts.into_iter().flatten()
+}
+
+/// Whether a middleware of this kind stands several times in a chain.
+fn twice(case: &Case, kind: &str) -> bool {
+    let subject = &case.subject;
+    let kinds = subject.split(", ").filter(|other| *other == kind).count();
+    let repeats = |names: Vec<&str>| {
+        let one: BTreeSet<&str> = names.iter().copied().collect();
+        one.len() < names.len()
+    };
+    let routers = case.http.get("routers").and_then(|routers| routers.as_object());
+    let mut file = routers.into_iter().flatten().map(|(_, router)| {
+        let names = router["middlewares"].as_array().into_iter().flatten();
+        names.filter_map(|name| name.as_str()).collect()
+    });
+    let labels = case.containers.iter().flat_map(|container| &container.labels);
+    let mut labels = labels
+        .filter(|(name, _)| name.to_ascii_lowercase().ends_with(".middlewares"))
+        .map(|(_, names)| names.split(',').map(str::trim).collect());
+    kinds > 1 || kinds == 1 && (file.any(repeats) || labels.any(repeats))
 }
 
 /// What TLS came to at one of them.
@@ -92,8 +114,6 @@ pub(super) fn accepts(pair: &Pair<'_>, part: &Part) -> Option<&'static Accepted>
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]

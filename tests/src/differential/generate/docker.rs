@@ -169,10 +169,10 @@ fn container(
             let path = "/".to_owned();
             wishes.push(Wish { host, path, entry });
         } else {
-            // Two routers with the same rule are one too many.
+            // Two routers with the same rule are one too many; nor is it that of the redirection.
             label(
                 "priority",
-                (rng.u8(1..=90) * 2 + u8::try_from(index % 2).unwrap_or(0)).to_string(),
+                (rng.u8(6..=90) * 2 + u8::try_from(index % 2).unwrap_or(0)).to_string(),
             );
         }
         if let Some(service) = services.first().filter(|_| chance(rng, 40)) {
