@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
-use openraft::{ChangeMembers, Config, Raft, RaftMetrics, SnapshotPolicy, StoredMembership};
+use openraft::storage::RaftLogStorage as _;
+use openraft::{
+    ChangeMembers, Config, LogId, Raft, RaftMetrics, SnapshotPolicy, StorageError, StoredMembership,
+};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -90,6 +93,8 @@ pub struct RaftNode {
     pub(super) silent: Arc<AtomicBool>,
     /// Since when it leads, if it does.
     pub(super) leading_since: Arc<Mutex<Option<Instant>>>,
+    /// The end of the log when this process began to lead on in the term in which the one before it led.
+    resumed: Option<LogId<NodeId>>,
     counting: Arc<Counting>,
     state: SharedState,
     closed: Closed,
@@ -121,7 +126,10 @@ impl RaftNode {
         let config = timers.config().map_err(StartError::Timers)?;
         // What a recovery left undone when it was interrupted.
         store::finish(folder)?;
-        let log = LogStore::open(&folder.join("log.redb"), id, Arc::clone(&told))?;
+        let mut log = LogStore::open(&folder.join("log.redb"), id, Arc::clone(&told))?;
+        let resumed = resumed(&mut log, id)
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
         let machine = Machine::open(folder, observer, told)?;
         let state = machine.state();
         let (closed, counting) = (log.closed(), log.counting());
@@ -169,6 +177,7 @@ impl RaftNode {
             carrier,
             silent: Arc::default(),
             leading_since,
+            resumed,
             counting,
             state,
             closed,
@@ -306,6 +315,17 @@ fn view_of(metrics: &RaftMetrics<NodeId, Member>) -> LeaderView {
     }
 }
 
+/// A process that was started anew and finds that it led leads on in the same term, without an entry that says so. What is
+/// on its disk as agreed upon may be older than what the process before it has confirmed; but all of that is in the log.
+async fn resumed(log: &mut LogStore, id: NodeId) -> Result<Option<LogId<NodeId>>, StorageError<NodeId>> {
+    let vote = log.read_vote().await?;
+    let leads = vote.is_some_and(|vote| vote.is_committed() && vote.leader_id().voted_for() == Some(id));
+    if !leads {
+        return Ok(None);
+    }
+    Ok(log.get_log_state().await?.last_log_id)
+}
+
 type WriteError = RaftError<NodeId, ClientWriteError<NodeId, Member>>;
 
 fn member_error(error: WriteError) -> MemberError {
@@ -351,7 +371,16 @@ impl Consensus for RaftNode {
         }
         match self.raft.ensure_linearizable().await {
             // A leader has an entry of its own at least.
-            Ok(last) => Ok(last.map_or(0, |last| last.index)),
+            Ok(last) => {
+                let index = last.map_or(0, |last| last.index);
+                let of_then = |resumed: &LogId<NodeId>| {
+                    last.is_none_or(|last| last.leader_id.term <= resumed.leader_id.term)
+                };
+                Ok(self
+                    .resumed
+                    .filter(of_then)
+                    .map_or(index, |resumed| resumed.index.max(index)))
+            }
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to))) => {
                 Err(ReadError::NotLeader { leader: to.leader_id })
             }

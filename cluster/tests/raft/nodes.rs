@@ -69,6 +69,48 @@ async fn a_node_that_was_shut_down_has_let_go_of_its_files() {
     assert_eq!(value(&cluster.leader().await, "a"), 10);
 }
 
+/// Killed and started anew before anybody has noticed, it leads on in the same term, and what its disk says of what was agreed
+/// upon is older than what it has confirmed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_killed_reads_what_it_has_confirmed_before() {
+    let cluster = Cluster::of(3).await;
+    let mut led_on = 0;
+    for sequence in 1..=20 {
+        let leader = leader_of(&cluster.leader().await);
+        cluster.apply(&write(9, sequence, "a", sequence)).await;
+        // What a process leaves behind that gets no time to close its files.
+        let folder = cluster.folder(leader.0);
+        let left = tempfile::tempdir().expect("a folder");
+        copy(&folder, left.path());
+        cluster.stop(leader).await;
+        copy(left.path(), &folder);
+        let node = cluster.start(leader.0).await;
+        let read = soon("an answer", async {
+            loop {
+                match node.read_barrier().await {
+                    Ok(index) => break Some(index),
+                    Err(ReadError::NotLeader { leader: Some(other) }) if other != leader => break None,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        });
+        let Some(index) = read.await else { continue };
+        led_on += 1;
+        let mut view = node.watch();
+        let caught_up = view.wait_for(|view| view.applied >= Some(index));
+        drop(soon("what was agreed upon", caught_up).await.expect("a node"));
+        assert_eq!(value(&node, "a"), sequence);
+    }
+    assert!(led_on > 0, "others were elected each time");
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for file in std::fs::read_dir(from).expect("a folder") {
+        let file = file.expect("a file");
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("a copy");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_not_asked_to_founds_no_cluster_and_one_that_is_a_member_founds_no_other() {
     let cluster = Cluster::new();

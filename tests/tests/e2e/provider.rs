@@ -176,8 +176,12 @@ async fn a_cluster_without_routes_is_a_document_without_routes() {
     let document = free_address();
     let node = behind(document).start().await;
     let traefik = Traefik::start(&program, &traefik::polling(&url(document))).await;
-    let answer = get(document, &document.to_string(), "/").await;
-    assert_eq!(answer.status, 200);
+    // Until all sources are read there is none.
+    let answer = eventually("the document is there", async || {
+        let answer = get(document, &document.to_string(), "/").await;
+        (answer.status == 200).then_some(answer).ok_or("none yet")
+    })
+    .await;
     assert_ne!(answer.text(), "{}");
     let backend = Backend::start("one").await;
     node.write_dynamic("routes.json", &route("app.test", &[backend.url()]).to_string());

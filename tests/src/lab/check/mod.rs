@@ -11,13 +11,14 @@ pub mod register;
 pub mod schedule;
 pub mod verdict;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+use std::{fmt, fs};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use constellation_boot_time::BootTime;
+use constellation_history::{Operation, Register};
 use serde_json::{Value, json};
 
 use self::clients::{Seen, Transfer};
@@ -98,17 +99,29 @@ pub fn run(settings: &Settings, seed: u64) -> Result<Report> {
         },
     );
     let outcome = watch(&lab, settings, seed, &events);
-    let judgement = match outcome {
-        Ok(record) => verdict::judge(&record),
-        Err(error) => Judgement::broken(format!("{error:#}")),
+    let (judgement, register) = match outcome {
+        Ok(record) => (verdict::judge(&record), record.register),
+        Err(error) => (Judgement::broken(format!("{error:#}")), Vec::new()),
     };
     let kept = (!judgement.violations.is_empty()).then(|| lab.keep_files());
+    if let Some(kept) = &kept {
+        // The report shows the first few; whoever looks for the cause needs all.
+        fs::write(kept.join("register"), told(&register))
+            .context("what was written and read can't be kept")?;
+    }
     Ok(Report {
         seed,
         events,
         judgement,
         kept,
     })
+}
+
+/// An operation in a line, as they were begun.
+fn told(register: &[Operation<Register>]) -> String {
+    let mut all: Vec<_> = register.iter().collect();
+    all.sort_by_key(|one| one.called);
+    all.into_iter().map(|one| format!("{one:?}\n")).collect()
 }
 
 fn make(settings: &Settings) -> Result<Lab> {
