@@ -167,12 +167,11 @@ fn stores(contribution: &Contribution, spec: &mut TlsSpec, problems: &mut Vec<Pr
     }
 }
 
-/// The routers behind which TLS ends: those that ask for options, and those of the same hosts or of hosts below them.
+/// The routers behind which TLS ends, where any of them asks for options.
 fn routers(served: &[&Served], streams: &[TlsHosts]) -> Vec<TlsRouter> {
-    let asking = |options: &Option<Arc<str>>| options.is_some();
-    if !served.iter().any(|served| asking(&served.options))
-        && !streams.iter().any(|stream| asking(&stream.options))
-    {
+    let of_requests = served.iter().map(|served| &served.options);
+    let mut all = of_requests.chain(streams.iter().map(|stream| &stream.options));
+    if !all.any(Option::is_some) {
         return Vec::new();
     }
     let of_requests = served.iter().map(|served| {
@@ -191,7 +190,7 @@ fn routers(served: &[&Served], streams: &[TlsHosts]) -> Vec<TlsRouter> {
         }
     });
     let of_streams = streams.iter().map(|stream| TlsRouter {
-        name: stream.router.as_ref().into(),
+        name: stream.router.clone(),
         entry_points: stream.entry_points.clone(),
         hosts: stream.hosts.iter().map(|host| host.as_str().into()).collect(),
         options: stream.options.clone(),

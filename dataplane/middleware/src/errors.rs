@@ -208,9 +208,15 @@ mod tests {
 
     #[test]
     fn a_target_begins_with_a_slash() {
-        for (query, target) in [("", "/"), ("x", "/x"), ("//{status}", "//500")] {
+        for (query, target) in [
+            ("", "/"),
+            ("x", "/x"),
+            ("//{status}", "//500"),
+            // A query of nothing is none.
+            ("/?u={url}", "/?u=http%3A%2F%2F%2F"),
+        ] {
             let middleware = errors(&["500"], &[], query).unwrap();
-            let request = RequestHeader::build("GET", b"/", None).unwrap();
+            let request = RequestHeader::build("GET", b"/?", None).unwrap();
             let Flow::Later(Later::Errors(page)) = middleware.enter(&request, &seen(false)) else {
                 panic!("it waits for the response");
             };

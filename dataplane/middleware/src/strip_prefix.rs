@@ -162,6 +162,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_as_the_next_middleware_sees_it() {
+        // target, force_slash, path
+        let cases = [
+            ("/api", false, ""),
+            ("/api", true, "/"),
+            ("/api/", false, "/"),
+            // The slash that was escaped is the one that a path begins with.
+            ("/api%2Fv1", false, "/v1"),
+            ("/api%2Fv1/%20", false, "/v1/%20"),
+        ];
+        for (target, force_slash, expected) in cases {
+            let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+            StripPrefix::new(&["/api".to_owned()], force_slash)
+                .enter(&mut request)
+                .unwrap();
+            ReplacePath::new("/new").unwrap().enter(&mut request).unwrap();
+            assert_eq!(
+                request.headers["x-replaced-path"], expected,
+                "{target} {force_slash}"
+            );
+        }
+    }
+
+    #[test]
     fn what_a_pattern_matches_at_the_begin_goes() {
         // pattern, target, target after and the prefix
         let cases = [

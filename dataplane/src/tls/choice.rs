@@ -80,18 +80,15 @@ pub(super) fn choose<'a>(
     let outvoted = outvoted(&asked);
     let mut conflicts = Vec::new();
     for (at, routers) in asked {
-        let name = if differ(&routers) {
+        if differ(&routers) {
             conflicts.push(conflict(&at.1, &routers));
-            DEFAULT_OPTIONS
-        } else if routers
-            .iter()
-            .any(|router| outvoted.contains(&(at.0, &*router.name)))
-        {
-            DEFAULT_OPTIONS
-        } else {
-            routers.first().map_or(DEFAULT_OPTIONS, |router| router.options())
-        };
-        choice.hosts.insert(at, name);
+        }
+        let heard = routers
+            .first()
+            .filter(|router| !outvoted.contains(&(at.0, &*router.name)));
+        choice
+            .hosts
+            .insert(at, heard.map_or(DEFAULT_OPTIONS, |router| router.options()));
     }
     conflicts.sort_by(|a, b| a.subject.cmp(&b.subject));
     problems.append(&mut conflicts);

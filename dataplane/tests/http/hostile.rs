@@ -120,6 +120,11 @@ fn cases() -> Vec<(u16, &'static str, Vec<u8>)> {
         (400, "user information", line("GET http://u@a/ HTTP/1.1")),
         (
             400,
+            "escape in a host",
+            b"GET http://a%2D/ HTTP/1.1\r\nHost: a%2D\r\n\r\n".to_vec(),
+        ),
+        (
+            400,
             "absolute target for another host",
             line("GET http://b/ HTTP/1.1"),
         ),

@@ -63,6 +63,13 @@ pub(super) struct Received {
     pub(super) body: String,
 }
 
+impl Received {
+    /// The lines of a header.
+    pub(super) fn lines(&self, name: &str) -> &[String] {
+        self.headers.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
 /// What all back ends received, by the value of [`PROBE`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct Journal(Arc<Pages>);

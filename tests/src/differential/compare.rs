@@ -23,8 +23,15 @@ impl Outcome {
 
     /// The first line of a header of the answer.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.answer.as_ref().ok()?.headers.get(name)?;
-        lines.first().map(String::as_str)
+        self.lines(name).first().map(String::as_str)
+    }
+
+    /// The lines of a header of the answer.
+    pub(super) fn lines(&self, name: &str) -> &[String] {
+        let answer = self.answer.as_ref().ok();
+        answer
+            .and_then(|answer| answer.headers.get(name))
+            .map_or(&[], Vec::as_slice)
     }
 }
 

@@ -125,6 +125,8 @@ fn host_regexp() {
             &["GET axb.test /"],
             &["GET a1b.test /"],
         ),
+        // Nor are those that nothing closes.
+        ("HostRegexp(`^a$|{x`)", &["GET a /"], &["GET x /"]),
         ("HostRegexp(`A`)", &[], &["GET a.test /", "GET A.test /"]),
         ("HostRegexp(`(?i)A`)", &["GET a.test /"], &[]),
         ("HostRegexp(`^::1$`)", &["GET [::1]:80 /"], &[]),

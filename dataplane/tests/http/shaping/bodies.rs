@@ -403,6 +403,12 @@ async fn answers_of_inner_middlewares_are_held_to_the_limit_too() {
         (vec![buffering(0, 11)], (502, "Bad Gateway")),
         // What the middleware itself answers goes to the client as it is.
         (vec![buffering(1, 4)], (413, "Request Entity Too Large")),
+        // Whose length is known is refused before what stands inside sees it.
+        (
+            vec![buffering(1, 0), redirect()],
+            (413, "Request Entity Too Large"),
+        ),
+        (vec![redirect(), buffering(1, 0)], (307, "Temporary Redirect")),
     ] {
         let node = node(&backend, chain);
         let mut client = node.connect().await;

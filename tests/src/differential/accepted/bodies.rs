@@ -213,11 +213,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "first line of vary",
         line: "`headers.addVaryHeader` keeps only the first line of `Vary`",
         meant: |pair, part| {
-            let lines = |outcome: &Outcome| {
-                let answer = outcome.answer.as_ref().ok();
-                let lines = answer.and_then(|answer| answer.headers.get("vary"));
-                lines.cloned().unwrap_or_default().join(",")
-            };
+            let lines = |outcome: &Outcome| outcome.lines("vary").join(",");
             *part == Part::Header("vary".into())
                 && pair
                     .case

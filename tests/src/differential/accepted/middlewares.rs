@@ -11,13 +11,7 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "x-forwarded-for for pages",
         line: "the request for an error page has no `X-Forwarded-For`",
         meant: |pair, part| {
-            let lines = |one: &Received| {
-                one.headers
-                    .get("x-forwarded-for")
-                    .cloned()
-                    .unwrap_or_default()
-                    .join(", ")
-            };
+            let lines = |one: &Received| one.lines("x-forwarded-for").join(", ");
             let mut pairs = pair.theirs.received.iter().zip(&pair.ours.received);
             pair.case.subject.contains("errors")
                 && *part == received_header("x-forwarded-for")
@@ -167,19 +161,12 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "no cookies",
         line: "`forwardAuth` drops lines of `Set-Cookie` behind it that are no cookies",
         meant: |pair, part| {
-            let lines = |outcome: &Outcome| {
-                let answer = outcome.answer.as_ref().ok();
-                answer
-                    .and_then(|answer| answer.headers.get("set-cookie"))
-                    .cloned()
-                    .unwrap_or_default()
-            };
-            let (theirs, ours) = (lines(pair.theirs), lines(pair.ours));
-            let dropped: Vec<&String> = ours.iter().filter(|line| !theirs.contains(line)).collect();
+            let [theirs, ours] = [pair.theirs, pair.ours].map(|outcome| outcome.lines("set-cookie"));
+            let mut dropped = ours.iter().filter(|line| !theirs.contains(line));
             pair.case.subject.contains("forwardAuth")
                 && *part == Part::Header("set-cookie".into())
                 && theirs.iter().all(|line| ours.contains(line))
-                && dropped.iter().all(|line| !line.contains('='))
+                && dropped.all(|line| !line.contains('='))
         },
     },
     Accepted {

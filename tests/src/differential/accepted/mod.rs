@@ -103,8 +103,8 @@ fn is_words(part: &Part) -> bool {
 }
 
 fn received<'o>(outcome: &'o Outcome, name: &str) -> Vec<&'o str> {
-    let all = outcome.received.iter().filter_map(|one| one.headers.get(name));
-    all.flatten().map(String::as_str).collect()
+    let all = outcome.received.iter().flat_map(|one| one.lines(name));
+    all.map(String::as_str).collect()
 }
 
 /// The one that covers a part of a difference.

@@ -12,10 +12,9 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         line: "`Accept-Encoding: gzip` is added when the client sent none",
         meant: |pair, part| {
             let added = |(theirs, ours): (&Received, &Received)| {
-                let lines = |one: &Received| one.headers.get("accept-encoding").cloned().unwrap_or_default();
-                let (theirs, ours) = (lines(theirs), lines(ours));
+                let [theirs, ours] = [theirs, ours].map(|one| one.lines("accept-encoding"));
                 let none = ours.first().is_none_or(String::is_empty);
-                let with = [&*ours, &["gzip".to_owned()]].concat();
+                let with = [ours, &["gzip".to_owned()]].concat();
                 theirs == ours || none && (theirs == with || theirs == ["gzip"])
             };
             *part == received_header("accept-encoding")
@@ -110,11 +109,10 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         name: "user-agent",
         line: "of several `User-Agent` lines",
         meant: |pair, part| {
-            let lines = |one: &Received| one.headers.get("user-agent").cloned().unwrap_or_default();
             let mut both = pair.theirs.received.iter().zip(&pair.ours.received);
             *part == received_header("user-agent")
                 && both.all(|(theirs, ours)| {
-                    let (theirs, ours) = (lines(theirs), lines(ours));
+                    let [theirs, ours] = [theirs, ours].map(|one| one.lines("user-agent"));
                     let first = ours.first().filter(|line| !line.is_empty());
                     theirs.first() == first && theirs.len() <= 1
                 })

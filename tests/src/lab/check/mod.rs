@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fmt, fs};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use constellation_boot_time::BootTime;
 use constellation_history::{Operation, Register};
 use serde_json::{Value, json};
@@ -99,15 +99,16 @@ pub fn run(settings: &Settings, seed: u64) -> Result<Report> {
         },
     );
     let outcome = watch(&lab, settings, seed, &events);
-    let (judgement, register) = match outcome {
+    let (mut judgement, register) = match outcome {
         Ok(record) => (verdict::judge(&record), record.register),
         Err(error) => (Judgement::broken(format!("{error:#}")), Vec::new()),
     };
     let kept = (!judgement.violations.is_empty()).then(|| lab.keep_files());
     if let Some(kept) = &kept {
         // The report shows the first few; whoever looks for the cause needs all.
-        fs::write(kept.join("register"), told(&register))
-            .context("what was written and read can't be kept")?;
+        let kept = fs::write(kept.join("register"), told(&register));
+        let failed = kept.map_err(|error| format!("what was written and read can't be kept: {error}"));
+        judgement.violations.extend(failed.err());
     }
     Ok(Report {
         seed,
